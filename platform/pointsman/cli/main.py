@@ -1,0 +1,21 @@
+"""The root of the command line: names the sub-commands, imports none of the rooms behind them.
+
+Each command's own module imports its room inside the function, so that `pointsman --help` answers at once and
+with any one extra installed.
+"""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    name="pointsman",
+    help="Pointsman throws the points: every query runs down the right track, thinking or not.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,128 @@
+"""The errors a client may see: one tree, each with its HTTP status, its type and the field it is about.
+
+Stands in the contracts because every wire format renders the same tree in its own words. A message may name
+fields, limits and model names; it never holds a prompt, an answer or a key.
+"""
+
+from __future__ import annotations
+
+
+class ApiError(Exception):
+    """
+    A refusal that reaches the client.
+
+    `status`: HTTP status; `type` and `code`: OpenAI's vocabulary; `param`: the field at fault, if there is one;
+    `retry_after`: seconds, where trying again may help.
+    """
+
+    status = 500
+    type = "server_error"
+    code: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+
+
+class InvalidRequest(ApiError):
+    """The request is not one the wire format allows; nothing was forwarded."""
+
+    status = 400
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.code = code
+
+
+class ConflictingModeSignals(InvalidRequest):
+    """Two of the client's own wishes for a mode contradict each other."""
+
+    def __init__(self, first: str, first_mode: str, second: str, second_mode: str) -> None:
+        super().__init__(
+            f"'{first}' asks for {first_mode}, but '{second}' asks for {second_mode}; send one of them.",
+            param=second,
+            code="conflicting_mode_signals",
+        )
+
+
+class Unauthenticated(ApiError):
+    """No key, or one that this platform does not know."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class ModelNotFound(ApiError):
+    """The model is unknown, or not open to this tenant: the two look alike on purpose."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class PathNotFound(ApiError):
+    """No such path."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class MethodNotAllowed(ApiError):
+    """The path is known, the method is not."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class RequestTimeout(ApiError):
+    """The client took too long to send its request."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class BodyTooLarge(ApiError):
+    """The body is over the configured limit."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class HeadersTooLarge(ApiError):
+    """The request line or the headers are over the configured limit."""
+
+    status = 431
+    type = "invalid_request_error"
+    code = "headers_too_large"
+
+
+class UpstreamFailed(ApiError):
+    """The engine failed, and no other one could answer in its stead."""
+
+    status = 502
+    type = "server_error"
+    code = "engine_failed"
+
+
+class PoolUnavailable(ApiError):
+    """No replica of the mode's pool could take the request in time; trying again later may help."""
+
+    status = 503
+    type = "server_error"
+    code = "pool_unavailable"
+
+
+class UpstreamTimeout(ApiError):
+    """The engine did not answer in time."""
+
+    status = 504
+    type = "server_error"
+    code = "engine_timeout"

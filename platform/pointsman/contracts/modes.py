@@ -1,0 +1,121 @@
+"""The mode contract: what a mode is, who may choose it, and in which order the choosers rank.
+
+Stands in the contracts because the router decides by it, the documentation prints it and the tests read it:
+all three from the one table below. Pure: no socket, no clock, no configuration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pointsman.contracts.errors import ConflictingModeSignals
+
+
+class Mode(StrEnum):
+    """The track a query runs on."""
+
+    THINK = "think"
+    NO_THINK = "no_think"
+
+    @property
+    def other(self) -> Mode:
+        return Mode.NO_THINK if self is Mode.THINK else Mode.THINK
+
+
+class Source(StrEnum):
+    """Who determined the mode of a request; reported in the header `x-pointsman-mode-source`."""
+
+    CLIENT = "client"
+    PREDICTOR = "predictor"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSignal:
+    """One wish for a mode that the client expressed, and the name of the field or header it came in."""
+
+    field: str
+    mode: Mode
+
+
+@dataclass(frozen=True, slots=True)
+class ModePolicy:
+    """
+    How a mode is chosen where the client expressed no wish.
+
+    `threshold`: at or above this P(think) in [0, 1] the query thinks.
+    `abstain_below`, `abstain_above`: the half-open band [below, above) of P(think) inside which the
+    predictor abstains and `default` decides; an empty band (below == above) never abstains.
+    """
+
+    threshold: float = 0.5
+    abstain_below: float = 0.0
+    abstain_above: float = 0.0
+    default: Mode = Mode.THINK
+
+
+@dataclass(frozen=True, slots=True)
+class ModeDecision:
+    """The mode of one request, the one source that determined it, and what that source looked at."""
+
+    mode: Mode
+    source: Source
+    threshold: float
+    probability: float | None
+    detail: str
+    """The client field that asked, or a word on why the default decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    signals: tuple[ClientSignal, ...]
+    probability: float | None
+    policy: ModePolicy
+
+
+def _by_client(question: _Question) -> tuple[Mode, str] | None:
+    if not question.signals:
+        return None
+    first = question.signals[0]
+    for signal in question.signals[1:]:
+        if signal.mode is not first.mode:
+            raise ConflictingModeSignals(first.field, first.mode, signal.field, signal.mode)
+    return first.mode, first.field
+
+
+def _by_predictor(question: _Question) -> tuple[Mode, str] | None:
+    probability, policy = question.probability, question.policy
+    if probability is None or policy.abstain_below <= probability < policy.abstain_above:
+        return None
+    return (Mode.THINK if probability >= policy.threshold else Mode.NO_THINK), "threshold"
+
+
+def _by_default(question: _Question) -> tuple[Mode, str]:
+    return question.policy.default, "no prediction" if question.probability is None else "abstained"
+
+
+PRECEDENCE = (
+    (Source.CLIENT, _by_client),
+    (Source.PREDICTOR, _by_predictor),
+    (Source.DEFAULT, _by_default),
+)
+"""The published order: the first source that has an opinion decides."""
+
+
+def choose_mode(
+    signals: tuple[ClientSignal, ...], *, probability: float | None, policy: ModePolicy
+) -> ModeDecision:
+    """
+    The mode by the published precedence, and the one source that determined it.
+
+    `signals` are the client's wishes in the order in which the request carries them; `probability` is the
+    predictor's calibrated P(think) in [0, 1], or None where it could not judge.
+    Raises `ConflictingModeSignals`, naming both fields, where two wishes contradict each other.
+    """
+    question = _Question(signals, probability, policy)
+    for source, opinion in PRECEDENCE:
+        if chosen := opinion(question):
+            mode, detail = chosen
+            return ModeDecision(mode, source, policy.threshold, probability, detail)
+    raise AssertionError("the last source, default, always decides")

@@ -1,0 +1,67 @@
+"""Every name that crosses a process boundary: headers, metrics, Redis keys, environment variables, files.
+
+Spelled here and nowhere else, so that a rename is one edit and a dashboard can be checked against the code.
+"""
+
+from __future__ import annotations
+
+
+class Header:
+    """HTTP header names, lower case, as the data plane compares them."""
+
+    REQUEST_ID = "x-request-id"
+    MODE = "x-pointsman-mode"
+    MODE_SOURCE = "x-pointsman-mode-source"
+    THINK_PROBABILITY = "x-pointsman-think-probability"
+    THRESHOLD = "x-pointsman-threshold"
+    POOL = "x-pointsman-pool"
+    COST_USD = "x-pointsman-cost-usd"
+    INCLUDE_COST = "x-pointsman-include-cost"
+    """Request header: `true` adds `pointsman: {cost_usd}` to the final usage chunk of a stream."""
+    REPLICA_SECRET = "x-pointsman-replica-secret"
+    """Set by the router on every call to a replica; a replica refuses a call without it."""
+    PEER = "x-pointsman-peer"
+    """Set by the data plane on what it relays to the admin process: the address the client called from."""
+
+
+class Metric:
+    """Prometheus metric names, as scraped."""
+
+    REQUESTS = "pointsman_requests_total"
+    TOKENS = "pointsman_tokens_total"
+    COST = "pointsman_cost_usd_total"
+    DECISIONS = "pointsman_decisions_total"
+    ESTIMATED = "pointsman_estimated_usage_total"
+    RETRIES = "pointsman_upstream_retries_total"
+    TTFT = "pointsman_time_to_first_token_seconds"
+    DURATION = "pointsman_request_duration_seconds"
+    STEP = "pointsman_step_seconds_total"
+    IN_FLIGHT = "pointsman_requests_in_flight"
+    REPLICAS = "pointsman_pool_replicas"
+
+
+class RedisKey:
+    """Keys in Redis. All of them start with `pointsman:`."""
+
+    REPLICAS = "pointsman:replicas"
+    """Set of the addresses that ever registered; members whose own key has expired are dropped by readers."""
+    REPLICA = "pointsman:replica:{address}"
+    """JSON of one replica's registration, with a time-to-live."""
+
+
+class Env:
+    """Environment variables that the processes of one instance hand to each other."""
+
+    REPLICA_SECRET = "POINTSMAN_REPLICA_SECRET"
+
+
+class StateFile:
+    """Names inside an instance's state folder."""
+
+    ADMIN_KEY = "admin.key"
+    DEMO_KEY = "demo.key"
+    CONFIG = "config.yaml"
+    """The configuration this instance runs, after `up` added the demo tenant's key digest."""
+    ADMIN_SOCKET = "admin.sock"
+    METRICS = "metrics"
+    LOGS = "logs"

@@ -1,0 +1,103 @@
+"""Which replicas are alive: each registers itself in Redis with a time-to-live, routers read the list.
+
+Stands in the store because the engines write and the routers read: neither room knows the other. A replica
+that dies stops renewing and is gone `ttl` seconds later; one that stops in order withdraws at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from pointsman.contracts.names import RedisKey
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 1.0
+"""Seconds between two renewals of a registration."""
+
+TTL = 5.0
+"""Seconds after which a registration that nobody renewed is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """
+    One registration.
+
+    `address`: `host:port` that answers HTTP; `instance`: random, new at each start, so that a successor on the
+    same port is told from its dead predecessor; `version`: the engine's name and version;
+    `load`: requests the engine runs or queues, as it sees them.
+    """
+
+    pool: str
+    address: str
+    instance: str
+    version: str
+    load: int = 0
+
+
+class ReplicaRegistry:
+    """Reads and writes registrations. Every method raises `redis.exceptions.RedisError` where Redis fails."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def register(self, replica: Replica, *, ttl: float = TTL) -> None:
+        """Write or renew the registration of `replica` for `ttl` seconds."""
+        async with self._redis.pipeline(transaction=False) as batch:
+            batch.sadd(RedisKey.REPLICAS, replica.address)
+            batch.set(_key(replica.address), orjson.dumps(asdict(replica)), px=int(ttl * 1000))
+            await batch.execute()
+
+    async def withdraw(self, address: str) -> None:
+        """Forget the replica at `address` at once; no error where it is not registered."""
+        async with self._redis.pipeline(transaction=False) as batch:
+            batch.delete(_key(address))
+            batch.srem(RedisKey.REPLICAS, address)
+            await batch.execute()
+
+    async def alive(self) -> list[Replica]:
+        """The replicas whose registration has not expired, ordered by pool and address."""
+        members = await self._redis.smembers(RedisKey.REPLICAS)
+        addresses = sorted(_text(member) for member in members)
+        if not addresses:
+            return []
+        values = await self._redis.mget([_key(address) for address in addresses])
+        gone = [address for address, value in zip(addresses, values, strict=True) if value is None]
+        if gone:
+            await self._redis.srem(RedisKey.REPLICAS, *gone)
+        replicas = [Replica(**orjson.loads(value)) for value in values if value is not None]
+        return sorted(replicas, key=lambda replica: (replica.pool, replica.address))
+
+
+async def keep_registered(registry: ReplicaRegistry, replica: Replica, *, load: Callable[[], int]) -> None:
+    """
+    Register `replica` now and renew it each `HEARTBEAT` seconds with the current `load()`, until cancelled;
+    then withdraw. Redis being away is logged and outlived.
+    """
+    try:
+        while True:
+            try:
+                await registry.register(replace(replica, load=load()))
+            except RedisError as error:
+                log.warning("could not renew the registration of %s: %s", replica.address, type(error).__name__)
+            await asyncio.sleep(HEARTBEAT)
+    finally:
+        with contextlib.suppress(RedisError):
+            await registry.withdraw(replica.address)
+
+
+def _key(address: str) -> str:
+    return RedisKey.REPLICA.format(address=address)
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
