@@ -48,6 +48,17 @@ class ConflictingModeSignals(InvalidRequest):
         )
 
 
+class ModeNotOffered(InvalidRequest):
+    """The client asks for a mode that no pool of the model answers."""
+
+    def __init__(self, field: str, mode: str) -> None:
+        super().__init__(
+            f"'{field}' asks for {mode}, a mode in which this model is not served.",
+            param=field,
+            code="mode_not_offered",
+        )
+
+
 class Unauthenticated(ApiError):
     """No key, or one that this platform does not know."""
 
@@ -102,6 +113,14 @@ class HeadersTooLarge(ApiError):
     status = 431
     type = "invalid_request_error"
     code = "headers_too_large"
+
+
+class InternalError(ApiError):
+    """Pointsman itself failed. The message never says with what data."""
+
+    status = 500
+    type = "server_error"
+    code = "internal_error"
 
 
 class UpstreamFailed(ApiError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pointsman.contracts.errors import ConflictingModeSignals
+from pointsman.contracts.errors import ConflictingModeSignals, ModeNotOffered
 
 
 class Mode(StrEnum):
@@ -103,19 +103,34 @@ PRECEDENCE = (
 """The published order: the first source that has an opinion decides."""
 
 
+ALL_MODES = frozenset(Mode)
+
+
 def choose_mode(
-    signals: tuple[ClientSignal, ...], *, probability: float | None, policy: ModePolicy
+    signals: tuple[ClientSignal, ...],
+    *,
+    probability: float | None,
+    policy: ModePolicy,
+    offered: frozenset[Mode] = ALL_MODES,
 ) -> ModeDecision:
     """
     The mode by the published precedence, and the one source that determined it.
 
     `signals` are the client's wishes in the order in which the request carries them; `probability` is the
-    predictor's calibrated P(think) in [0, 1], or None where it could not judge.
-    Raises `ConflictingModeSignals`, naming both fields, where two wishes contradict each other.
+    predictor's calibrated P(think) in [0, 1], or None where it could not judge; `offered` are the modes the
+    model has pools for, at least one.
+    Raises `ConflictingModeSignals`, naming both fields, where two wishes contradict each other, and
+    `ModeNotOffered` where the client asks for a mode the model does not have. A model of one mode answers in
+    it whatever the predictor thinks, and says `default`.
     """
     question = _Question(signals, probability, policy)
     for source, opinion in PRECEDENCE:
         if chosen := opinion(question):
             mode, detail = chosen
+            if mode not in offered:
+                if source is Source.CLIENT:
+                    raise ModeNotOffered(detail, mode)
+                (mode,) = offered
+                source, detail = Source.DEFAULT, "the model has one mode"
             return ModeDecision(mode, source, policy.threshold, probability, detail)
     raise AssertionError("the last source, default, always decides")

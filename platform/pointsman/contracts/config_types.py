@@ -1,0 +1,77 @@
+"""The ground that every part of the configuration stands on: the strict base model, units, and broken rules.
+
+Separate from the parts themselves so that pools, tenants and limits need not import each other.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
+MODEL_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$"
+DIGEST_PATTERN = r"^[0-9a-f]{64}$"
+
+PATTERN_MEANINGS = {
+    NAME_PATTERN: (
+        "must be 1 to 63 lower-case letters, digits, dots, dashes or underscores, "
+        "with a letter or digit at both ends"
+    ),
+    MODEL_NAME_PATTERN: (
+        "must be 1 to 128 letters, digits, dots, dashes, underscores or slashes, "
+        "with a letter or digit at both ends"
+    ),
+    DIGEST_PATTERN: "must be the SHA-256 of a key, 64 lower-case hexadecimal digits; never the key itself",
+}
+"""What each pattern above asks for, in words fit for an error message."""
+
+
+def _not_a_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number")
+    return value
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+"""Lower-case letters, digits, dot, dash and underscore, 1 to 63 characters: fits labels, headers and URLs."""
+
+ModelName = Annotated[str, Field(pattern=MODEL_NAME_PATTERN)]
+"""As clients spell it in `model`, upper case and slashes included; never a colon, which begins a mode alias."""
+
+Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
+"""The SHA-256 of a key, in lower-case hexadecimal."""
+
+Dollars = Annotated[
+    Decimal, BeforeValidator(_not_a_flag), Field(ge=0, le=1_000_000, max_digits=16, decimal_places=9)
+]
+"""US dollars, at most nine decimals (one nano-dollar)."""
+
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+CountOrZero = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
+Seconds = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
+Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(min_length=1)]
+
+Location = tuple[str | int, ...]
+"""The way to a value, field names and list positions from the outside in."""
+
+
+class BrokenRules(ValueError):
+    """
+    Rules between several fields that do not hold.
+
+    `problems`: pairs of location and message; a location starts at the object that was checked.
+    """
+
+    def __init__(self, problems: list[tuple[Location, str]]) -> None:
+        super().__init__("; ".join(message for _, message in problems))
+        self.problems = problems
+
+
+class Strict(BaseModel):
+    """Unknown fields are errors: a misspelled limit must not silently be no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
