@@ -6,6 +6,7 @@ everybody through `config.py`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -230,6 +231,10 @@ def _upstream_urls(pool: Pool) -> Problems:
             yield (field,), "has no effect on a pool with `urls`: whoever runs those servers sets it there"
 
 
+_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
+"""A host name or an IPv4 address, or an IPv6 address without its brackets."""
+
+
 def _fault_of_url(url: str) -> str | None:
     """Why `url` is no base URL of a replica; None where it is one."""
     try:
@@ -239,7 +244,7 @@ def _fault_of_url(url: str) -> str | None:
         return "must be http://host:port"
     if parts.scheme == "https":
         return "must start with http://: the router speaks plain HTTP to replicas, over a network you trust"
-    if parts.scheme != "http" or not parts.hostname or port == 0:
+    if parts.scheme != "http" or not _HOST.fullmatch(parts.hostname or "") or port == 0 or not url.isprintable():
         return "must be http://host:port"
     if parts.username is not None or parts.password is not None:
         return "must be http://host:port, without a user name or password"

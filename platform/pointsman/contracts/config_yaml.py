@@ -16,6 +16,11 @@ from pointsman.contracts.config_types import Location
 MAX_VALUES = 100_000
 """Values in a file at most, aliases counted each time they are used."""
 
+MAX_DEPTH = 50
+"""Mappings and lists inside each other at most; an alias that contains itself has no end."""
+
+_TOO_DEEP = "the YAML is nested too deeply"
+
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, without its guess that text such as 2026-01-31 is a date."""
@@ -50,7 +55,7 @@ def read_yaml(text: str, *, source: str) -> tuple[yaml.Node, Any]:
         message = f"the file holds a character that YAML forbids (#x{error.character:04x})"
         raise ConfigError(source, [Problem("", message, line)]) from None
     except RecursionError:
-        raise ConfigError(source, [Problem("", "the YAML is nested too deeply")]) from None
+        raise ConfigError(source, [Problem("", _TOO_DEEP)]) from None
     except (ValueError, OverflowError) as error:
         raise ConfigError(source, [Problem("", f"the YAML holds a value that cannot be read: {error}")]) from None
 
@@ -83,6 +88,9 @@ def _problems(root: yaml.Node) -> Iterator[Problem]:
     while open_nodes:
         location, node = open_nodes.pop()
         count += 1
+        if len(location) > MAX_DEPTH:
+            yield Problem("", _TOO_DEEP, node.start_mark.line + 1)
+            return
         if count > MAX_VALUES:
             yield Problem("", f"the file holds more than {MAX_VALUES:,} values, aliases included")
             return

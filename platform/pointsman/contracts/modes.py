@@ -134,3 +134,13 @@ def choose_mode(
                 source, detail = Source.DEFAULT, "the model has one mode"
             return ModeDecision(mode, source, policy.threshold, probability, detail)
     raise AssertionError("the last source, default, always decides")
+
+
+def thinking_allowance(max_tokens: int, budget: int) -> int:
+    """
+    Thinking tokens for a request of `max_tokens` output tokens under a `budget`, so that an answer still fits.
+
+    The answer keeps a quarter of `max_tokens`, but at least 64 tokens, and never more than half.
+    """
+    reserve = min(max(max_tokens // 4, 64), max_tokens // 2)
+    return min(budget, max_tokens - reserve)

@@ -50,9 +50,13 @@ class RedisKey:
 
 
 class Env:
-    """Environment variables that the processes of one instance hand to each other."""
+    """Environment variables, between the processes of one instance and from the user to a command."""
 
     REPLICA_SECRET = "POINTSMAN_REPLICA_SECRET"
+    URL = "POINTSMAN_URL"
+    """Where `pointsman chat` finds the router, unless `--url` says so."""
+    API_KEY = "POINTSMAN_API_KEY"
+    """The key that `pointsman chat` sends, unless `--key` says so."""
 
 
 class StateFile:
