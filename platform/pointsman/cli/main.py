@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import typer
 
+from pointsman.cli import router, simulate_engine
+
 app = typer.Typer(
     name="pointsman",
     help="Pointsman throws the points: every query runs down the right track, thinking or not.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+app.command("simulate-engine")(simulate_engine.simulate_engine)
+app.command("router")(router.router)
+app.command("admin")(router.admin)
 
 
 def main() -> None:

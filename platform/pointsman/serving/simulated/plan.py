@@ -1,0 +1,114 @@
+"""From a request to the scripts that answer it: who thinks, how long, and whether the prompt fits.
+
+Stands between the checked request and the engine that spends time on it. Pure: no socket, no clock.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from pointsman.contracts.modes import Mode
+from pointsman.serving.simulated.requests import ChatRequest, CompletionRequest, RefusedRequest
+from pointsman.serving.simulated.script import Script, Wish, pick, write
+from pointsman.serving.simulated.settings import Identity, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    Everything about one request's answer but the time it takes.
+
+    `scripts`: one for each choice, by index; `prompt_tokens`: of all prompts together; `echo`: the text that
+    stands before each choice; `top`: alternatives shown with each log-probability, or None for none at all.
+    """
+
+    id: str
+    model: str
+    scripts: tuple[Script, ...]
+    prompt_tokens: int
+    thinks: bool
+    echo: tuple[str, ...]
+    top: int | None
+    stream: bool
+    include_usage: bool
+    continuous_usage: bool
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest choice: the steps that the engine takes."""
+        return max(script.completion_tokens for script in self.scripts)
+
+
+def plan_chat(request: ChatRequest, identity: Identity, settings: Settings) -> Plan:
+    """The answer to a chat. Raises RefusedRequest where SGLang would refuse."""
+    request.check(identity.context)
+    prompt, length = request.prompt()
+    thinks = Mode.THINK in identity.modes and (Mode.NO_THINK not in identity.modes or request.wants_thinking)
+    return _plan(request, [(prompt, length)], identity, settings, thinks=thinks, echo=False)
+
+
+def plan_completion(request: CompletionRequest, identity: Identity, settings: Settings) -> Plan:
+    """The continuation of one or several prompts; there is no template, hence no thinking."""
+    request.check(identity.context)
+    return _plan(request, request.prompts(), identity, settings, thinks=False, echo=request.echo)
+
+
+def _plan(
+    request: ChatRequest | CompletionRequest,
+    prompts: list[tuple[str, int]],
+    identity: Identity,
+    settings: Settings,
+    *,
+    thinks: bool,
+    echo: bool,
+) -> Plan:
+    scripts = []
+    for prompt, length in prompts:
+        limit = _limit(request.limit, length, identity.context)
+        for index in range(request.n):
+            source = prompt if request.seed is None else f"{request.seed}\0{prompt}"
+            wish = Wish(
+                source=source,
+                prompt_tokens=length,
+                index=index,
+                limit=limit,
+                answer=pick(source, settings.answer_tokens),
+                thinking=pick(source, settings.thinking_tokens) if thinks else None,
+                thinking_budget=request.thinking_budget,
+                stop=request.stops,
+                endless=request.ignore_eos,
+                json_object=request.json_object,
+            )
+            scripts.append(write(wish))
+    options = request.stream_options
+    return Plan(
+        id=request.rid if isinstance(request.rid, str) else uuid.uuid4().hex,
+        model=request.model,
+        scripts=tuple(scripts),
+        prompt_tokens=sum(length for _, length in prompts),
+        thinks=thinks,
+        echo=tuple(prompt if echo else "" for prompt, _ in prompts for _ in range(request.n)),
+        top=request.top,
+        stream=request.stream,
+        include_usage=bool(options and options.include_usage),
+        continuous_usage=bool(options and options.continuous_usage_stats),
+    )
+
+
+def _limit(asked: int | None, prompt: int, context: int) -> int:
+    """Tokens that may be said. Raises RefusedRequest where the prompt, or prompt and wish together, do not fit."""
+    if prompt >= context:
+        raise RefusedRequest(
+            f"The input ({prompt} tokens) is longer than the model's context length ({context} tokens)."
+        )
+    if asked is None:
+        return context - prompt - 1
+    if prompt + asked > context:
+        raise RefusedRequest(
+            f"Requested token count exceeds the model's maximum context length of {context} tokens. "
+            f"You requested a total of {prompt + asked} tokens: {prompt} tokens from the input messages and "
+            f"{asked} tokens for the completion. Please reduce the number of tokens in the input messages or "
+            f"the completion to fit within the limit."
+        )
+    return asked
