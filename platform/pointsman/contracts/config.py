@@ -12,18 +12,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from pointsman.contracts.config_pools import (
-    BUILTIN_PREFIX,
-    LOCAL_PREFIX,
-    STARTED_ENGINES,
-    Autoscaling,
-    Capabilities,
-    Engine,
-    Family,
-    Gpu,
-    Pool,
-    Prices,
-)
+from pointsman.contracts.config_engines import BUILTIN_PREFIX, LOCAL_PREFIX, STARTED_ENGINES, Engine, Family
+from pointsman.contracts.config_pools import Autoscaling, Capabilities, Gpu, Pool, Prices
 from pointsman.contracts.config_types import (
     BrokenRules,
     Count,

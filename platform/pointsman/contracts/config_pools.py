@@ -6,21 +6,18 @@ everybody through `config.py`.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
-from enum import StrEnum
-from typing import Annotated, Any, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from pointsman.contracts.config_engines import Engine, Family
+from pointsman.contracts.config_pool_rules import POOL_RULES
 from pointsman.contracts.config_types import (
     BrokenRules,
     Count,
     CountOrZero,
     Dollars,
     Flag,
-    Location,
     ModelName,
     Name,
     Seconds,
@@ -29,45 +26,6 @@ from pointsman.contracts.config_types import (
 )
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.pricing import PriceList
-
-BUILTIN_PREFIX = "builtin:"
-"""Begins the name of a chat template that ships with Pointsman."""
-
-LOCAL_PREFIX = "local:"
-"""Begins the name of a model that Pointsman prepares itself, in the user's cache folder."""
-
-
-class Engine(StrEnum):
-    """What answers behind a pool."""
-
-    SGLANG = "sglang"
-    """SGLang, started by Pointsman in Ray Serve replicas."""
-    SIMULATED = "simulated"
-    """Pointsman's own simulated engine: for trials and load tests, never for answers."""
-    VLLM = "vllm"
-    """A vLLM server that somebody else runs, reached by URL."""
-    KTRANSFORMERS = "ktransformers"
-    """A KTransformers server that somebody else runs, reached by URL."""
-    OPENAI = "openai"
-    """Any other OpenAI-compatible server, reached by URL."""
-
-
-STARTED_ENGINES = frozenset({Engine.SGLANG, Engine.SIMULATED})
-"""Engines that Pointsman can start by itself; the others need `urls`."""
-
-
-class Family(StrEnum):
-    """How a model is told to think or not: see `router/families/`."""
-
-    PLAIN = "plain"
-    """The request says nothing of the mode; the pool's chat template alone decides."""
-    QWEN3 = "qwen3"
-    DEEPSEEK = "deepseek"
-    KIMI_K2 = "kimi_k2"
-    GPT_OSS = "gpt_oss"
-    GLM = "glm"
-    GRANITE = "granite"
-    KAT = "kat"
 
 
 class Prices(Strict):
@@ -183,7 +141,9 @@ class Pool(Strict):
     connect_timeout: Seconds = 2.0
     """Seconds to wait for a connection to a replica. Default: 2."""
     first_byte_timeout: Seconds = 120.0
-    """Seconds to wait for the first byte of an answer. Default: 120."""
+    """Seconds to wait for the first byte of a streamed answer. Default: 120."""
+    answer_timeout: Seconds = 600.0
+    """Seconds to wait for an answer that is not streamed. Default: 600."""
     idle_timeout: Seconds = 60.0
     """Seconds between two bytes of an answer. Default: 60."""
     place_timeout: Seconds = 90.0
@@ -198,115 +158,6 @@ class Pool(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if problems := [problem for rule in _RULES for problem in rule(self)]:
+        if problems := [problem for rule in POOL_RULES for problem in rule(self)]:
             raise BrokenRules(problems)
         return self
-
-
-Problems = Iterator[tuple[Location, str]]
-
-
-def _weights_or_urls(pool: Pool) -> Problems:
-    if pool.engine not in STARTED_ENGINES and not pool.urls:
-        yield ("urls",), f"engine {pool.engine} is not started by Pointsman: list its replicas here"
-    if pool.engine is Engine.SGLANG and not pool.urls and not pool.model_path:
-        yield ("model_path",), "engine sglang needs weights: a folder, a hub name or local:smollm2"
-
-
-def _upstream_urls(pool: Pool) -> Problems:
-    for position, url in enumerate(pool.urls):
-        if fault := _fault_of_url(url):
-            yield ("urls", position), fault
-        elif url in pool.urls[:position]:
-            yield ("urls", position), f"{url} is listed twice"
-    if not pool.urls:
-        return
-    unused: dict[str, Any] = {
-        "engine_args": pool.engine_args,
-        "chat_template": pool.chat_template,
-        "autoscaling": pool.autoscaling,
-    }
-    for field, value in unused.items():
-        if value:
-            yield (field,), "has no effect on a pool with `urls`: whoever runs those servers sets it there"
-
-
-_HOST = re.compile(r"[a-z0-9._-]+|[0-9a-f:.]+")
-"""A host name or an IPv4 address, or an IPv6 address without its brackets."""
-
-
-def _fault_of_url(url: str) -> str | None:
-    """Why `url` is no base URL of a replica; None where it is one."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return "must be http://host:port"
-    if parts.scheme == "https":
-        return "must start with http://: the router speaks plain HTTP to replicas, over a network you trust"
-    if parts.scheme != "http" or not _HOST.fullmatch(parts.hostname or "") or port == 0 or not url.isprintable():
-        return "must be http://host:port"
-    if parts.username is not None or parts.password is not None:
-        return "must be http://host:port, without a user name or password"
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        return "must be http://host:port and nothing after it: the router adds /v1/… itself"
-    return None
-
-
-def _modes_of_the_family(pool: Pool) -> Problems:
-    if len(set(pool.modes)) != len(pool.modes):
-        yield ("modes",), "lists a mode twice"
-    elif pool.family is Family.PLAIN and len(pool.modes) > 1:
-        yield (
-            ("family",),
-            "plain cannot switch a mode on the request: name the model's family, or make two pools",
-        )
-    if pool.family is Family.KIMI_K2 and Mode.THINK in pool.modes:
-        yield ("modes",), "family kimi_k2 has no thinking: its pools answer no_think only"
-
-
-def _token_limits(pool: Pool) -> Problems:
-    context = pool.capabilities.context
-    if pool.default_max_tokens >= context:
-        yield ("default_max_tokens",), f"{pool.default_max_tokens} leaves no room in a context of {context} tokens"
-    budget = pool.thinking_budget
-    if budget is None:
-        return
-    if Mode.THINK not in pool.modes:
-        yield ("thinking_budget",), "is set on a pool that never thinks"
-    if pool.engine not in STARTED_ENGINES:
-        yield ("thinking_budget",), f"is enforced by engines sglang and simulated only, not by {pool.engine}"
-    if pool.engine is Engine.SGLANG and not pool.reasoning_parser:
-        yield ("thinking_budget",), "needs `reasoning_parser`: the engine enforces the budget through that"
-    if budget >= context:
-        yield ("thinking_budget",), f"{budget} leaves no room in a context of {context} tokens"
-
-
-def _accelerators(pool: Pool) -> Problems:
-    if pool.gpu is None:
-        if pool.nodes > 1:
-            yield ("nodes",), "more than one node needs `gpu`: the accelerators on each of them"
-        return
-    if pool.gpu.per_node * pool.nodes != pool.tensor_parallel * pool.pipeline_parallel:
-        yield (
-            ("gpu", "per_node"),
-            f"{pool.gpu.per_node} x nodes {pool.nodes} must equal "
-            f"tensor_parallel {pool.tensor_parallel} x pipeline_parallel {pool.pipeline_parallel}",
-        )
-
-
-def _names_of_ours(pool: Pool) -> Problems:
-    if pool.chat_template == BUILTIN_PREFIX:
-        yield ("chat_template",), "names no template after builtin:"
-    if pool.model_path == LOCAL_PREFIX:
-        yield ("model_path",), "names no model after local:"
-
-
-_RULES = (
-    _weights_or_urls,
-    _upstream_urls,
-    _modes_of_the_family,
-    _token_limits,
-    _accelerators,
-    _names_of_ours,
-)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from pointsman.contracts.config import Config, Family, Policy, Prices
+from pointsman.contracts.config import Config, Family, Policy, Pool, Prices
+from pointsman.contracts.config_engines import FAMILIES_WITHOUT_SWITCH, SGLANG_ARGS_BY_FIELD
 from pointsman.contracts.config_file import ConfigError, dump_config, parse_config
 from pointsman.contracts.modes import Mode, ModePolicy
 
@@ -114,10 +115,38 @@ def test_a_mode_listed_twice() -> None:
     assert problems({**POOL, "modes": ["think", "think"]}) == {"pools[0].modes": "lists a mode twice"}
 
 
-@pytest.mark.parametrize("family", [family for family in Family if family is not Family.KIMI_K2])
+@pytest.mark.parametrize("family", list(Family))
 def test_only_a_family_that_switches_may_answer_both_modes(family: Family) -> None:
     found = problems({**POOL, "modes": ["think", "no_think"], "family": str(family)})
-    assert (set(found) == {"pools[0].family"}) is (family is Family.PLAIN)
+    assert ("pools[0].family" in found) is (family in FAMILIES_WITHOUT_SWITCH)
+
+
+def test_the_families_with_a_switch_are_those_the_router_switches() -> None:
+    from pointsman.router.families import SWITCHES
+
+    assert set(SWITCHES) == set(Family) - FAMILIES_WITHOUT_SWITCH
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tp_size", "say it in the pool's field `tensor_parallel`"),
+        ("enable_strict_thinking", "say it in the pool's field `thinking_budget`"),
+        ("port", "is set by Pointsman for each replica"),
+        (
+            "enable_custom_logit_processor",
+            "is refused: the engine would run code that comes with a request",
+        ),
+    ],
+)
+def test_engine_arguments_that_are_ours_to_set(name: str, message: str) -> None:
+    assert problems({**POOL, "engine_args": {name: 1}}) == {f"pools[0].engine_args.{name}": message}
+    assert problems({**POOL, "engine": "simulated", "engine_args": {name: 1}}) == {}
+
+
+@pytest.mark.parametrize("field", sorted(SGLANG_ARGS_BY_FIELD.values()))
+def test_the_fields_that_stand_for_engine_arguments_exist(field: str) -> None:
+    assert field in Pool.model_fields
 
 
 def test_kimi_never_thinks() -> None:

@@ -1,0 +1,80 @@
+"""What can answer behind a pool, and which of its settings are ours: engines, model families, reserved arguments.
+
+Separate from the pools because the rules between a pool's fields read it too.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+BUILTIN_PREFIX = "builtin:"
+"""Begins the name of a chat template that ships with Pointsman."""
+
+LOCAL_PREFIX = "local:"
+"""Begins the name of a model that Pointsman prepares itself, in the user's cache folder."""
+
+
+class Engine(StrEnum):
+    """What answers behind a pool."""
+
+    SGLANG = "sglang"
+    """SGLang, started by Pointsman in Ray Serve replicas."""
+    SIMULATED = "simulated"
+    """Pointsman's own simulated engine: for trials and load tests, never for answers."""
+    VLLM = "vllm"
+    """A vLLM server that somebody else runs, reached by URL."""
+    KTRANSFORMERS = "ktransformers"
+    """A KTransformers server that somebody else runs, reached by URL."""
+    OPENAI = "openai"
+    """Any other OpenAI-compatible server, reached by URL."""
+
+
+STARTED_ENGINES = frozenset({Engine.SGLANG, Engine.SIMULATED})
+"""Engines that Pointsman can start by itself; the others need `urls`."""
+
+
+class Family(StrEnum):
+    """How a model is told to think or not: see `router/families/`."""
+
+    PLAIN = "plain"
+    """The request says nothing of the mode; the pool's chat template alone decides."""
+    QWEN3 = "qwen3"
+    """Qwen3: `chat_template_kwargs.enable_thinking`."""
+    DEEPSEEK = "deepseek"
+    """DeepSeek V3.1 and later: `chat_template_kwargs.thinking`."""
+    KIMI_K2 = "kimi_k2"
+    """Kimi K2 Instruct, which has no thinking: its pools answer no_think."""
+    GPT_OSS = "gpt_oss"
+    """gpt-oss: `reasoning_effort`; `low` stands for not thinking."""
+    GLM = "glm"
+    """GLM 4.5 and later: `chat_template_kwargs.enable_thinking`."""
+    GRANITE = "granite"
+    """IBM Granite: `chat_template_kwargs.thinking`."""
+    KAT = "kat"
+    """KAT-V1, which judges by itself whether to think: nothing is said of the mode in the request."""
+
+
+FAMILIES_WITHOUT_SWITCH = frozenset({Family.PLAIN, Family.KIMI_K2, Family.KAT})
+"""Families whose requests say nothing of the mode: each of their pools answers one mode."""
+
+
+SGLANG_ARGS_BY_FIELD = {
+    "model_path": "model_path",
+    "served_model_name": "served_model_name",
+    "tp_size": "tensor_parallel",
+    "pp_size": "pipeline_parallel",
+    "nnodes": "nodes",
+    "chat_template": "chat_template",
+    "reasoning_parser": "reasoning_parser",
+    "tool_call_parser": "tool_call_parser",
+    "enable_strict_thinking": "thinking_budget",
+}
+"""Fields of SGLang's `ServerArgs` that a field of the pool stands for: two spellings could contradict."""
+
+SGLANG_ARGS_OF_OURS = frozenset({"host", "port", "api_key", "admin_api_key", "node_rank", "dist_init_addr"})
+"""Fields of SGLang's `ServerArgs` that differ from replica to replica, or guard it."""
+
+SGLANG_ARGS_REFUSED = {
+    "enable_custom_logit_processor": "is refused: the engine would run code that comes with a request",
+}
+"""Fields of SGLang's `ServerArgs` that no pool may have, and why."""
