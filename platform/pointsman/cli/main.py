@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from pointsman.cli import router, simulate_engine
+from pointsman.cli import router, simulate_engine, up
 
 app = typer.Typer(
     name="pointsman",
@@ -17,6 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.command("up")(up.up)
 app.command("simulate-engine")(simulate_engine.simulate_engine)
 app.command("router")(router.router)
 app.command("admin")(router.admin)

@@ -139,6 +139,14 @@ class PoolUnavailable(ApiError):
     code = "pool_unavailable"
 
 
+class AdminUnavailable(ApiError):
+    """The process that answers everything but queries does not run; queries go on."""
+
+    status = 503
+    type = "server_error"
+    code = "admin_unavailable"
+
+
 class UpstreamTimeout(ApiError):
     """The engine did not answer in time."""
 

@@ -1,0 +1,1 @@
+"""The admin process: everything but queries, as a FastAPI application behind a Unix socket."""

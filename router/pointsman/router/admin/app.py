@@ -1,0 +1,134 @@
+"""The FastAPI application: models, metrics and the documentation page.
+
+A process of its own, so that no page and no scrape can stall a stream. Only the data plane talks to it, through
+the Unix socket; it names the caller's address in `x-pointsman-peer`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Header, Request, Response
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from starlette.exceptions import HTTPException
+
+from pointsman.contracts.config import Config, MetricsAccess
+from pointsman.contracts.errors import (
+    ApiError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    ModelNotFound,
+    PathNotFound,
+    Unauthenticated,
+)
+from pointsman.router.admin.reference import data_plane_paths
+from pointsman.router.snapshot import TenantView, compile_snapshot
+from pointsman.router.wire import openai
+
+Authorization = Annotated[str | None, Header(include_in_schema=False)]
+
+
+def build_app(config: Config, metrics_dir: Path, *, version: str) -> FastAPI:
+    """
+    The application for `config`; `metrics_dir` is where the data plane writes its counters.
+
+    Every error has the form of OpenAI's.
+    """
+    snapshot = compile_snapshot(config)
+    metrics_dir.mkdir(parents=True, exist_ok=True)
+    app = FastAPIOffline(
+        title="Pointsman",
+        version=version,
+        description="Mode-aware serving: one OpenAI-compatible endpoint, two tracks.",
+        redoc_url=None,
+    )
+
+    @app.get("/v1/models", tags=["models"], summary="List the models this key may use")
+    def models(authorization: Authorization = None) -> dict[str, Any]:
+        tenant = _tenant(authorization)
+        return {"object": "list", "data": [_model(name) for name in sorted(tenant.models)]}
+
+    @app.get("/v1/models/{model}", tags=["models"], summary="One model")
+    def model(model: str, authorization: Authorization = None) -> dict[str, Any]:
+        if model not in _tenant(authorization).models:
+            raise ModelNotFound("The model does not exist, or this key may not use it.", param="model")
+        return _model(model)
+
+    @app.get("/metrics", tags=["operations"], summary="Counters, in Prometheus' text format")
+    def metrics(
+        authorization: Authorization = None,
+        x_pointsman_peer: Annotated[str, Header(include_in_schema=False)] = "",
+    ) -> Response:
+        if not _may_read_metrics(x_pointsman_peer, authorization):
+            raise Unauthenticated("Reading metrics needs the admin key: 'Authorization: Bearer KEY'.")
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(metrics_dir))
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    def _tenant(authorization: str | None) -> TenantView:
+        tenant = snapshot.tenant_of(None if authorization is None else authorization.encode("latin-1"))
+        if tenant is None:
+            raise Unauthenticated(
+                "No API key was given: send it as 'Authorization: Bearer KEY'."
+                if authorization is None
+                else "The API key is not known."
+            )
+        return tenant
+
+    def _may_read_metrics(peer: str, authorization: str | None) -> bool:
+        access = config.router.metrics_access
+        if access is MetricsAccess.OPEN or (access is MetricsAccess.LOOPBACK and _is_loopback(peer)):
+            return True
+        return snapshot.is_admin(None if authorization is None else authorization.encode("latin-1"))
+
+    @app.exception_handler(ApiError)
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return _answer(error)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            return _answer(MethodNotAllowed("This path does not take that method."), error.headers)
+        if error.status_code == 404:
+            return _answer(PathNotFound("There is nothing at this path."))
+        return _answer(InvalidRequest("The request is not valid."))
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return _answer(InternalError("Pointsman failed to handle this request."))
+
+    generated = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = generated()
+        schema["paths"].update(data_plane_paths())
+        schema.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"key": []}]
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the schema
+    return app
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "pointsman"}
+
+
+def _answer(error: ApiError, headers: Any = None) -> Response:
+    answer = openai.error_answer(error)
+    return Response(answer.body, answer.status, {**dict(answer.headers), **(headers or {})})
+
+
+def _is_loopback(peer: str) -> bool:
+    try:
+        return ipaddress.ip_address(peer).is_loopback
+    except ValueError:
+        return False

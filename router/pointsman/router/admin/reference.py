@@ -1,0 +1,70 @@
+"""The hot paths in the OpenAPI page: described here, answered by the data plane.
+
+Generated from the same field table that the data plane checks requests with, so that the page can't promise a
+field that would be refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pointsman.contracts.names import Header
+from pointsman.router.exchange import Endpoint
+from pointsman.router.wire import openai_request
+
+_REQUEST_HEADERS = (
+    (Header.MODE, "The mode: think, no_think or auto."),
+    (Header.REQUEST_ID, "An id of the client's own, echoed; letters, digits and ._:- only."),
+    (Header.INCLUDE_COST, "true: the last usage chunk of a stream tells what it cost."),
+)
+
+_RESPONSE_HEADERS = (
+    (Header.MODE, "The mode the request was answered in."),
+    (Header.MODE_SOURCE, "Who determined it: client, predictor or default."),
+    (Header.THINK_PROBABILITY, "The predictor's probability that the query needs thinking."),
+    (Header.THRESHOLD, "The probability at and above which this tenant's queries think."),
+    (Header.POOL, "The pool that answered."),
+    (Header.COST_USD, "What the answer cost, in US dollars; not on streams."),
+    (Header.REQUEST_ID, "The request's id."),
+)
+
+_SUMMARY = {
+    Endpoint.CHAT: "Answer a conversation (OpenAI chat completions)",
+    Endpoint.COMPLETIONS: "Continue a text (OpenAI completions)",
+}
+
+_REQUIRED = {Endpoint.CHAT: ["model", "messages"], Endpoint.COMPLETIONS: ["model", "prompt"]}
+
+
+def data_plane_paths() -> dict[str, Any]:
+    """The `paths` of an OpenAPI 3.1 document for the endpoints of the data plane."""
+    return {endpoint.value: {"post": _operation(endpoint)} for endpoint in Endpoint}
+
+
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: {} for name in openai_request.FIELDS[endpoint]}
+    schema = {
+        "type": "object",
+        "required": _REQUIRED[endpoint],
+        "properties": fields,
+        "additionalProperties": False,
+    }
+    return {
+        "tags": ["queries"],
+        "summary": _SUMMARY[endpoint],
+        "parameters": [
+            {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+            for name, text in _REQUEST_HEADERS
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {
+            "200": {
+                "description": "The answer, or with `stream` its events.",
+                "headers": {
+                    name: {"description": text, "schema": {"type": "string"}} for name, text in _RESPONSE_HEADERS
+                },
+                "content": {"application/json": {}, "text/event-stream": {}},
+            },
+            "default": {"description": "An error in OpenAI's form.", "content": {"application/json": {}}},
+        },
+    }

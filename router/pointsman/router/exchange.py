@@ -1,0 +1,156 @@
+"""One request on its way through the pipeline: what each step read, decided and measured.
+
+Stands between the protocol, which makes it, and the steps, each of which fills its own part. Holds data only;
+what happens next is the pipeline's business, how bytes reach the client the protocol's.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pointsman.contracts.config import Pool
+from pointsman.contracts.errors import ApiError
+from pointsman.contracts.modes import ClientSignal, Mode, ModeDecision
+from pointsman.contracts.pricing import Cost, Usage
+
+if TYPE_CHECKING:
+    from pointsman.router.fleet import Replica
+    from pointsman.router.snapshot import ModelView, TenantView
+
+Headers = dict[bytes, bytes]
+"""Header names in lower case, with their values; repeated headers are joined by a comma."""
+
+
+class Endpoint(StrEnum):
+    """The hot paths, by their path at the client's side and at the engine's."""
+
+    CHAT = "/v1/chat/completions"
+    COMPLETIONS = "/v1/completions"
+
+
+class Client(Protocol):
+    """How an answer reaches the client; the HTTP/1.1 protocol implements it."""
+
+    def respond(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        """Send a whole answer and be done with the request."""
+
+    def start_stream(self, headers: list[tuple[str, str]]) -> None:
+        """Send the head of a 200 answer of unknown length."""
+
+    def send(self, data: bytes) -> None:
+        """Send a piece of a started stream."""
+
+    def end_stream(self, data: bytes) -> None:
+        """Send the last piece of a started stream, possibly empty, and be done with the request."""
+
+
+class Work(Protocol):
+    """What currently runs on behalf of an exchange and must be stopped when its client goes away."""
+
+    def abort(self) -> None:
+        """Stop; nothing is reported back."""
+
+    def pause(self) -> None:
+        """The client reads more slowly than the engine writes: stop reading from the engine."""
+
+    def resume(self) -> None:
+        """The client has caught up."""
+
+
+class Answer:
+    """A whole answer, ready but for the headers that later steps add."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class Exchange:
+    """One request and its answer. Times are `perf_counter` seconds."""
+
+    __slots__ = (
+        "abandoned",
+        "answer",
+        "attempts",
+        "body",
+        "client",
+        "cost",
+        "decision",
+        "endpoint",
+        "error",
+        "first_byte_at",
+        "headers",
+        "include_cost",
+        "include_usage",
+        "max_tokens",
+        "model",
+        "needs",
+        "payload",
+        "place_deadline",
+        "pool",
+        "position",
+        "question",
+        "replica",
+        "request_id",
+        "rid",
+        "signals",
+        "started_at",
+        "stream",
+        "stream_started",
+        "tenant",
+        "usage",
+        "usage_chunk",
+        "work",
+    )
+
+    def __init__(self, client: Client, endpoint: Endpoint, headers: Headers, body: bytes) -> None:
+        # the protocol's part
+        self.client = client
+        self.endpoint = endpoint
+        self.headers = headers
+        self.body = body
+        self.started_at = perf_counter()
+        self.position = 0
+        self.abandoned = False
+        # authenticate
+        self.request_id = ""
+        self.rid = ""
+        self.tenant: TenantView | None = None
+        # parse
+        self.payload: dict[str, Any] = {}
+        self.model: ModelView | None = None
+        self.stream = False
+        self.include_usage = False
+        self.include_cost = False
+        self.max_tokens: int | None = None
+        self.needs: dict[str, str] = {}
+        self.signals: tuple[ClientSignal, ...] = ()
+        self.question: str | None = None
+        # decide
+        self.decision: ModeDecision | None = None
+        # place
+        self.pool: Pool | None = None
+        self.replica: Replica | None = None
+        self.place_deadline = 0.0
+        # relay
+        self.attempts = 0
+        self.work: Work | None = None
+        self.stream_started = False
+        self.first_byte_at = 0.0
+        self.usage: Usage | None = None
+        self.answer: Answer | None = None
+        self.usage_chunk: dict[str, Any] | None = None
+        # settle
+        self.cost: Cost | None = None
+        self.error: ApiError | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """The decided mode; only after `decide`."""
+        assert self.decision is not None
+        return self.decision.mode

@@ -1,0 +1,115 @@
+"""The life of a request: an ordered list of steps, and the loop that takes an exchange through them.
+
+The loop knows no step. A step is a callable with a name that takes the exchange, fills its own part of it and
+returns `NEXT`, or `WAIT` where it will call `resume` (or `again`) itself once something has happened; a
+refusal is raised as `ApiError`. Whatever happens, the last step runs exactly once, because it accounts for the
+request, and only then does the client get the end of its answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Protocol
+
+from pointsman.contracts.errors import ApiError, InternalError
+from pointsman.router.exchange import Exchange
+from pointsman.router.metrics import Metrics
+from pointsman.router.pipeline.outcome import Outcome
+from pointsman.router.wire import openai
+
+log = logging.getLogger(__name__)
+
+
+class Step(Protocol):
+    """One step of the pipeline."""
+
+    @property
+    def name(self) -> str:
+        """A word; labels the step's time."""
+
+    def __call__(self, exchange: Exchange) -> Outcome:
+        """Do the step's work on `exchange`."""
+
+
+class Pipeline:
+    """Runs exchanges through `steps`, in order, timing each."""
+
+    def __init__(self, steps: Sequence[Step], metrics: Metrics) -> None:
+        self._steps = tuple(steps)
+        self._last = len(self._steps) - 1
+        self._timers = [metrics.step_time(step.name) for step in steps]
+        self._index = {step.name: index for index, step in enumerate(steps)}
+
+    def start(self, exchange: Exchange) -> None:
+        """Run `exchange` from the first step until one waits, or to its end."""
+        self._advance(exchange)
+
+    def resume(self, exchange: Exchange) -> None:
+        """The step that waited is done: go on with the one after it."""
+        exchange.position += 1
+        self._advance(exchange)
+
+    def again(self, exchange: Exchange, name: str) -> None:
+        """Go back to the step called `name` and go on from there."""
+        exchange.position = self._index[name]
+        self._advance(exchange)
+
+    def refuse(self, exchange: Exchange, error: ApiError) -> None:
+        """End `exchange` with `error`, by way of the last step."""
+        exchange.error = error
+        exchange.position = self._last
+        self._advance(exchange)
+
+    def abandon(self, exchange: Exchange) -> None:
+        """The client has gone: stop what runs for it and account for it. Harmless once it has ended."""
+        if exchange.position > self._last:
+            return
+        exchange.abandoned = True
+        work, exchange.work = exchange.work, None
+        if work is not None:
+            work.abort()
+        exchange.position = self._last
+        self._advance(exchange)
+
+    def _advance(self, exchange: Exchange) -> None:
+        steps, timers, last = self._steps, self._timers, self._last
+        while exchange.position <= last:
+            position = exchange.position
+            began = perf_counter()
+            try:
+                outcome = steps[position](exchange)
+            except ApiError as error:
+                if position == last:
+                    raise AssertionError("the last step refuses nothing") from error
+                exchange.error = error
+                exchange.position = last
+                continue
+            except Exception as error:
+                # Only the kind of the failure is logged: its text may quote the request.
+                frames = "".join(traceback.format_tb(error.__traceback__))
+                log.error("step %s failed: %s\n%s", steps[position].name, type(error).__name__, frames)
+                exchange.error = InternalError("Pointsman failed to handle this request.")
+                exchange.position = last if position < last else last + 1
+                continue
+            finally:
+                timers[position].add(perf_counter() - began)
+            if outcome is Outcome.WAIT:
+                return
+            exchange.position = position + 1
+        _finish(exchange)
+
+
+def _finish(exchange: Exchange) -> None:
+    """Write the end of the answer: what the client waits for, now that the request is accounted for."""
+    if exchange.abandoned:
+        return
+    error = exchange.error
+    if exchange.stream_started:
+        exchange.client.end_stream(openai.stream_tail(exchange) if error is None else openai.error_event(error))
+        return
+    answer = exchange.answer if error is None else openai.error_answer(error)
+    assert answer is not None
+    exchange.client.respond(answer.status, openai.response_headers(exchange) + answer.headers, answer.body)

@@ -1,0 +1,45 @@
+"""Who asks: find the tenant by the key's digest, before anything of the body is looked at.
+
+First of the steps, so that a stranger can make the router do no more than one SHA-256. Also names the request:
+the id that every later header, record and log line carries.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from pointsman.contracts.errors import Unauthenticated
+from pointsman.contracts.names import Header
+from pointsman.router.exchange import Exchange
+from pointsman.router.pipeline.outcome import Outcome
+from pointsman.router.snapshot import Snapshot
+
+_CLIENT_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+"""Request ids that are taken over from clients; anything else is replaced, since it is echoed in a header."""
+
+
+class Authenticate:
+    """Fills `request_id`, `rid` and `tenant`."""
+
+    name = "authenticate"
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def __call__(self, exchange: Exchange) -> Outcome:
+        exchange.rid = secrets.token_hex(16)  # never the client's: engines abort by prefix of this id
+        given = exchange.headers.get(Header.REQUEST_ID.encode())
+        if given is not None and _CLIENT_ID.fullmatch(given):
+            exchange.request_id = given.decode("ascii")
+        else:
+            exchange.request_id = f"req-{exchange.rid}"
+        authorization = exchange.headers.get(b"authorization")
+        exchange.tenant = self._snapshot.tenant_of(authorization)
+        if exchange.tenant is None:
+            raise Unauthenticated(
+                "No API key was given: send it as 'Authorization: Bearer KEY'."
+                if authorization is None
+                else "The API key is not known."
+            )
+        return Outcome.NEXT

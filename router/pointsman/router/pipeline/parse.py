@@ -1,0 +1,40 @@
+"""What is asked: check the body field by field, find the model, and take out what later steps look at.
+
+Stands after `authenticate`, since what a tenant may ask for depends on who it is. Pure: touches no socket.
+"""
+
+from __future__ import annotations
+
+from pointsman.contracts.errors import ModelNotFound
+from pointsman.contracts.modes import Mode
+from pointsman.router.exchange import Endpoint, Exchange
+from pointsman.router.pipeline.outcome import Outcome
+from pointsman.router.predictor import question_of
+from pointsman.router.wire import openai_request
+
+_ALIASES = {mode.value: mode for mode in Mode}
+
+
+class Parse:
+    """Fills `payload` to `question`."""
+
+    name = "parse"
+
+    def __call__(self, exchange: Exchange) -> Outcome:
+        assert exchange.tenant is not None
+        asked = openai_request.read(exchange)
+        name, _, alias = asked.partition(":")
+        model = exchange.tenant.models.get(name)
+        if model is None or (alias and alias not in _ALIASES):
+            raise ModelNotFound("The model does not exist, or this key may not use it.", param="model")
+        exchange.model = model
+        exchange.signals = openai_request.signals(exchange, _ALIASES.get(alias))
+        exchange.question = _question(exchange)
+        return Outcome.NEXT
+
+
+def _question(exchange: Exchange) -> str | None:
+    if exchange.endpoint is Endpoint.CHAT:
+        return question_of(exchange.payload["messages"])
+    prompt = exchange.payload["prompt"]
+    return prompt if isinstance(prompt, str) else str(prompt[0])

@@ -1,0 +1,47 @@
+"""Account for the request: tokens, dollars, outcome and times.
+
+Last of the steps, and run for every request however it ended; the end of the answer leaves only afterwards, so
+that whoever has read an answer finds it in the counters.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from pointsman.contracts.pricing import cost_of
+from pointsman.router.exchange import Exchange
+from pointsman.router.metrics import Metrics
+from pointsman.router.pipeline.outcome import Outcome
+from pointsman.router.snapshot import Snapshot
+
+CLIENT_CLOSED = 499
+"""The status that stands for a client that went away, as nginx writes it."""
+
+
+class Settle:
+    """Fills `cost`."""
+
+    name = "settle"
+
+    def __init__(self, snapshot: Snapshot, metrics: Metrics) -> None:
+        self._snapshot = snapshot
+        self._metrics = metrics
+
+    def __call__(self, exchange: Exchange) -> Outcome:
+        pool, decision, usage = exchange.pool, exchange.decision, exchange.usage
+        account = self._metrics.account(
+            exchange.tenant.name if exchange.tenant else "",
+            exchange.model.name if exchange.model else "",
+            decision.mode.value if decision else "",
+            pool.name if pool else "",
+        )
+        if pool is not None and usage is not None:
+            exchange.cost = cost_of(usage, self._snapshot.prices[pool.name])
+            account.spent(usage, exchange.cost)
+        if exchange.stream_started:
+            account.first_byte(exchange.first_byte_at - exchange.started_at)
+        error = exchange.error
+        status = CLIENT_CLOSED if exchange.abandoned else error.status if error is not None else 200
+        account.ended(status, seconds=perf_counter() - exchange.started_at)
+        self._metrics.in_flight.add(-1)
+        return Outcome.NEXT

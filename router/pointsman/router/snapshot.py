@@ -1,0 +1,86 @@
+"""What the hot path looks things up in: the configuration, compiled into dictionaries.
+
+Stands between the configuration and the steps so that no request walks a list. Immutable; a changed
+configuration is a new snapshot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pointsman.contracts.config import Config, Pool
+from pointsman.contracts.modes import Mode, ModePolicy
+from pointsman.contracts.pricing import PriceList
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A public model name and the pools that answer it, by mode; every listed mode has at least one pool."""
+
+    name: str
+    pools: dict[Mode, tuple[Pool, ...]]
+    modes: frozenset[Mode]
+
+
+@dataclass(frozen=True, slots=True)
+class TenantView:
+    """A tenant as the hot path sees it. `cache_salt` keeps its prefix-cache entries apart from others'."""
+
+    name: str
+    models: dict[str, ModelView]
+    policy: ModePolicy
+    cache_salt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Tenants by the SHA-256 of their keys, and prices by pool."""
+
+    config: Config
+    tenants: dict[bytes, TenantView]
+    admins: frozenset[bytes]
+    prices: dict[str, PriceList] = field(default_factory=dict)
+
+    def tenant_of(self, authorization: bytes | None) -> TenantView | None:
+        """The tenant whose key the `Authorization: Bearer` header holds, or None."""
+        digest = bearer_digest(authorization)
+        return None if digest is None else self.tenants.get(digest)
+
+    def is_admin(self, authorization: bytes | None) -> bool:
+        """Whether the `Authorization: Bearer` header holds an admin key."""
+        return bearer_digest(authorization) in self.admins
+
+
+def bearer_digest(authorization: bytes | None) -> bytes | None:
+    """The SHA-256 of the key in an `Authorization: Bearer` header, or None where there is none."""
+    if authorization is None or authorization[:7].lower() != b"bearer ":
+        return None
+    return hashlib.sha256(authorization[7:].strip()).digest()
+
+
+def compile_snapshot(config: Config) -> Snapshot:
+    """The snapshot of `config`."""
+    models = {name: _model(name, config.pools) for name in sorted({pool.model for pool in config.pools})}
+    tenants: dict[bytes, TenantView] = {}
+    for tenant in config.tenants:
+        allowed = models if tenant.models is None else {name: models[name] for name in tenant.models}
+        salt = hashlib.sha256(f"pointsman/{tenant.name}".encode()).hexdigest()[:16]
+        view = TenantView(tenant.name, allowed, tenant.policy.mode_policy(), salt)
+        tenants.update((bytes.fromhex(digest), view) for digest in tenant.key_digests)
+    return Snapshot(
+        config=config,
+        tenants=tenants,
+        admins=frozenset(bytes.fromhex(digest) for digest in config.router.admin_key_digests),
+        prices={pool.name: pool.prices.price_list() for pool in config.pools},
+    )
+
+
+def _model(name: str, pools: Iterable[Pool]) -> ModelView:
+    by_mode = {
+        mode: found
+        for mode in Mode
+        if (found := tuple(pool for pool in pools if pool.model == name and mode in pool.modes))
+    }
+    return ModelView(name, by_mode, frozenset(by_mode))

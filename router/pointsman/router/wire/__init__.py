@@ -1,0 +1,1 @@
+"""Wire formats: how requests, answers and errors look to a client."""

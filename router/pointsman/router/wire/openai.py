@@ -1,0 +1,113 @@
+"""OpenAI's wire format from the client's side: errors, headers and events.
+
+Stands apart from the steps because every one of them may refuse, and because other formats will stand beside
+it. What a valid request looks like is in `openai_request.py`.
+"""
+
+from __future__ import annotations
+
+from time import time
+from typing import Any
+
+import orjson
+
+from pointsman.contracts.errors import ApiError
+from pointsman.contracts.names import Header
+from pointsman.contracts.pricing import Usage, dollars
+from pointsman.router.exchange import Answer, Endpoint, Exchange
+
+DONE = b"data: [DONE]\n\n"
+"""The event that ends every stream, a failed one too."""
+
+
+def error_body(error: ApiError) -> bytes:
+    """`error` as the JSON body of an answer."""
+    return orjson.dumps({"error": _error_object(error)})
+
+
+def error_answer(error: ApiError) -> Answer:
+    """`error` as a whole answer."""
+    headers = [("content-type", "application/json")]
+    if error.retry_after is not None:
+        headers.append(("retry-after", str(error.retry_after)))
+    if error.status == 401:
+        headers.append(("www-authenticate", "Bearer"))
+    return Answer(error.status, headers, error_body(error))
+
+
+def error_event(error: ApiError) -> bytes:
+    """`error` as the last events of a stream that has already begun."""
+    return b"data: " + error_body(error) + b"\n\n" + DONE
+
+
+def stream_tail(exchange: Exchange) -> bytes:
+    """The last events of a stream: its usage, where the client asked for it, and the end mark."""
+    if not (exchange.include_usage or exchange.include_cost) or exchange.usage is None:
+        return DONE
+    assert exchange.model is not None
+    chunk = exchange.usage_chunk or {
+        "id": exchange.rid,
+        "object": "chat.completion.chunk" if exchange.endpoint is Endpoint.CHAT else "text_completion",
+        "created": int(time()),
+    }
+    chunk = {**chunk, "model": exchange.model.name, "choices": [], "usage": usage_object(exchange.usage)}
+    if exchange.include_cost and exchange.cost is not None:
+        chunk["pointsman"] = {"cost_usd": dollars(exchange.cost.total)}
+    return b"data: " + orjson.dumps(chunk) + b"\n\n" + DONE
+
+
+def response_headers(exchange: Exchange) -> list[tuple[str, str]]:
+    """What the headers of an answer tell about how the request was handled, as far as it got."""
+    headers = [(Header.REQUEST_ID, exchange.request_id)] if exchange.request_id else []
+    decision = exchange.decision
+    if decision is not None:
+        headers.append((Header.MODE, decision.mode.value))
+        headers.append((Header.MODE_SOURCE, decision.source.value))
+        headers.append((Header.THRESHOLD, f"{decision.threshold:.4g}"))
+        if decision.probability is not None:
+            headers.append((Header.THINK_PROBABILITY, f"{decision.probability:.4f}"))
+    if exchange.pool is not None:
+        headers.append((Header.POOL, exchange.pool.name))
+    if exchange.cost is not None and not exchange.stream_started:
+        headers.append((Header.COST_USD, dollars(exchange.cost.total)))
+    return headers
+
+
+def usage_from(raw: Any) -> Usage | None:
+    """
+    The token classes of an engine's `usage` object, or None where it is no such object.
+
+    Reasoning tokens are read from `reasoning_tokens` (SGLang) or `completion_tokens_details` (OpenAI, vLLM);
+    parts that exceed their total are cut down to it, so that the classes always add up to the totals.
+    """
+    if not isinstance(raw, dict):
+        return None
+    prompt, completion = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens"))
+    details = raw.get("completion_tokens_details")
+    reasoning = _count(raw.get("reasoning_tokens"))
+    if isinstance(details, dict):
+        reasoning = max(reasoning, _count(details.get("reasoning_tokens")))
+    details = raw.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
+    cached, reasoning = min(cached, prompt), min(reasoning, completion)
+    return Usage(input=prompt - cached, cached_input=cached, reasoning=reasoning, answer=completion - reasoning)
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """`usage` as the object a client gets, with the same totals that are billed."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_input},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "reasoning_tokens": usage.reasoning,
+    }
+
+
+def _error_object(error: ApiError) -> dict[str, Any]:
+    return {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

@@ -1,0 +1,337 @@
+"""OpenAI's wire format from the engine's side: which requests are valid, and what of them is forwarded.
+
+Every field is listed, with its check and with whether the engine gets it; any other field is refused by name
+(`docs/decisions/`). So a client can neither reach an engine's private switches nor believe that a field works
+which nobody reads. Nothing here quotes a value in an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from pointsman.contracts.errors import InvalidRequest
+from pointsman.contracts.modes import ClientSignal, Mode
+from pointsman.contracts.names import Header
+from pointsman.router.exchange import Endpoint, Exchange
+from pointsman.router.wire import fields
+from pointsman.router.wire.fields import Check, wrong
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+PARTS = {"text": "text", "image_url": "image_url"}
+"""Types of content parts, and the field that holds each one's content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One request field: its check, and whether the engine gets it."""
+
+    check: Check
+    forwarded: bool = True
+
+
+def _kept(check: Check) -> Field:
+    return Field(check, forwarded=False)
+
+
+def _messages(value: Any, field: str) -> None:
+    if not isinstance(value, list) or not value:
+        raise wrong(field, "a list of at least one message")
+    for index, message in enumerate(value):
+        _message(message, f"{field}[{index}]")
+
+
+def _message(message: Any, field: str) -> None:
+    fields.mapping(message, field)
+    role = message.get("role")
+    if role not in ROLES:
+        raise wrong(f"{field}.role", "one of " + ", ".join(ROLES))
+    content = message.get("content")
+    if isinstance(content, str):
+        return
+    if content is None:
+        if role != "assistant" or not (message.get("tool_calls") or message.get("reasoning_content")):
+            raise wrong(f"{field}.content", "a string or a list of content parts")
+        return
+    if not isinstance(content, list) or not content:
+        raise wrong(f"{field}.content", "a string or a list of content parts")
+    for index, part in enumerate(content):
+        place = f"{field}.content[{index}]"
+        fields.mapping(part, place)
+        kind = part.get("type")
+        if kind not in PARTS:
+            raise wrong(f"{place}.type", "one of " + ", ".join(PARTS))
+        if kind == "text":
+            fields.string(part.get("text"), f"{place}.text")
+        else:
+            fields.mapping(part.get("image_url"), f"{place}.image_url")
+
+
+def _prompt(value: Any, field: str) -> None:
+    """A string or a list of strings. Token ids are refused: they would bypass the tokenizer's own rules."""
+    if isinstance(value, str) and value:
+        return
+    if not isinstance(value, list) or not value:
+        raise wrong(field, "a string or a list of strings, not empty")
+    for index, item in enumerate(value):
+        if not isinstance(item, str) or not item:
+            raise wrong(f"{field}[{index}]", "a string, not empty")
+
+
+def _switches(*names: str) -> Check:
+    """An object that holds nothing but booleans called `names`."""
+
+    def check(value: Any, field: str) -> None:
+        fields.mapping(value, field)
+        for name, item in value.items():
+            if name not in names:
+                raise _unknown(f"{field}.{name}")
+            fields.boolean(item, f"{field}.{name}")
+
+    return check
+
+
+def _tools(value: Any, field: str) -> None:
+    if not isinstance(value, list):
+        raise wrong(field, "a list of tools")
+    for index, tool in enumerate(value):
+        place = f"{field}[{index}]"
+        fields.mapping(tool, place)
+        if tool.get("type") != "function":
+            raise wrong(f"{place}.type", "function")
+        fields.mapping(tool.get("function"), f"{place}.function")
+        fields.string(tool["function"].get("name"), f"{place}.function.name")
+
+
+def _tool_choice(value: Any, field: str) -> None:
+    if isinstance(value, dict):
+        return
+    fields.one_of("none", "auto", "required")(value, field)
+
+
+def _response_format(value: Any, field: str) -> None:
+    fields.mapping(value, field)
+    fields.one_of("text", "json_object", "json_schema")(value.get("type"), f"{field}.type")
+    if value["type"] == "json_schema":
+        fields.mapping(value.get("json_schema"), f"{field}.json_schema")
+
+
+EFFORTS: Mapping[str, Mode | None] = {
+    "none": Mode.NO_THINK,
+    "minimal": Mode.NO_THINK,
+    "low": Mode.THINK,
+    "medium": Mode.THINK,
+    "high": Mode.THINK,
+    "xhigh": Mode.THINK,
+    "auto": None,
+}
+"""What `reasoning_effort` wishes for; `auto` is no wish."""
+
+TEMPLATE_SWITCHES = ("enable_thinking", "thinking")
+"""The fields of `chat_template_kwargs` that a client may set; the family's own switch is set by the router."""
+
+MODE_WORDS: Mapping[str, Mode | None] = {"think": Mode.THINK, "no_think": Mode.NO_THINK, "auto": None}
+"""Values of the header `x-pointsman-mode`, and what they wish for."""
+
+_COMMON: dict[str, Field] = {
+    "model": _kept(fields.string),
+    "max_tokens": _kept(fields.integer(1)),
+    "temperature": Field(fields.number(0, 2)),
+    "top_p": Field(fields.number(0, 1, above_low=True)),
+    "n": Field(fields.integer(1, 16)),
+    "stream": _kept(fields.boolean),
+    "stream_options": _kept(_switches("include_usage")),
+    "stop": Field(fields.strings(16)),
+    "seed": Field(fields.integer(-(2**63), 2**63 - 1)),
+    "presence_penalty": Field(fields.number(-2, 2)),
+    "frequency_penalty": Field(fields.number(-2, 2)),
+    "logit_bias": Field(fields.biases),
+    "user": _kept(fields.string),
+    # sampling fields that SGLang and vLLM share
+    "top_k": Field(fields.integer(-1)),
+    "min_p": Field(fields.number(0, 1)),
+    "min_tokens": Field(fields.integer(0)),
+    "repetition_penalty": Field(fields.number(0, 2, above_low=True)),
+    "stop_token_ids": Field(fields.integers(64)),
+    "ignore_eos": Field(fields.boolean),
+}
+
+CHAT_FIELDS: dict[str, Field] = {
+    **_COMMON,
+    "messages": Field(_messages),
+    "max_completion_tokens": _kept(fields.integer(1)),
+    "logprobs": Field(fields.boolean),
+    "top_logprobs": Field(fields.integer(0, 20)),
+    "tools": Field(_tools),
+    "tool_choice": Field(_tool_choice),
+    "parallel_tool_calls": Field(fields.boolean),
+    "response_format": Field(_response_format),
+    "reasoning_effort": _kept(fields.one_of(*EFFORTS)),
+    "chat_template_kwargs": _kept(_switches(*TEMPLATE_SWITCHES)),
+    # fields of OpenAI's that concern its own platform: accepted, since SDKs send them, and of no effect
+    "metadata": _kept(fields.mapping),
+    "store": _kept(fields.boolean),
+    "service_tier": _kept(fields.string),
+    "safety_identifier": _kept(fields.string),
+    "prompt_cache_key": _kept(fields.string),
+}
+
+COMPLETION_FIELDS: dict[str, Field] = {
+    **_COMMON,
+    "prompt": Field(_prompt),
+    "logprobs": Field(fields.integer(0, 20)),
+    "echo": Field(fields.boolean),
+    "suffix": Field(fields.string),
+    "best_of": Field(fields.integer(1, 16)),
+}
+
+FIELDS = {Endpoint.CHAT: CHAT_FIELDS, Endpoint.COMPLETIONS: COMPLETION_FIELDS}
+
+_PRIVATE = frozenset(
+    {
+        "rid",
+        "input_ids",
+        "input_embeds",
+        "custom_logit_processor",
+        "custom_params",
+        "lora_path",
+        "priority",
+        "extra_key",
+        "cache_salt",
+        "separate_reasoning",
+        "stream_reasoning",
+        "skip_special_tokens",
+        "add_generation_prompt",
+        "continue_final_message",
+        "chat_template",
+        "documents",
+        "kv_transfer_params",
+    }
+)
+_PRIVATE_PREFIXES = ("bootstrap_", "session_", "return_", "routed_", "data_parallel_")
+_PRIVATE_SUFFIXES = ("_dp_rank",)
+
+
+def is_private(name: str) -> bool:
+    """Whether `name` is a switch of an engine that the router alone may set."""
+    return name in _PRIVATE or name.startswith(_PRIVATE_PREFIXES) or name.endswith(_PRIVATE_SUFFIXES)
+
+
+def read(exchange: Exchange) -> str:
+    """
+    Fill the exchange's request part from its body and headers, and return the model name as the client gave it.
+
+    Raises `InvalidRequest` naming the first field at fault.
+    """
+    payload = exchange.payload = _json_object(exchange.body)
+    known = FIELDS[exchange.endpoint]
+    for name in [name for name, value in payload.items() if value is None]:
+        if name not in ("messages", "prompt", "model"):
+            del payload[name]  # null is OpenAI's way of saying "not set"
+    for name, value in payload.items():
+        field = known.get(name)
+        if field is None:
+            raise _unknown(name)
+        field.check(value, name)
+    for name in ("model", "messages" if exchange.endpoint is Endpoint.CHAT else "prompt"):
+        if name not in payload:
+            raise InvalidRequest(f"'{name}' is missing.", param=name, code="missing_required_parameter")
+    exchange.stream = payload.get("stream", False)
+    options = payload.get("stream_options")
+    if options is not None and not exchange.stream:
+        raise InvalidRequest(
+            "'stream_options' needs 'stream' to be true.", param="stream_options", code="invalid_value"
+        )
+    exchange.include_usage = bool(options and options.get("include_usage"))
+    exchange.include_cost = exchange.headers.get(Header.INCLUDE_COST.encode(), b"").lower() == b"true"
+    exchange.max_tokens = _max_tokens(payload)
+    exchange.needs = _needs(payload)
+    model: str = payload["model"]
+    return model
+
+
+def signals(exchange: Exchange, alias: Mode | None) -> tuple[ClientSignal, ...]:
+    """
+    The client's wishes for a mode, in the order header, model alias, `reasoning_effort`, template switches.
+
+    `alias` is the mode of a model name `NAME:think` or `NAME:no_think`. Raises `InvalidRequest` where the
+    header is none of its words.
+    """
+    found: list[ClientSignal] = []
+    header = exchange.headers.get(Header.MODE.encode())
+    if header is not None:
+        word = header.decode("latin-1").strip().lower()
+        if word not in MODE_WORDS:
+            raise wrong(Header.MODE, "one of " + ", ".join(MODE_WORDS))
+        if (mode := MODE_WORDS[word]) is not None:
+            found.append(ClientSignal(Header.MODE, mode))
+    if alias is not None:
+        found.append(ClientSignal("model", alias))
+    effort = exchange.payload.get("reasoning_effort")
+    if effort is not None and (mode := EFFORTS[effort]) is not None:
+        found.append(ClientSignal("reasoning_effort", mode))
+    for name, value in (exchange.payload.get("chat_template_kwargs") or {}).items():
+        found.append(ClientSignal(f"chat_template_kwargs.{name}", Mode.THINK if value else Mode.NO_THINK))
+    return tuple(found)
+
+
+def forwarded(exchange: Exchange) -> dict[str, Any]:
+    """The client's fields that the engine gets, as a new dictionary."""
+    known = FIELDS[exchange.endpoint]
+    return {name: value for name, value in exchange.payload.items() if known[name].forwarded}
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    if not body:
+        raise InvalidRequest("The request has no body; it must be a JSON object.", code="invalid_json")
+    try:
+        payload = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # The decoder's own text quotes nothing, but its document attribute does: only the place is told.
+        raise InvalidRequest(
+            f"The body is not valid JSON (line {error.lineno}, column {error.colno}).", code="invalid_json"
+        ) from None
+    if not isinstance(payload, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+    return payload
+
+
+def _unknown(name: str) -> InvalidRequest:
+    shown = name if len(name) <= 64 and name.isprintable() else name[:64].encode("ascii", "replace").decode() + "…"
+    if is_private(name):
+        return InvalidRequest(
+            f"'{shown}' is a private field of the engine; clients may not set it.",
+            param=shown,
+            code="private_parameter",
+        )
+    return InvalidRequest(f"'{shown}' is not known.", param=shown, code="unknown_parameter")
+
+
+def _max_tokens(payload: dict[str, Any]) -> int | None:
+    old, new = payload.get("max_tokens"), payload.get("max_completion_tokens")
+    if old is not None and new is not None and old != new:
+        raise InvalidRequest(
+            "'max_tokens' and 'max_completion_tokens' differ; send one of them.",
+            param="max_tokens",
+            code="invalid_value",
+        )
+    return old if new is None else new
+
+
+def _needs(payload: dict[str, Any]) -> dict[str, str]:
+    """The capabilities this request needs, each with the field that needs it."""
+    needs: dict[str, str] = {}
+    if payload.get("tools"):
+        needs["tools"] = "tools"
+    if payload.get("logprobs") not in (None, False):
+        needs["logprobs"] = "logprobs"
+    if payload.get("response_format", {}).get("type", "text") != "text":
+        needs["json_schema"] = "response_format"
+    for index, message in enumerate(payload.get("messages", ())):
+        content = message.get("content")
+        if isinstance(content, list) and any(part["type"] == "image_url" for part in content):
+            needs["images"] = f"messages[{index}].content"
+    return needs
