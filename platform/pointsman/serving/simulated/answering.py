@@ -63,6 +63,7 @@ class Answering:
             wire = self._wire(self._planner(_content_type(exchange.scope), body))
             async with self._engine.admitted(wire.plan, slowness=exchange.slowness) as run:
                 await run.prefill()
+                wire.cached_tokens = run.cached_tokens
                 if wire.plan.stream:
                     await _stream(exchange, wire, run)
                 else:

@@ -1,8 +1,8 @@
 """The engine's clock: who runs, who waits, and when the next token is due.
 
-Every running answer is read at the prefill speed and said at the decode speed by itself; answers above
-`max_running` wait in the order of arrival. Deadlines are absolute, so that a busy loop delays a token but does
-not stretch the answer. Knows no HTTP.
+Every prompt is read at the prefill speed, what the prefix cache knows in no time, and every answer is said at the
+decode speed, each by itself; answers above `max_running` wait in the order of arrival. Deadlines are absolute, so
+that a busy loop delays a token but does not stretch the answer. Knows no HTTP.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from prometheus_client import Gauge
 
 from pointsman.serving.simulated.metrics import EngineMetrics
 from pointsman.serving.simulated.plan import Plan
+from pointsman.serving.simulated.prefix_cache import PrefixCache
 from pointsman.serving.simulated.settings import Settings
 
 
@@ -26,6 +27,7 @@ class Engine:
         self._settings = settings
         self._metrics = metrics
         self._slots = asyncio.Semaphore(settings.max_running)
+        self._cache = PrefixCache(settings.cache_tokens)
         self._load = 0
 
     @property
@@ -56,7 +58,8 @@ class Engine:
     @contextmanager
     def _measured(self, plan: Plan, slowness: float, arrived: float) -> Iterator[Run]:
         metrics = self._metrics
-        run = Run(plan, self._settings, metrics, slowness, arrived)
+        cached = sum(self._cache.read(plan.salt, prompt) for prompt in plan.prompts)
+        run = Run(plan, cached, self._settings, metrics, slowness, arrived)
         try:
             yield run
         except BaseException:
@@ -66,6 +69,7 @@ class Engine:
             metrics.used_tokens.dec(run.used_tokens)
             metrics.requests[plan.stream].inc()
             metrics.prompt_tokens[plan.stream].inc(plan.prompt_tokens if run.prefilled else 0)
+            metrics.cached_tokens.inc(cached if run.prefilled else 0)
             metrics.generation_tokens[plan.stream].inc(run.said)
             metrics.whole_answer.observe(time.perf_counter() - arrived)
 
@@ -74,11 +78,19 @@ class Run:
     """The clock of one answer."""
 
     def __init__(
-        self, plan: Plan, settings: Settings, metrics: EngineMetrics, slowness: float, arrived: float
+        self,
+        plan: Plan,
+        cached_tokens: int,
+        settings: Settings,
+        metrics: EngineMetrics,
+        slowness: float,
+        arrived: float,
     ) -> None:
         self._plan = plan
         self._metrics = metrics
-        self._prefill = slowness * plan.prompt_tokens / settings.prefill_speed
+        self.cached_tokens = cached_tokens
+        """Prompt tokens that the prefix cache knew."""
+        self._prefill = slowness * (plan.prompt_tokens - cached_tokens) / settings.prefill_speed
         self._interval = slowness / settings.decode_speed
         self._arrived = arrived
         self._start = 0.0

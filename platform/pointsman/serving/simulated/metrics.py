@@ -40,6 +40,12 @@ class EngineMetrics:
                 registry=registry,
             )
         )
+        self.cached_tokens = Counter(
+            "sglang:cached_tokens_total",
+            "Number of cached prompt tokens by source (device/host/storage).",
+            (*labels, "cache_source"),
+            registry=registry,
+        ).labels(**named, cache_source="total")
         self.generation_tokens = streamed(
             Counter(
                 "sglang:generation_tokens_total",

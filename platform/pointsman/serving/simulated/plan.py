@@ -19,20 +19,27 @@ class Plan:
     """
     Everything about one request's answer but the time it takes.
 
-    `scripts`: one for each choice, by index; `prompt_tokens`: of all prompts together; `echo`: the text that
-    stands before each choice; `top`: alternatives shown with each log-probability, or None for none at all.
+    `prompts`: the tokens of each; `salt`: what keeps its prefixes apart from others'; `scripts`: one for each
+    choice, by index; `echo`: the text that stands before each choice; `top`: alternatives shown with each
+    log-probability, or None for none at all.
     """
 
     id: str
     model: str
+    prompts: tuple[list[str], ...]
+    salt: str
     scripts: tuple[Script, ...]
-    prompt_tokens: int
     thinks: bool
     echo: tuple[str, ...]
     top: int | None
     stream: bool
     include_usage: bool
     continuous_usage: bool
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all prompts together."""
+        return sum(len(prompt) for prompt in self.prompts)
 
     @property
     def length(self) -> int:
@@ -43,9 +50,8 @@ class Plan:
 def plan_chat(request: ChatRequest, identity: Identity, settings: Settings) -> Plan:
     """The answer to a chat. Raises RefusedRequest where SGLang would refuse."""
     request.check(identity.context)
-    prompt, length = request.prompt()
     thinks = Mode.THINK in identity.modes and (Mode.NO_THINK not in identity.modes or request.wants_thinking)
-    return _plan(request, [(prompt, length)], identity, settings, thinks=thinks, echo=False)
+    return _plan(request, [request.prompt()], identity, settings, thinks=thinks, echo=False)
 
 
 def plan_completion(request: CompletionRequest, identity: Identity, settings: Settings) -> Plan:
@@ -56,7 +62,7 @@ def plan_completion(request: CompletionRequest, identity: Identity, settings: Se
 
 def _plan(
     request: ChatRequest | CompletionRequest,
-    prompts: list[tuple[str, int]],
+    prompts: list[list[str]],
     identity: Identity,
     settings: Settings,
     *,
@@ -64,13 +70,13 @@ def _plan(
     echo: bool,
 ) -> Plan:
     scripts = []
-    for prompt, length in prompts:
-        limit = _limit(request.limit, length, identity.context)
+    for prompt in prompts:
+        limit = _limit(request.limit, len(prompt), identity.context)
+        source = "".join(prompt) if request.seed is None else f"{request.seed}\0{''.join(prompt)}"
         for index in range(request.n):
-            source = prompt if request.seed is None else f"{request.seed}\0{prompt}"
             wish = Wish(
                 source=source,
-                prompt_tokens=length,
+                prompt_tokens=len(prompt),
                 index=index,
                 limit=limit,
                 answer=pick(source, settings.answer_tokens),
@@ -85,10 +91,11 @@ def _plan(
     return Plan(
         id=request.rid if isinstance(request.rid, str) else uuid.uuid4().hex,
         model=request.model,
+        prompts=tuple(prompts),
+        salt=request.salt,
         scripts=tuple(scripts),
-        prompt_tokens=sum(length for _, length in prompts),
         thinks=thinks,
-        echo=tuple(prompt if echo else "" for prompt, _ in prompts for _ in range(request.n)),
+        echo=tuple("".join(prompt) if echo else "" for prompt in prompts for _ in range(request.n)),
         top=request.top,
         stream=request.stream,
         include_usage=bool(options and options.include_usage),

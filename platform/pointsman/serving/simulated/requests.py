@@ -98,6 +98,11 @@ class Sampling(BaseModel):
     top_p: float | None = None
 
     @property
+    def salt(self) -> str:
+        """What keeps this request's prefixes apart from others'."""
+        return "\0".join([self.cache_salt] if isinstance(self.cache_salt, str) else self.cache_salt or [])
+
+    @property
     def stops(self) -> tuple[str, ...]:
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
@@ -179,11 +184,9 @@ class ChatRequest(Sampling):
             )
         self.check_sampling(self.limit)
 
-    def prompt(self) -> tuple[str, int]:
-        """The prompt as one text, and its length in tokens with the template's marks."""
-        texts = [f"{message.role}\n{_text_of(message.content)}" for message in self.messages]
-        length = sum(tokens.count(_text_of(message.content)) + tokens.MESSAGE_OVERHEAD for message in self.messages)
-        return "\0".join(texts), length + tokens.ANSWER_OPENING
+    def prompt(self) -> list[str]:
+        """The tokens of the prompt, the template's marks included."""
+        return tokens.chat_prompt((message.role, _text_of(message.content)) for message in self.messages)
 
 
 class CompletionRequest(Sampling):
@@ -216,19 +219,16 @@ class CompletionRequest(Sampling):
             raise RefusedRequest("Prompt cannot be empty")
         self.check_sampling(self.limit)
 
-    def prompts(self) -> list[tuple[str, int]]:
-        """Each prompt as text, and its length in tokens. Token ids have no text but their own digits."""
+    def prompts(self) -> list[list[str]]:
+        """The tokens of each prompt. A token id has no text but its own digits."""
         if isinstance(self.prompt, str):
-            return [(self.prompt, tokens.count(self.prompt))]
+            return [tokens.split(self.prompt)]
         if isinstance(self.prompt[0], int):
-            return [_of_ids(self.prompt)]
+            return [[str(token) for token in self.prompt]]
         return [
-            (prompt, tokens.count(prompt)) if isinstance(prompt, str) else _of_ids(prompt) for prompt in self.prompt
+            tokens.split(prompt) if isinstance(prompt, str) else [str(token) for token in prompt]
+            for prompt in self.prompt
         ]
-
-
-def _of_ids(ids: list[Any]) -> tuple[str, int]:
-    return " ".join(str(token) for token in ids), len(ids)
 
 
 def _text_of(content: str | list[Part] | None) -> str:

@@ -46,6 +46,8 @@ class Settings(BaseModel):
     """Tokens of thinking before a budget cuts it, a number or `LOW:HIGH`. Default: 96."""
     max_running: Annotated[int, Field(ge=1)] = 1024
     """Answers written at a time; more wait in the queue. Default: 1024."""
+    cache_tokens: Annotated[int, Field(ge=0)] = 65_536
+    """Tokens of prompts that the prefix cache remembers; 0: none. Default: 65536."""
     keep_requests: Annotated[int, Field(ge=0, le=100_000)] = 0
     """Requests, with their bodies, that `GET /simulated/requests` shows: a test aid. Default: none."""
     fault_rates: dict[FaultKind, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)

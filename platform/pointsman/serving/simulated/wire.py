@@ -39,6 +39,8 @@ class Wire(ABC):
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
+        self.cached_tokens = 0
+        """Prompt tokens that the prefix cache knew; set before the first byte is rendered."""
         self._created = int(time.time())
         self._reasoned = [0] * len(plan.scripts)
 
@@ -60,13 +62,17 @@ class Wire(ABC):
 
     def body(self) -> bytes:
         """The whole answer, not streamed."""
+        said = self.plan.scripts[0].completion_tokens
         choices = [self._choice(index, script) for index, script in enumerate(self.plan.scripts)]
         return orjson.dumps(
             {
                 **self._head(self.object),
                 "choices": choices,
                 "usage": self._usage(),
-                "metadata": {"weight_version": "simulated"},
+                "metadata": {
+                    "weight_version": "simulated",
+                    "weight_versions": [{"version": "simulated", "start": 0, "end": said}],
+                },
             }
         )
 
@@ -98,10 +104,11 @@ class Wire(ABC):
             self.plan.prompt_tokens,
             sum(script.completion_tokens for script in scripts),
             sum(script.reasoning_tokens for script in scripts),
+            {"cached_tokens": self.cached_tokens},
         )
 
-    def _usage_so_far(self, index: int, position: int) -> dict[str, Any]:
-        return _usage(self.plan.prompt_tokens, position + 1, self._reasoned[index])
+    def _usage_so_far(self, index: int, position: int, details: dict[str, int] | None) -> dict[str, Any]:
+        return _usage(self.plan.prompt_tokens, position + 1, self._reasoned[index], details)
 
 
 class ChatWire(Wire):
@@ -116,7 +123,11 @@ class ChatWire(Wire):
     def _token(self, index: int, script: Script, position: int, token: Token) -> Iterator[bytes]:
         top = self.plan.top
         logprobs = None if top is None else {"content": [_chat_logprob(token, top)]}
-        usage = self._usage_so_far(index, position) if self.plan.continuous_usage else None
+        usage = (
+            self._usage_so_far(index, position, {"cached_tokens": self.cached_tokens})
+            if self.plan.continuous_usage
+            else None
+        )
         if token.text and token.kind is Kind.THINKING:
             yield self._chunk(index, {"reasoning_content": token.text}, logprobs=logprobs, usage=usage)
         elif token.text:
@@ -187,7 +198,7 @@ class CompletionWire(Wire):
             "finish_reason": script.finish_reason if last else None,
             "matched_stop": script.matched_stop if last else None,
         }
-        usage = self._usage_so_far(index, position) if self.plan.continuous_usage else None
+        usage = self._usage_so_far(index, position, None) if self.plan.continuous_usage else None
         yield event({**self._head(self.chunk_object), "choices": [choice], "usage": usage})
 
     def _choice(self, index: int, script: Script) -> dict[str, Any]:
@@ -204,12 +215,12 @@ class CompletionWire(Wire):
         return {name: value for name, value in self._usage().items() if value is not None}
 
 
-def _usage(prompt: int, completion: int, reasoning: int) -> dict[str, Any]:
+def _usage(prompt: int, completion: int, reasoning: int, details: dict[str, int] | None) -> dict[str, Any]:
     return {
         "prompt_tokens": prompt,
         "total_tokens": prompt + completion,
         "completion_tokens": completion,
-        "prompt_tokens_details": None,
+        "prompt_tokens_details": details,
         "reasoning_tokens": reasoning,
         "completion_tokens_details": {"reasoning_tokens": reasoning} if reasoning else None,
     }
