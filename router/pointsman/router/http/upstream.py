@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from math import inf
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -75,8 +75,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, of the same shape
 
     def send(self, request: bytes, receiver: Receiver, *, first_byte_timeout: float, idle_timeout: float) -> None:
         """Send `request`; its answer goes to `receiver`. Timeouts in seconds."""
