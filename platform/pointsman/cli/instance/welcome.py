@@ -1,0 +1,68 @@
+"""What the user reads once the platform is ready: where it is, how to ask it, how to stop it.
+
+The lines to copy are printed unwrapped, each whole on its own line. The one place that shows a key.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import asdict, dataclass
+
+from pointsman.contracts.config import Config
+
+_QUESTION = "What is the capital of France?"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A running instance as scripts see it (`--json`): addresses, files and the process to signal."""
+
+    url: str
+    demo_key_file: str
+    admin_key_file: str
+    state_dir: str
+    redis_url: str
+    pid: int
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def welcome(ready: Ready, config: Config, *, key: str, logs: str, seconds: float) -> str:
+    """The text for people; `key` is the demo tenant's, `seconds` how long the start took."""
+    model = config.pools[0].model
+    question = {"model": model, "messages": [{"role": "user", "content": _QUESTION}]}
+    curl = shlex.join(
+        [
+            *("curl", f"{ready.url}/v1/chat/completions"),
+            *("-H", f"Authorization: Bearer {key}"),
+            *("-H", "Content-Type: application/json"),
+            *("-d", json.dumps(question)),
+        ]
+    )
+    notices = [f"  Licence  {pool.name}: {pool.licence_notice}" for pool in config.pools if pool.licence_notice]
+    return "\n".join(
+        [
+            f"Ready after {seconds:.1f} s.",
+            "",
+            f"  URL      {ready.url}/v1",
+            f"  Key      {key}  (tenant demo; kept in {ready.demo_key_file})",
+            f"  Model    {', '.join(dict.fromkeys(pool.model for pool in config.pools))}",
+            f"  Logs     {logs}",
+            f"  Stop     Ctrl-C, or kill {ready.pid}",
+            *notices,
+            "",
+            "Ask it with curl (-i shows which track answered, and why):",
+            "",
+            curl,
+            "",
+            "or with the OpenAI SDK:",
+            "",
+            "from openai import OpenAI",
+            f'client = OpenAI(base_url="{ready.url}/v1", api_key="{key}")',
+            f'question = [{{"role": "user", "content": "{_QUESTION}"}}]',
+            f'answer = client.chat.completions.create(model="{model}", messages=question)',
+            "print(answer.choices[0].message.content)",
+        ]
+    )

@@ -1,0 +1,52 @@
+"""A child for trials of the supervision: behaves as its arguments say. Standard library only."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import signal
+import subprocess
+import sys
+import time
+
+words = sys.argv[1:]
+print(f"here with {len(words)} orders", flush=True)
+print("a line for the log", file=sys.stderr, flush=True)
+while words:
+    match words.pop(0):
+        case "stubborn":  # SIGTERM does not move it
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        case "hidden-grandchild":  # in a session of its own and deaf to SIGTERM: the worst an engine leaves behind
+            code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+            subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+            time.sleep(0.3)
+        case "die":
+            print("out of luck", file=sys.stderr, flush=True)
+            sys.exit(int(words.pop(0)))
+        case "die-after":
+            time.sleep(float(words.pop(0)))
+            sys.exit(3)
+        case "tell-end":  # writes the moment of its end, to compare orders of stopping
+            path = words.pop(0)
+
+            def end(signum: int, frame: object, path: str = path) -> None:
+                with open(path, "a") as file:
+                    file.write(f"{os.path.basename(path)} {time.monotonic()}\n")
+                sys.exit(0)
+
+            signal.signal(signal.SIGTERM, end)
+        case "startupz":  # the router's part: ready at once
+
+            class Handler(http.server.BaseHTTPRequestHandler):
+                def do_GET(self) -> None:
+                    self.send_response(200 if self.path == "/startupz" else 404)
+                    self.send_header("content-length", "0")
+                    self.end_headers()
+
+                def log_message(self, format: str, *arguments: object) -> None:
+                    """Silent."""
+
+            http.server.HTTPServer(("127.0.0.1", int(words.pop(0))), Handler).serve_forever()
+        case word:
+            sys.exit(f"no such order: {word}")
+time.sleep(600)

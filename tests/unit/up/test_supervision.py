@@ -1,0 +1,141 @@
+"""What `up` does with its children, tried on stand-ins that misbehave in every way that matters."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+
+Begin = Callable[..., Any]
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_everything_in_order(trial: Begin, signum: signal.Signals, tmp_path: Any) -> None:
+    ends = tmp_path / "ends"
+    ends.mkdir()
+    one = trial(
+        engine=["tell-end", str(ends / "engine")],
+        admin=["tell-end", str(ends / "admin")],
+        router=["tell-end", str(ends / "router"), "startupz", "PORT"],
+    )
+    one.until_ready()
+    assert len(one.living()) == 5  # guardian, supervisor, three children
+    assert one.signal_and_wait(signum) == 0
+    assert one.living() == []
+    ended = {path.name: float(path.read_text().split()[1]) for path in ends.iterdir()}
+    assert ended["router"] < min(ended["admin"], ended["engine"])
+
+
+def test_a_stop_during_the_start_leaves_nothing(trial: Begin) -> None:
+    one = trial(engine=["hidden-grandchild"], router=[])  # a router that never becomes ready
+    one.until_told("router: here")
+    assert one.signal_and_wait(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert one.living() == []
+
+
+def test_a_child_deaf_to_sigterm_is_killed_after_its_time(trial: Begin) -> None:
+    one = trial(engine=["stubborn"])
+    one.until_ready()
+    begun = time.monotonic()
+    assert one.signal_and_wait(signal.SIGINT) == 0
+    assert 2.0 <= time.monotonic() - begun < 6.0
+    assert one.living() == []
+    assert "engine did not stop within 2 s and is killed" in one.told.read_text()
+
+
+def test_a_second_ctrl_c_hurries(trial: Begin) -> None:
+    one = trial(engine=["stubborn"], admin=["stubborn"], router=["stubborn", "startupz", "PORT"])
+    one.until_ready()
+    one.process.send_signal(signal.SIGINT)
+    time.sleep(0.7)
+    begun = time.monotonic()
+    assert one.signal_and_wait(signal.SIGINT) == 0
+    assert time.monotonic() - begun < 3.0  # in order it would be two groups of 2 s each, one after the other
+    assert one.living() == []
+
+
+def test_grandchildren_that_hide_are_found(trial: Begin) -> None:
+    one = trial(engine=["hidden-grandchild"])
+    one.until_ready()
+    one.until_told("engine: here")
+    time.sleep(0.5)
+    assert len(one.living()) == 6
+    assert one.signal_and_wait(signal.SIGTERM) == 0
+    assert one.living() == []
+
+
+@pytest.mark.parametrize("victim", ["guardian", "supervisor"])
+def test_sigkill_of_either_guard_leaves_nothing(trial: Begin, victim: str) -> None:
+    one = trial(engine=["stubborn", "hidden-grandchild"])
+    one.until_ready()
+    time.sleep(0.5)
+    guardian = psutil.Process(one.process.pid)
+    (supervisor,) = guardian.children()
+    (guardian if victim == "guardian" else supervisor).kill()
+    deadline = time.monotonic() + 8
+    while one.living() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert one.living() == []
+    assert one.process.wait(1) == (-signal.SIGKILL if victim == "guardian" else 1)
+
+
+def test_a_child_that_dies_is_started_again_and_what_it_left_is_ended(trial: Begin) -> None:
+    one = trial(engine=["hidden-grandchild"])
+    one.until_ready()
+    time.sleep(0.5)
+    before = one.child("engine")
+    left = before.children()
+    assert len(left) == 1
+    before.kill()
+    one.until_told("engine was ended by SIGKILL; it is started again in 0.5 s")
+    one.until_told("engine was started again")
+    assert not left[0].is_running() or left[0].status() == psutil.STATUS_ZOMBIE
+    assert one.child("engine").pid != before.pid
+    assert one.process.poll() is None
+    assert one.signal_and_wait(signal.SIGTERM) == 0
+    assert one.living() == []
+
+
+def test_a_child_that_keeps_dying_is_given_up(trial: Begin) -> None:
+    one = trial(engine=["die-after", "0.6"])
+    one.until_ready()
+    assert one.process.wait(40) == 1
+    told = one.told.read_text()
+    assert "engine stopped with exit code 3; that was 5 times within 60 s, so it is not started again." in told
+    assert "a line for the log" in told
+    assert str(one.folder / "logs" / "engine.log") in told
+    assert one.living() == []
+
+
+def test_a_child_that_dies_during_the_start_ends_it(trial: Begin) -> None:
+    one = trial(engine=["die", "7"], router=[])
+    assert one.process.wait(20) == 1
+    told = one.told.read_text()
+    assert "engine stopped with exit code 7 while the platform was starting." in told
+    assert "  out of luck\n" in told
+    assert one.living() == []
+    assert one.process.stdout.read() == ""
+
+
+def test_what_children_say_is_shown_and_logged(trial: Begin) -> None:
+    one = trial(engine=[])
+    one.until_ready()
+    one.until_told("engine: here with 0 orders")
+    one.signal_and_wait(signal.SIGTERM)
+    log = one.folder / "logs" / "engine.log"
+    assert sorted(log.read_text().splitlines()) == ["a line for the log", "here with 0 orders"]
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_two_instances_do_not_disturb_each_other(trial: Begin) -> None:
+    one, other = trial(engine=[]), trial(engine=[])
+    one.until_ready()
+    other.until_ready()
+    assert one.signal_and_wait(signal.SIGTERM) == 0
+    assert one.living() == []
+    assert len(other.living()) == 5
+    assert other.signal_and_wait(signal.SIGTERM) == 0
