@@ -6,7 +6,6 @@ The parts of a pool are in `config_pools.py`; reading and explaining a file is `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Self
 
@@ -14,11 +13,11 @@ from pydantic import Field, model_validator
 
 from pointsman.contracts.config_engines import BUILTIN_PREFIX, LOCAL_PREFIX, STARTED_ENGINES, Engine, Family
 from pointsman.contracts.config_pools import Autoscaling, Capabilities, Gpu, Pool, Prices
+from pointsman.contracts.config_rules import FLEET_RULES
 from pointsman.contracts.config_types import (
     BrokenRules,
-    Count,
+    Bytes,
     Digest,
-    Location,
     ModelName,
     Name,
     Probability,
@@ -98,11 +97,11 @@ class MetricsAccess(StrEnum):
 class Router(Strict):
     """Limits of the data plane."""
 
-    max_body_bytes: Annotated[Count, Field(ge=KIBI, le=1024 * MEBI)] = 8 * MEBI
+    max_body_bytes: Bytes = 8 * MEBI
     """Bytes of a request body at most; more is 413. Default: 8 MiB."""
-    max_header_bytes: Annotated[Count, Field(ge=KIBI, le=MEBI)] = 32 * KIBI
+    max_header_bytes: Annotated[Bytes, Field(le=MEBI)] = 32 * KIBI
     """Bytes of request line and headers together; more is 431. Default: 32 KiB."""
-    max_response_bytes: Annotated[Count, Field(ge=KIBI, le=1024 * MEBI)] = 64 * MEBI
+    max_response_bytes: Bytes = 64 * MEBI
     """Bytes of an answer that is not streamed, and of one event of a stream. Default: 64 MiB."""
     header_timeout: Seconds = 10.0
     """Seconds a client has to send its headers. Default: 10."""
@@ -134,62 +133,6 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if problems := [problem for rule in _RULES for problem in rule(self)]:
+        if problems := [problem for rule in FLEET_RULES for problem in rule(self)]:
             raise BrokenRules(problems)
         return self
-
-
-Problems = Iterator[tuple[Location, str]]
-
-
-def _names_are_unique(config: Config) -> Problems:
-    for field, names in (
-        ("pools", [pool.name for pool in config.pools]),
-        ("tenants", [tenant.name for tenant in config.tenants]),
-    ):
-        first: dict[str, int] = {}
-        for position, name in enumerate(names):
-            if first.setdefault(name, position) != position:
-                yield (field, position, "name"), f"{name!r} is already the name of {field}[{first[name]}]"
-
-
-def _keys_have_one_owner(config: Config) -> Problems:
-    owners: dict[str, str] = {}
-    places: list[tuple[Location, str, str]] = [
-        (("tenants", row, "key_digests", column), digest, f"tenant {tenant.name!r}")
-        for row, tenant in enumerate(config.tenants)
-        for column, digest in enumerate(tenant.key_digests)
-    ]
-    places += [
-        (("router", "admin_key_digests", column), digest, "the administrators")
-        for column, digest in enumerate(config.router.admin_key_digests)
-    ]
-    for location, digest, owner in places:
-        if digest in owners:
-            yield location, f"this key already belongs to {owners[digest]}"
-        owners.setdefault(digest, owner)
-
-
-def _prices_agree(config: Config) -> Problems:
-    priced: dict[tuple[str, Mode], Pool] = {}
-    for position, pool in enumerate(config.pools):
-        for mode in pool.modes:
-            twin = priced.setdefault((pool.model, mode), pool)
-            if twin.prices.price_list() != pool.prices.price_list():
-                yield (
-                    ("pools", position, "prices"),
-                    f"differ from those of pool {twin.name!r}, which answers the same model and mode "
-                    f"({pool.model}, {mode})",
-                )
-                break
-
-
-def _tenants_models_exist(config: Config) -> Problems:
-    models = {pool.model for pool in config.pools}
-    for row, tenant in enumerate(config.tenants):
-        for column, model in enumerate(tenant.models or ()):
-            if model not in models:
-                yield ("tenants", row, "models", column), f"no pool answers the model {model!r}"
-
-
-_RULES = (_names_are_unique, _keys_have_one_owner, _prices_agree, _tenants_models_exist)

@@ -53,9 +53,13 @@ def parse_config(text: str, *, source: str, folder: Path) -> Config:
     return _resolved(config, folder)
 
 
-def dump_config(config: Config) -> str:
-    """`config` as YAML that `load_config` reads back to an equal one; fields at their default are left out."""
-    value = config.model_dump(mode="python", exclude_defaults=True)
+def dump_config(config: Config, *, defaults: bool = False) -> str:
+    """
+    `config` as YAML that `load_config` reads back to an equal one.
+
+    `defaults`: whether fields at their default are written too, or left out.
+    """
+    value = config.model_dump(mode="python", exclude_defaults=not defaults)
     return yaml.dump(_plain(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 

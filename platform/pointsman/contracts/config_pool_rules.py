@@ -31,6 +31,10 @@ Problems = Iterator[tuple[Location, str]]
 
 
 def _weights_or_urls(pool: Pool) -> Problems:
+    """
+    An engine that Pointsman does not start (`vllm`, `ktransformers`, `openai`) needs `urls`; `sglang`
+    without `urls` needs `model_path`.
+    """
     if pool.engine not in STARTED_ENGINES and not pool.urls:
         yield ("urls",), f"engine {pool.engine} is not started by Pointsman: list its replicas here"
     if pool.engine is Engine.SGLANG and not pool.urls and not pool.model_path:
@@ -38,6 +42,10 @@ def _weights_or_urls(pool: Pool) -> Problems:
 
 
 def _upstream_urls(pool: Pool) -> Problems:
+    """
+    Each of `urls` is `http://host:port`, once. With `urls`, `engine_args`, `chat_template` and
+    `autoscaling` are refused: they could not take effect.
+    """
     for position, url in enumerate(pool.urls):
         if fault := _fault_of_url(url):
             yield ("urls", position), fault
@@ -78,6 +86,10 @@ def _fault_of_url(url: str) -> str | None:
 
 
 def _modes_of_the_family(pool: Pool) -> Problems:
+    """
+    `modes` lists a mode once. A pool of both modes needs a `family` that switches them on the request;
+    `kimi_k2` answers `no_think` only.
+    """
     if len(set(pool.modes)) != len(pool.modes):
         yield ("modes",), "lists a mode twice"
     elif pool.family in FAMILIES_WITHOUT_SWITCH and len(pool.modes) > 1:
@@ -90,6 +102,10 @@ def _modes_of_the_family(pool: Pool) -> Problems:
 
 
 def _token_limits(pool: Pool) -> Problems:
+    """
+    `default_max_tokens` and `thinking_budget` are below `capabilities.context`. `thinking_budget` needs the
+    mode `think`, the engine `sglang` or `simulated`, and on `sglang` a `reasoning_parser`.
+    """
     context = pool.capabilities.context
     if pool.default_max_tokens >= context:
         yield ("default_max_tokens",), f"{pool.default_max_tokens} leaves no room in a context of {context} tokens"
@@ -107,6 +123,7 @@ def _token_limits(pool: Pool) -> Problems:
 
 
 def _accelerators(pool: Pool) -> Problems:
+    """`gpu.per_node` x `nodes` equals `tensor_parallel` x `pipeline_parallel`; more than one node needs `gpu`."""
     if pool.gpu is None:
         if pool.nodes > 1:
             yield ("nodes",), "more than one node needs `gpu`: the accelerators on each of them"
@@ -120,6 +137,10 @@ def _accelerators(pool: Pool) -> Problems:
 
 
 def _engine_args_that_are_ours(pool: Pool) -> Problems:
+    """
+    `engine_args` of `sglang` hold no argument that a field of the pool stands for, none that Pointsman sets
+    for each replica, and not `enable_custom_logit_processor`.
+    """
     if pool.engine is not Engine.SGLANG:
         return
     for name in pool.engine_args:
@@ -132,6 +153,7 @@ def _engine_args_that_are_ours(pool: Pool) -> Problems:
 
 
 def _names_of_ours(pool: Pool) -> Problems:
+    """`builtin:` and `local:` are followed by a name."""
     if pool.chat_template == BUILTIN_PREFIX:
         yield ("chat_template",), "names no template after builtin:"
     if pool.model_path == LOCAL_PREFIX:
@@ -147,3 +169,4 @@ POOL_RULES = (
     _engine_args_that_are_ours,
     _names_of_ours,
 )
+"""Every rule of a pool; their docstrings are the reference that users read."""

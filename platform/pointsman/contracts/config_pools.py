@@ -14,15 +14,16 @@ from pointsman.contracts.config_engines import Engine, Family
 from pointsman.contracts.config_pool_rules import POOL_RULES
 from pointsman.contracts.config_types import (
     BrokenRules,
-    Count,
-    CountOrZero,
     Dollars,
     Flag,
     ModelName,
     Name,
+    Number,
+    NumberOrZero,
     Seconds,
     Strict,
     Text,
+    Tokens,
 )
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.pricing import PriceList
@@ -61,16 +62,16 @@ class Capabilities(Strict):
     """`response_format` of type `json_schema` or `json_object`. Default: yes."""
     logprobs: Flag = True
     """Token log-probabilities. Default: yes."""
-    context: Annotated[Count, Field(ge=64)] = 8192
+    context: Annotated[Tokens, Field(ge=64)] = 8192
     """Context window in tokens, prompt and output together. Default: 8192."""
 
 
 class Autoscaling(Strict):
     """How many replicas a pool may have."""
 
-    min_replicas: CountOrZero = 1
+    min_replicas: NumberOrZero = 1
     """Replicas that always run. Default: 1."""
-    max_replicas: Count = 1
+    max_replicas: Number = 1
     """Replicas that run at most. Default: 1."""
 
     @model_validator(mode="after")
@@ -85,7 +86,7 @@ class Gpu(Strict):
 
     type: Text
     """The accelerator's name as the cluster labels it, e.g. `NVIDIA-H100-80GB-HBM3`."""
-    per_node: Count
+    per_node: Number
     """Accelerators of one replica on each of its nodes."""
 
 
@@ -108,15 +109,15 @@ class Pool(Strict):
     """The name the engine knows the model by. Default: `model`."""
     urls: tuple[str, ...] = ()
     """Base URLs (`http://host:port`) of replicas that somebody else runs. Empty: replicas register themselves."""
-    replicas: CountOrZero = 1
+    replicas: NumberOrZero = 1
     """Replicas to start, where `autoscaling` is absent. Default: 1."""
     autoscaling: Autoscaling | None = None
     """Bounds for the number of replicas. Default: none, the number is fixed."""
-    tensor_parallel: Count = 1
+    tensor_parallel: Number = 1
     """Accelerators that share one copy of the weights (TP). Default: 1."""
-    pipeline_parallel: Count = 1
+    pipeline_parallel: Number = 1
     """Pipeline stages of one replica (PP). Default: 1."""
-    nodes: Count = 1
+    nodes: Number = 1
     """Nodes one replica spans. Default: 1."""
     gpu: Gpu | None = None
     """Accelerators of one replica. Default: none, the engine runs on CPU."""
@@ -130,13 +131,13 @@ class Pool(Strict):
     """The engine's parser for tool calls. Default: none."""
     capabilities: Capabilities = Capabilities()
     """What the engine can do."""
-    default_max_tokens: Count = 1024
+    default_max_tokens: Tokens = 1024
     """Output tokens, thinking included, where the client sets no limit. Default: 1024."""
-    thinking_budget: Count | None = None
+    thinking_budget: Tokens | None = None
     """Thinking tokens per request at most, enforced by the engine. Default: none."""
     prices: Prices
     """What tokens of this pool cost. Pools of one model and mode must agree."""
-    max_ongoing_requests: Annotated[Count, Field(le=100_000)] = 64
+    max_ongoing_requests: Number = 64
     """Requests that one replica works on at a time. Default: 64."""
     connect_timeout: Seconds = 2.0
     """Seconds to wait for a connection to a replica. Default: 2."""

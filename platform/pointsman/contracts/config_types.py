@@ -8,7 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$"
@@ -44,12 +44,21 @@ Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 """The SHA-256 of a key, in lower-case hexadecimal."""
 
 Dollars = Annotated[
-    Decimal, BeforeValidator(_not_a_flag), Field(ge=0, le=1_000_000, max_digits=16, decimal_places=9)
+    Decimal,
+    BeforeValidator(_not_a_flag),
+    Field(ge=0, le=1_000_000, max_digits=16, decimal_places=9),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1_000_000}, {"type": "string"}]}),
 ]
 """US dollars, at most nine decimals (one nano-dollar)."""
 
-Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
-CountOrZero = Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
+Number = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+"""How many machines, accelerators or replicas."""
+
+NumberOrZero = Annotated[int, Field(strict=True, ge=0, le=10_000)]
+
+Tokens = Annotated[int, Field(strict=True, ge=1, le=100_000_000)]
+
+Bytes = Annotated[int, Field(strict=True, ge=1024, le=1024**3)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=86_400, allow_inf_nan=False)]
 Probability = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
