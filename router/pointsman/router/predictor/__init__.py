@@ -1,0 +1,12 @@
+"""The predictor: does this question need thinking?
+
+Reads the last user message, answers with a calibrated probability in about a tenth of a millisecond, and says why.
+Serving needs `Predictor` and `question_of` only, and NumPy; training and measuring stand beside them and may use
+SciPy. Knows no request, no policy and no store.
+"""
+
+from pointsman.router.predictor.artefact import WeightsError
+from pointsman.router.predictor.model import Evidence, Predictor
+from pointsman.router.predictor.question import question_of
+
+__all__ = ["Evidence", "Predictor", "WeightsError", "question_of"]

@@ -1,0 +1,161 @@
+"""The weights as a file: one versioned artefact that holds the numbers and the report they were measured by.
+
+Stands between training, which writes it, and the predictor, which reads it. The layout is a first line, a JSON
+header, the raw numbers, and a SHA-256 of all of it: nothing in it is ever executed, a broken or edited file is
+refused with one sentence, and a report cannot be changed apart from the weights it speaks of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from pointsman.router.predictor import features
+
+FORMAT = 1
+BUNDLED = Path(__file__).with_name("data") / "base.weights"
+_FIRST_LINE = b"pointsman-predictor\n"
+_LENGTH = struct.Struct("<I")
+_DIGEST_SIZE = 32
+_LARGEST = 16 * 1024 * 1024
+_ARRAYS: dict[str, tuple[np.dtype[Any], int]] = {
+    "table": (np.dtype("<f2"), features.TABLE_SIZE),
+    "dense_weights": (np.dtype("<f4"), features.DENSE_SIZE),
+    "dense_mean": (np.dtype("<f4"), features.DENSE_SIZE),
+    "dense_deviation": (np.dtype("<f4"), features.DENSE_SIZE),
+}
+
+
+class WeightsError(ValueError):
+    """A weights file that cannot be used; the message names the file and says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """
+    A trained model.
+
+    `table`: float16 [features.TABLE_SIZE], weights of the hashed features; `dense_weights`, `dense_mean`,
+    `dense_deviation`: float32 [features.DENSE_SIZE]; `bias`: the raw score of nothing at all; `slope`, `offset`:
+    the calibration, P(think) = 1 / (1 + exp(-(slope * score + offset))); `created`: ISO date; `data_sha256`: hash
+    of the rows trained on; `report`: what `pointsman evaluate` measured, as JSON.
+    """
+
+    table: npt.NDArray[np.float16]
+    dense_weights: npt.NDArray[np.float32]
+    dense_mean: npt.NDArray[np.float32]
+    dense_deviation: npt.NDArray[np.float32]
+    bias: float
+    slope: float
+    offset: float
+    created: str
+    data_sha256: str
+    report: dict[str, Any]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that a prediction depends on, in lower-case hexadecimal."""
+        digest = hashlib.sha256(features.VERSION.encode())
+        digest.update(struct.pack("<ddd", self.bias, self.slope, self.offset))
+        for name in _ARRAYS:
+            digest.update(getattr(self, name).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def version(self) -> str:
+        return f"base-{self.created}-{self.sha256[:10]}"
+
+
+def write(weights: Weights, path: Path) -> None:
+    """Write `weights` to `path`, whole or not at all. Raises OSError."""
+    header = orjson.dumps(
+        {
+            "format": FORMAT,
+            "features": features.VERSION,
+            "created": weights.created,
+            "data_sha256": weights.data_sha256,
+            "weights_sha256": weights.sha256,
+            "bias": weights.bias,
+            "slope": weights.slope,
+            "offset": weights.offset,
+            "report": weights.report,
+        }
+    )
+    parts = [_FIRST_LINE, _LENGTH.pack(len(header)), header]
+    parts += [getattr(weights, name).astype(dtype).tobytes() for name, (dtype, _) in _ARRAYS.items()]
+    body = b"".join(parts)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(body + hashlib.sha256(body).digest())
+    partial.replace(path)
+
+
+def read(path: Path | None = None) -> Weights:
+    """
+    The weights in the file at `path`, by default those that ship with Pointsman.
+
+    Raises `WeightsError` where the file is missing, damaged, edited, or of another version.
+    """
+    path = path or BUNDLED
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise WeightsError(f"{path} is not a weights file: it is larger than {_LARGEST} bytes")
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"cannot read the weights file {path}: {error.strerror or error}") from error
+    try:
+        return _parse(content)
+    except WeightsError as error:
+        raise WeightsError(f"{path} {error}") from error.__cause__
+
+
+def _parse(content: bytes) -> Weights:
+    if not content.startswith(_FIRST_LINE):
+        raise WeightsError("is not a weights file: it does not begin as one")
+    body, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
+    if hashlib.sha256(body).digest() != digest:
+        raise WeightsError("is damaged: its content does not match its checksum")
+    try:
+        (length,) = _LENGTH.unpack_from(body, len(_FIRST_LINE))
+        at = len(_FIRST_LINE) + _LENGTH.size + length
+        header = orjson.loads(body[len(_FIRST_LINE) + _LENGTH.size : at])
+        versions = header["format"], header["features"]
+    except (struct.error, orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise WeightsError("is damaged: its header cannot be read") from error
+    if versions != (FORMAT, features.VERSION):
+        raise WeightsError(
+            f"is of format {versions[0]} with features {versions[1]}, but this release reads format {FORMAT} "
+            f"with features {features.VERSION}: train it again"
+        )
+    if len(body) - at != sum(dtype.itemsize * size for dtype, size in _ARRAYS.values()):
+        raise WeightsError("is damaged: it holds too many or too few numbers")
+    arrays = {}
+    for name, (dtype, size) in _ARRAYS.items():
+        arrays[name] = np.frombuffer(body, dtype, size, at)
+        at += dtype.itemsize * size
+    try:
+        weights = Weights(
+            **arrays,
+            bias=float(header["bias"]),
+            slope=float(header["slope"]),
+            offset=float(header["offset"]),
+            created=str(header["created"]),
+            data_sha256=str(header["data_sha256"]),
+            report=dict(header["report"]),
+        )
+        stated = header["weights_sha256"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError("is damaged: its header lacks a field, or holds a wrong one") from error
+    numbers = (weights.bias, weights.slope, weights.offset)
+    if not all(map(math.isfinite, numbers)) or not all(np.isfinite(each).all() for each in arrays.values()):
+        raise WeightsError("is damaged: it holds numbers that are not finite")
+    if weights.sha256 != stated:
+        raise WeightsError("is damaged: its report was measured on other weights")
+    return weights

@@ -1,0 +1,106 @@
+"""The rows the predictor learns from: a folder of labelled queries, and the rows that Pointsman brings itself.
+
+Stands beside training and never in the data plane. The rows of the folder are not part of the project; the
+project's own rows are, in `data/own_rows.jsonl`. Which source belongs to which family is fixed in
+`data/families.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+ROWS_FILE = "train.jsonl.xz"
+OWN_FAMILY = "own_rows"
+OWN_ROWS = Path(__file__).with_name("data") / "own_rows.jsonl"
+FAMILIES = Path(__file__).with_name("data") / "families.json"
+RESERVED = frozenset(
+    f"rg_{task}"
+    for task in (
+        *("ab", "advanced_geometry", "knight_swap", "tsumego", "fraction_simplification", "propositional_logic"),
+        *("bitwise_arithmetic", "letter_counting", "maze", "puzzle24", "quantum_lock"),
+    )
+)
+"""Sources kept apart for judging the result: never trained on, even where a folder holds them."""
+
+
+class CorpusError(ValueError):
+    """Rows that cannot be read; the message names the file and the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One labelled query: `think` is the label, `weight` how sure that is; a `family` is left out as a whole."""
+
+    text: str
+    think: bool
+    weight: float
+    source: str
+    family: str
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Rows in the order of their files, and the hash of those files."""
+
+    rows: tuple[Row, ...]
+    sha256: str
+
+    def family_weights(self) -> list[float]:
+        """Each row's weight times (rows of its family)^-0.5, scaled to a mean of 1."""
+        sizes = Counter(row.family for row in self.rows)
+        raw = [row.weight * sizes[row.family] ** -0.5 for row in self.rows]
+        mean = sum(raw) / len(raw)
+        return [weight / mean for weight in raw]
+
+
+def load(folder: Path) -> Corpus:
+    """
+    The rows of `folder` and Pointsman's own rows after them.
+
+    Raises `CorpusError` where a file is missing, holds no usable rows, or a line is not a labelled query.
+    """
+    path = folder / ROWS_FILE
+    try:
+        packed = path.read_bytes()
+        content = lzma.decompress(packed)
+    except OSError as error:
+        raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
+    except lzma.LZMAError as error:
+        raise CorpusError(f"cannot read {path}: {error}") from error
+    own = OWN_ROWS.read_bytes()
+    families = source_families()
+    rows = [row for row in _rows(content, path, families) if row.source not in RESERVED]
+    if len({row.think for row in rows}) < 2 or len({row.family for row in rows}) < 3:
+        raise CorpusError(f"{path} needs rows of both labels and of three or more sources")
+    rows += _rows(own, OWN_ROWS, families)
+    return Corpus(tuple(rows), hashlib.sha256(packed + own).hexdigest())
+
+
+def source_families() -> dict[str, str]:
+    """Source → family, from the fixed list; a source that is not listed is a family of its own."""
+    listed = orjson.loads(FAMILIES.read_bytes())
+    return {source: family for family, sources in listed.items() for source in sources}
+
+
+def _rows(content: bytes, path: Path, families: dict[str, str]) -> Iterable[Row]:
+    for number, line in enumerate(content.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = orjson.loads(line)
+            text, label, source = row["text"], row["label"], row["source"]
+            weight = float(row.get("weight", 1))
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CorpusError(f"{path} line {number} is not a labelled query: {error!r}") from error
+        if not isinstance(text, str) or label not in (0, 1) or not isinstance(source, str) or not 0 < weight <= 100:
+            raise CorpusError(
+                f"{path} line {number}: needs `text` and `source` (strings), `label` (0 or 1), `weight` (above 0)"
+            )
+        yield Row(text, bool(label), weight, source, families.get(source, source))

@@ -1,0 +1,125 @@
+"""Training: L2 logistic regression over the hashed features, by L-BFGS.
+
+Stands beside serving and shares its features; the only module of the router that needs SciPy, and only when called.
+Deterministic: the same rows give the same weights, byte for byte, on the same machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pointsman.router.predictor import features
+from pointsman.router.predictor.excerpt import excerpt
+from pointsman.router.predictor.model import CLIP
+
+Floats = npt.NDArray[np.float64]
+
+INVERSE_REGULARISATION = 0.2
+DENSE_SCALE = 0.3
+"""How much the counts may say against the hashed n-grams, before the data speaks."""
+_ITERATIONS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Features of N texts: `hashed` a SciPy CSR matrix float32 [N, TABLE_SIZE], `dense` float32 [N, DENSE_SIZE]."""
+
+    hashed: Any
+    dense: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A fitted model, before calibration. The arrays are as in `artefact.Weights`."""
+
+    table: Floats
+    dense_weights: Floats
+    dense_mean: npt.NDArray[np.float32]
+    dense_deviation: npt.NDArray[np.float32]
+    bias: float
+
+    def scores(self, matrix: Matrix) -> Floats:
+        standard = np.clip((matrix.dense - self.dense_mean) / self.dense_deviation, -CLIP, CLIP)
+        scores: Floats = matrix.hashed @ self.table + standard @ self.dense_weights + self.bias
+        return scores
+
+
+def matrix_of(texts: Sequence[str]) -> Matrix:
+    """The features of `texts`, exactly as serving sees them."""
+    from scipy import sparse
+
+    groups = features.CHARACTER_GROUPS + features.WORD_GROUPS
+    scales = np.array([group.scale for group in groups], dtype=np.float32)
+    cells: list[npt.NDArray[np.int32]] = []
+    values: list[npt.NDArray[np.float32]] = []
+    ends = [0]
+    dense = np.empty((len(texts), features.DENSE_SIZE), dtype=np.float32)
+    for row, text in enumerate(texts):
+        found = features.extract((excerpt(text),))
+        dense[row] = found.dense[0]
+        edges = found.bounds.reshape(-1, 2)
+        sizes = edges[:, 1] - edges[:, 0]
+        cells.append(np.concatenate([found.index[start:end] for start, end in edges]).astype(np.int32))
+        values.append(np.repeat(scales / np.sqrt(sizes, dtype=np.float32), sizes))
+        ends.append(ends[-1] + int(sizes.sum()))
+    hashed = sparse.csr_matrix(
+        (np.concatenate(values), np.concatenate(cells), np.array(ends)),
+        shape=(len(texts), features.TABLE_SIZE),
+    )
+    hashed.sum_duplicates()
+    return Matrix(hashed, dense)
+
+
+def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats) -> Fit:
+    """The weights that explain `think` best, rows counted by `weights`."""
+    from scipy.optimize import minimize
+
+    mean = matrix.dense.mean(axis=0, dtype=np.float64).astype(np.float32)
+    deviation = (matrix.dense.std(axis=0, dtype=np.float64) + 1e-3).astype(np.float32)
+    standard = np.clip((matrix.dense - mean) / deviation, -CLIP, CLIP) * np.float32(DENSE_SCALE)
+    hashed, transposed = matrix.hashed, matrix.hashed.T.tocsr()
+    cells, size = hashed.shape[1], hashed.shape[1] + standard.shape[1] + 1
+    sign = np.where(think, 1.0, -1.0)
+
+    def loss(at: Floats) -> tuple[float, Floats]:
+        narrow = at.astype(np.float32)
+        scores = hashed @ narrow[:cells] + standard @ narrow[cells:-1] + narrow[-1]
+        value, slope = _logistic(sign * scores, weights)
+        slope *= sign
+        gradient = np.empty(size)
+        gradient[:cells] = transposed @ slope.astype(np.float32)
+        gradient[cells:-1] = slope.astype(np.float32) @ standard
+        gradient[-1] = slope.sum()
+        gradient[:-1] += at[:-1] / INVERSE_REGULARISATION
+        return value + float(at[:-1] @ at[:-1]) / (2 * INVERSE_REGULARISATION), gradient
+
+    options = {"maxiter": _ITERATIONS, "maxcor": 8, "ftol": 1e-7, "gtol": 1e-4}
+    best: Floats = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", options=options).x
+    return Fit(best[:cells], best[cells:-1] * DENSE_SCALE, mean, deviation, float(best[-1]))
+
+
+def calibrate(scores: Floats, think: npt.NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
+    """Platt scaling: (slope, offset) such that P(think) = 1 / (1 + exp(-(slope * score + offset)))."""
+    from scipy.optimize import minimize
+
+    sign = np.where(think, 1.0, -1.0)
+
+    def loss(at: Floats) -> tuple[float, Floats]:
+        value, slope = _logistic(sign * (at[0] * scores + at[1]), weights)
+        slope *= sign
+        return value, np.array([slope @ scores, slope.sum()])
+
+    slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
+    return float(slope), float(offset)
+
+
+def _logistic(margins: Floats, weights: Floats) -> tuple[float, Floats]:
+    """The weighted logistic loss of `margins`, and its derivative by each margin."""
+    margins = margins.astype(np.float64)
+    value = float(weights @ np.logaddexp(0, -margins))
+    return value, -weights / (1 + np.exp(np.clip(margins, -500, 500)))
