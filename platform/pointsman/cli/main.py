@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from pointsman.cli import router, simulate_engine, up
+from pointsman.cli import chat, config, predictor, router, simulate_engine, up
 
 app = typer.Typer(
     name="pointsman",
@@ -18,9 +18,15 @@ app = typer.Typer(
 )
 
 app.command("up")(up.up)
+app.command("chat")(chat.chat)
+app.add_typer(config.app, name="config")
 app.command("simulate-engine")(simulate_engine.simulate_engine)
 app.command("router")(router.router)
 app.command("admin")(router.admin)
+app.command("explain")(predictor.explain)
+app.command("predict")(predictor.predict)
+app.command("train")(predictor.train)
+app.command("evaluate")(predictor.evaluate)
 
 
 def main() -> None:
