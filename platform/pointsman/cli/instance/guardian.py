@@ -8,12 +8,14 @@ fork happens after all imports and before any thread or event loop.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 from pointsman.cli.instance.linux import adopt_orphans, die_with
 from pointsman.cli.instance.orphans import sweep
@@ -66,7 +68,7 @@ def run_guarded(supervise: Callable[[int], int]) -> int:
     return code
 
 
-def _become_supervisor(guardian: int, supervise: Callable[[int], int]) -> None:
+def _become_supervisor(guardian: int, supervise: Callable[[int], int]) -> NoReturn:
     # A session of its own: Ctrl-C reaches the guardian alone, which hands it on exactly once.
     os.setsid()
     die_with(guardian, signal.SIGTERM)
@@ -74,9 +76,9 @@ def _become_supervisor(guardian: int, supervise: Callable[[int], int]) -> None:
     code = 1
     try:
         code = supervise(guardian)
-        sys.stdout.flush()
-        sys.stderr.flush()
     except BaseException:
         sys.excepthook(*sys.exc_info())
-    finally:
-        os._exit(code)
+    with contextlib.suppress(OSError):  # whoever read our words may be gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)

