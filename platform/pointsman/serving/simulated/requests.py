@@ -60,7 +60,7 @@ class MediaPart(BaseModel):
     type: Literal["image_url", "video_url", "audio_url", "input_audio"]
 
 
-Part = Annotated[TextPart | ThinkingPart | MediaPart, Field(discriminator="type")]
+Part = TextPart | ThinkingPart | MediaPart
 
 
 class UserMessage(BaseModel):
