@@ -167,10 +167,20 @@ def test_keys_outlive_the_instance(up: Begin, tmp_path: Path) -> None:
     assert not again.living()
 
 
-@pytest.mark.parametrize("name", ["valkey", "simulated-fast-1", "admin", "router"])
-def test_a_killed_part_comes_back(up: Begin, name: str) -> None:
+@pytest.fixture(scope="module")
+def sturdy(up: Begin) -> Iterator[Any]:
+    """An instance that loses one part after the other, and is stopped in order at the end."""
     one = up("--json")
     one.until_ready()
+    yield one
+    assert one.process.poll() is None
+    assert one.end(signal.SIGTERM) == 0
+    assert not one.living()
+
+
+@pytest.mark.parametrize("name", ["valkey", "simulated-fast-1", "admin", "router"])
+def test_a_killed_part_comes_back(sturdy: Any, name: str) -> None:
+    one = sturdy
     before = parts(one)
     before[name].kill()
     wait_until(lambda: parts(one).get(name, before[name]).pid != before[name].pid, seconds=15, what="a new process")
@@ -183,10 +193,7 @@ def test_a_killed_part_comes_back(up: Begin, name: str) -> None:
     wait_until(answers, seconds=20, what="an answer")
     after = parts(one)
     assert {other for other in after if after[other].pid == before[other].pid} == set(before) - {name}
-    assert one.process.poll() is None
     assert f"{name} was ended by SIGKILL" in one.err.read_text()
-    assert one.end(signal.SIGTERM) == 0
-    assert not one.living()
 
 
 def test_sigkill_leaves_nothing_and_the_folder_is_free_again(up: Begin) -> None:
