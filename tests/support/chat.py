@@ -1,4 +1,4 @@
-"""A router in a hundred lines for the tests of `pointsman chat`: it speaks the format and does as each test says."""
+"""A router in a hundred lines for `pointsman chat`: it speaks the format and does as each test says."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ import re
 import select
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-import pytest
 
 KEY = "pk-test"
 TRACK = {
@@ -118,20 +115,6 @@ class StubRouter:
         self.answer = answer
 
 
-@pytest.fixture
-def router() -> Iterator[StubRouter]:
-    stub = StubRouter(answer=lambda call: None)
-    stub.says(delta(role="assistant", content=""), delta(reasoning_content="Hm. "), delta(content="Yes."), *END)
-    with StubServer(("127.0.0.1", 0), Call) as server:
-        server.stub = stub
-        stub.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield stub
-        server.shutdown()
-        thread.join()
-
-
 COMMAND = [sys.executable, "-m", "pointsman.cli", "chat"]
 
 
@@ -184,15 +167,6 @@ class Terminal:
                 break
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
-
-@pytest.fixture
-def open_terminal() -> Iterator[Callable[..., Terminal]]:
-    terminals: list[Terminal] = []
-
-    def opened(*arguments: str) -> Terminal:
-        terminals.append(Terminal(*arguments))
-        return terminals[-1]
-
-    yield opened
-    for terminal in terminals:
-        os.close(terminal._descriptor)  # the terminal is gone: the command gets SIGHUP
+    def close(self) -> None:
+        """Take the terminal away: the command gets SIGHUP."""
+        os.close(self._descriptor)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-from conftest import END, KEY, TRACK, Call, StubRouter, Terminal, chat, delta
+from support.chat import END, KEY, TRACK, Call, StubRouter, Terminal, chat, delta
 
 
 class TestOneQuestion:
