@@ -158,6 +158,17 @@ class Terminal:
         shown, self.screen = self.screen[: found.end()], self.screen[found.end() :]
         return shown
 
+    def interrupt_until(self, pattern: str) -> None:
+        """Press Ctrl-C until `pattern` is shown: Python loses one that comes just before readline begins to wait."""
+        for _ in range(20):
+            self.type("\x03")
+            try:
+                self.until(pattern, seconds=1)
+            except AssertionError:
+                continue
+            return
+        raise AssertionError(f"no {pattern!r} in {self.screen!r}")
+
     def exit_code(self) -> int:
         while True:  # drain, or the child waits for us for ever
             try:

