@@ -255,8 +255,7 @@ class TestAtATerminal:
     ) -> None:
         terminal = open_terminal("--url", router.url)
         terminal.until("> ")
-        terminal.type("\x03")
-        terminal.until("Ctrl-D leaves")
+        terminal.interrupt_until("Ctrl-D leaves")
         terminal.until("> ")
         terminal.type("/think\n")
         terminal.until("think> ")
