@@ -159,7 +159,7 @@ class Terminal:
         return shown
 
     def interrupt_until(self, pattern: str) -> None:
-        """Press Ctrl-C until `pattern` is shown: Python loses one that comes just before readline begins to wait."""
+        """Press Ctrl-C until `pattern` is shown: one just before readline begins to wait is lost."""
         for _ in range(20):
             self.type("\x03")
             try:
