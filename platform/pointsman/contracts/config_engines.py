@@ -64,6 +64,7 @@ SGLANG_ARGS_BY_FIELD = {
     "tp_size": "tensor_parallel",
     "pp_size": "pipeline_parallel",
     "nnodes": "nodes",
+    "context_length": "capabilities.context",
     "chat_template": "chat_template",
     "reasoning_parser": "reasoning_parser",
     "tool_call_parser": "tool_call_parser",

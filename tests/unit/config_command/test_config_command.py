@@ -67,12 +67,6 @@ def test_every_example_is_in_the_table_and_says_that_its_prices_are_examples(fil
     assert text.count("    prices: # example") == len(load_config(file).pools)
 
 
-@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
-def test_the_context_the_router_checks_is_the_one_the_engine_has(file: Path) -> None:
-    for pool in load_config(file).pools:
-        assert pool.urls or pool.engine_args["context_length"] == pool.capabilities.context
-
-
 def test_all_errors_are_named_by_path(broken: Path) -> None:
     said = pointsman("config", "check", broken)
     assert said.returncode == 2
