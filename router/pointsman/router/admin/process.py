@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import socket
 from pathlib import Path
 
 import uvicorn
@@ -15,8 +16,20 @@ from pointsman.router.admin.app import build_app
 
 def run(config: Config, state_dir: Path) -> None:
     """Serve until SIGTERM or SIGINT."""
-    os.umask(0o077)
-    socket = state_dir / StateFile.ADMIN_SOCKET
-    socket.unlink(missing_ok=True)
     app = build_app(config, state_dir / StateFile.METRICS, version=importlib.metadata.version("pointsman"))
-    uvicorn.run(app, uds=str(socket), log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
+    )
+    server.run(sockets=[_private_socket(state_dir / StateFile.ADMIN_SOCKET)])
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """A Unix socket bound to `path` with mode 0600; uvicorn itself would open it to everybody."""
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        bound.bind(str(path))
+    finally:
+        os.umask(mask)
+    return bound

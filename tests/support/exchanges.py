@@ -1,0 +1,41 @@
+"""Exchanges for unit tests, and stand-ins for what surrounds a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from pointsman.router.exchange import Endpoint, Exchange
+
+
+class RecordingClient:
+    """Keeps what would have been sent."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.sent = b""
+        self.ended = False
+
+    def respond(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        assert not self.ended
+        self.status, self.headers, self.sent, self.ended = status, headers, body, True
+
+    def start_stream(self, headers: list[tuple[str, str]]) -> None:
+        assert not self.ended
+        self.status, self.headers = 200, headers
+
+    def send(self, data: bytes) -> None:
+        assert not self.ended
+        self.sent += data
+
+    def end_stream(self, data: bytes) -> None:
+        assert not self.ended
+        self.sent += data
+        self.ended = True
+
+
+def exchange_with(body: dict[str, Any], *, endpoint: Endpoint = Endpoint.CHAT) -> Exchange:
+    """An exchange that has just arrived with `body`."""
+    return Exchange(RecordingClient(), endpoint, {}, orjson.dumps(body))
