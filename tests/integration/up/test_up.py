@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,29 +19,13 @@ import openai
 import psutil
 import pytest
 
-Begin = Callable[..., Any]
+from support.instances import Up, wait_until
 
-
-def wait_until(is_so: Callable[[], bool], *, seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
-        time.sleep(0.05)
-
-
-def parts(one: Any) -> dict[str, psutil.Process]:
-    """The children by the names of the logs they write."""
-    found = {}
-    for process in one.living():
-        with contextlib.suppress(OSError):
-            target = Path(os.readlink(f"/proc/{process.pid}/fd/2"))
-            if target.parent == one.state / "logs":
-                found[target.stem] = process
-    return found
+Begin = Callable[..., Up]
 
 
 @pytest.fixture(scope="module")
-def running(up: Begin) -> Any:
+def running(up: Begin) -> Up:
     """An instance that tests only look at."""
     one = up("--json")
     one.until_ready()
@@ -67,7 +53,7 @@ def test_ready_within_ten_seconds_with_one_json_object(up: Begin) -> None:
 
 
 @pytest.mark.parametrize("mode", ["no_think", "think"])
-def test_the_openai_sdk_gets_answers_in_both_modes(running: Any, mode: str) -> None:
+def test_the_openai_sdk_gets_answers_in_both_modes(running: Up, mode: str) -> None:
     answer = running.ask(mode)
     assert answer.choices[0].message.content
     assert bool(getattr(answer.choices[0].message, "reasoning_content", None)) == (mode == "think")
@@ -85,6 +71,9 @@ def test_the_printed_lines_work(up: Begin) -> None:
     answer = httpx.post(words[1], headers=headers, content=words[words.index("-d") + 1])
     assert answer.status_code == 200
     assert answer.json()["choices"][0]["message"]["content"]
+    (chat,) = [line for line in text.splitlines() if " chat --url" in line]
+    command = [*shlex.split(chat), "--json", "What is the capital of France?"]
+    assert json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
     snippet = text[text.index("from openai") :]
     said: list[str] = []
     exec(compile(snippet, "snippet", "exec"), {"print": said.append})
@@ -94,7 +83,7 @@ def test_the_printed_lines_work(up: Begin) -> None:
     assert not one.living()
 
 
-def test_files_are_private(running: Any) -> None:
+def test_files_are_private(running: Up) -> None:
     assert running.state.stat().st_mode & 0o777 == 0o700
     for name in ("demo.key", "admin.key", "config.yaml"):
         assert (running.state / name).stat().st_mode & 0o777 == 0o600
@@ -102,14 +91,14 @@ def test_files_are_private(running: Any) -> None:
         assert path.stat().st_mode & 0o077 == 0 or path.is_socket(), path
 
 
-def test_nothing_listens_beyond_loopback(running: Any) -> None:
+def test_nothing_listens_beyond_loopback(running: Up) -> None:
     for process in running.living():
         for connection in process.net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN:
                 assert connection.laddr.ip == "127.0.0.1", process.cmdline()
 
 
-def test_no_secret_on_a_command_line(running: Any) -> None:
+def test_no_secret_on_a_command_line(running: Up) -> None:
     secrets = {(running.state / name).read_text().strip() for name in ("demo.key", "admin.key")}
     secrets |= {process.environ().get("POINTSMAN_REPLICA_SECRET", "") for process in running.living()} - {""}
     assert len(secrets) == 3
@@ -117,7 +106,7 @@ def test_no_secret_on_a_command_line(running: Any) -> None:
         assert not any(secret in word for word in process.cmdline() for secret in secrets)
 
 
-def test_two_instances_live_side_by_side(up: Begin, running: Any) -> None:
+def test_two_instances_live_side_by_side(up: Begin, running: Up) -> None:
     other = up("--json")
     other.until_ready()
     with pytest.raises(openai.AuthenticationError):
@@ -128,7 +117,7 @@ def test_two_instances_live_side_by_side(up: Begin, running: Any) -> None:
     assert running.ask().choices[0].message.content
 
 
-def test_the_same_state_folder_is_refused(up: Begin, running: Any) -> None:
+def test_the_same_state_folder_is_refused(up: Begin, running: Up) -> None:
     second = up(state=running.state)
     assert second.process.wait(20) == 2
     said = second.err.read_text()
@@ -138,7 +127,7 @@ def test_the_same_state_folder_is_refused(up: Begin, running: Any) -> None:
     assert running.ask().choices[0].message.content
 
 
-def test_a_port_in_use_is_refused_before_anything_is_written(up: Begin, running: Any, tmp_path: Path) -> None:
+def test_a_port_in_use_is_refused_before_anything_is_written(up: Begin, running: Up, tmp_path: Path) -> None:
     second = up("--json", port=running.port, state=tmp_path / "state")
     assert second.process.wait(20) == 2
     assert second.err.read_text() == f"Port {running.port} of 127.0.0.1 is in use: choose another with --port.\n"
@@ -168,7 +157,7 @@ def test_keys_outlive_the_instance(up: Begin, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def sturdy(up: Begin) -> Iterator[Any]:
+def sturdy(up: Begin) -> Iterator[Up]:
     """An instance that loses one part after the other, and is stopped in order at the end."""
     one = up("--json")
     one.until_ready()
@@ -179,11 +168,15 @@ def sturdy(up: Begin) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("name", ["valkey", "simulated-fast-1", "admin", "router"])
-def test_a_killed_part_comes_back(sturdy: Any, name: str) -> None:
+def test_a_killed_part_comes_back(sturdy: Up, name: str) -> None:
     one = sturdy
-    before = parts(one)
+    before = one.parts(one.state / "logs")
     before[name].kill()
-    wait_until(lambda: parts(one).get(name, before[name]).pid != before[name].pid, seconds=15, what="a new process")
+    wait_until(
+        lambda: one.parts(one.state / "logs").get(name, before[name]).pid != before[name].pid,
+        seconds=15,
+        what="a new process",
+    )
 
     def answers() -> bool:
         with contextlib.suppress(openai.APIError):
@@ -191,7 +184,7 @@ def test_a_killed_part_comes_back(sturdy: Any, name: str) -> None:
         return False
 
     wait_until(answers, seconds=20, what="an answer")
-    after = parts(one)
+    after = one.parts(one.state / "logs")
     assert {other for other in after if after[other].pid == before[other].pid} == set(before) - {name}
     assert f"{name} was ended by SIGKILL" in one.err.read_text()
 
@@ -242,7 +235,7 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 def test_a_redis_of_ones_own(up: Begin, redis_url: str) -> None:
     one = up("--json", "--redis-url", f"{redis_url}/1")
     assert one.until_ready()["redis_url"] == f"{redis_url}/1"
-    assert "valkey" not in parts(one)
+    assert "valkey" not in one.parts(one.state / "logs")
     assert one.ask().choices[0].message.content
     second = up("--redis-url", f"{redis_url}/1")
     assert second.process.wait(30) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,7 +15,7 @@ Begin = Callable[..., Any]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_everything_in_order(trial: Begin, signum: signal.Signals, tmp_path: Any) -> None:
+def test_a_signal_stops_everything_in_order(trial: Begin, signum: signal.Signals, tmp_path: Path) -> None:
     ends = tmp_path / "ends"
     ends.mkdir()
     one = trial(
@@ -24,8 +25,8 @@ def test_a_signal_stops_everything_in_order(trial: Begin, signum: signal.Signals
     )
     one.until_ready()
     assert len(one.living()) == 5  # guardian, supervisor, three children
-    assert one.signal_and_wait(signum) == 0
-    assert one.living() == []
+    assert one.end(signum) == 0
+    assert not one.living()
     ended = {path.name: float(path.read_text().split()[1]) for path in ends.iterdir()}
     assert ended["router"] < min(ended["admin"], ended["engine"])
 
@@ -33,17 +34,17 @@ def test_a_signal_stops_everything_in_order(trial: Begin, signum: signal.Signals
 def test_a_stop_during_the_start_leaves_nothing(trial: Begin) -> None:
     one = trial(engine=["hidden-grandchild"], router=[])  # a router that never becomes ready
     one.until_told("router: here")
-    assert one.signal_and_wait(signal.SIGTERM) == 128 + signal.SIGTERM
-    assert one.living() == []
+    assert one.end(signal.SIGTERM) == 128 + signal.SIGTERM
+    assert not one.living()
 
 
 def test_a_child_deaf_to_sigterm_is_killed_after_its_time(trial: Begin) -> None:
     one = trial(engine=["stubborn"])
     one.until_ready()
     begun = time.monotonic()
-    assert one.signal_and_wait(signal.SIGINT) == 0
+    assert one.end(signal.SIGINT) == 0
     assert 2.0 <= time.monotonic() - begun < 6.0
-    assert one.living() == []
+    assert not one.living()
     assert "engine did not stop within 2 s and is killed" in one.told.read_text()
 
 
@@ -53,9 +54,9 @@ def test_a_second_ctrl_c_hurries(trial: Begin) -> None:
     one.process.send_signal(signal.SIGINT)
     time.sleep(0.7)
     begun = time.monotonic()
-    assert one.signal_and_wait(signal.SIGINT) == 0
+    assert one.end(signal.SIGINT) == 0
     assert time.monotonic() - begun < 3.0  # in order it would be two groups of 2 s each, one after the other
-    assert one.living() == []
+    assert not one.living()
 
 
 def test_grandchildren_that_hide_are_found(trial: Begin) -> None:
@@ -64,8 +65,8 @@ def test_grandchildren_that_hide_are_found(trial: Begin) -> None:
     one.until_told("engine: here")
     time.sleep(0.5)
     assert len(one.living()) == 6
-    assert one.signal_and_wait(signal.SIGTERM) == 0
-    assert one.living() == []
+    assert one.end(signal.SIGTERM) == 0
+    assert not one.living()
 
 
 @pytest.mark.parametrize("victim", ["guardian", "supervisor"])
@@ -79,7 +80,7 @@ def test_sigkill_of_either_guard_leaves_nothing(trial: Begin, victim: str) -> No
     deadline = time.monotonic() + 8
     while one.living() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert one.living() == []
+    assert not one.living()
     assert one.process.wait(1) == (-signal.SIGKILL if victim == "guardian" else 1)
 
 
@@ -87,17 +88,17 @@ def test_a_child_that_dies_is_started_again_and_what_it_left_is_ended(trial: Beg
     one = trial(engine=["hidden-grandchild"])
     one.until_ready()
     time.sleep(0.5)
-    before = one.child("engine")
+    before = one.parts(one.folder / "logs")["engine"]
     left = before.children()
     assert len(left) == 1
     before.kill()
     one.until_told("engine was ended by SIGKILL; it is started again in 0.5 s")
     one.until_told("engine was started again")
     assert not left[0].is_running() or left[0].status() == psutil.STATUS_ZOMBIE
-    assert one.child("engine").pid != before.pid
+    assert one.parts(one.folder / "logs")["engine"].pid != before.pid
     assert one.process.poll() is None
-    assert one.signal_and_wait(signal.SIGTERM) == 0
-    assert one.living() == []
+    assert one.end(signal.SIGTERM) == 0
+    assert not one.living()
 
 
 def test_a_child_that_keeps_dying_is_given_up(trial: Begin) -> None:
@@ -108,7 +109,7 @@ def test_a_child_that_keeps_dying_is_given_up(trial: Begin) -> None:
     assert "engine stopped with exit code 3; that was 5 times within 60 s, so it is not started again." in told
     assert "a line for the log" in told
     assert str(one.folder / "logs" / "engine.log") in told
-    assert one.living() == []
+    assert not one.living()
 
 
 def test_a_child_that_dies_during_the_start_ends_it(trial: Begin) -> None:
@@ -117,7 +118,7 @@ def test_a_child_that_dies_during_the_start_ends_it(trial: Begin) -> None:
     told = one.told.read_text()
     assert "engine stopped with exit code 7 while the platform was starting." in told
     assert "  out of luck\n" in told
-    assert one.living() == []
+    assert not one.living()
     assert one.process.stdout.read() == ""
 
 
@@ -125,7 +126,7 @@ def test_what_children_say_is_shown_and_logged(trial: Begin) -> None:
     one = trial(engine=[])
     one.until_ready()
     one.until_told("engine: here with 0 orders")
-    one.signal_and_wait(signal.SIGTERM)
+    one.end(signal.SIGTERM)
     log = one.folder / "logs" / "engine.log"
     assert sorted(log.read_text().splitlines()) == ["a line for the log", "here with 0 orders"]
     assert log.stat().st_mode & 0o777 == 0o600
@@ -135,7 +136,7 @@ def test_two_instances_do_not_disturb_each_other(trial: Begin) -> None:
     one, other = trial(engine=[]), trial(engine=[])
     one.until_ready()
     other.until_ready()
-    assert one.signal_and_wait(signal.SIGTERM) == 0
-    assert one.living() == []
+    assert one.end(signal.SIGTERM) == 0
+    assert not one.living()
     assert len(other.living()) == 5
-    assert other.signal_and_wait(signal.SIGTERM) == 0
+    assert other.end(signal.SIGTERM) == 0

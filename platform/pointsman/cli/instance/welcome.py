@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from pointsman.contracts.config import Config
 
@@ -32,6 +34,8 @@ class Ready:
 def welcome(ready: Ready, config: Config, *, key: str, logs: str, seconds: float) -> str:
     """The text for people; `key` is the demo tenant's, `seconds` how long the start took."""
     model = config.pools[0].model
+    command = sys.argv[0] if Path(sys.argv[0]).name == "pointsman" else "pointsman"
+    chat = shlex.join([command, "chat", "--url", ready.url, "--state-dir", ready.state_dir])
     question = {"model": model, "messages": [{"role": "user", "content": _QUESTION}]}
     curl = shlex.join(
         [
@@ -53,7 +57,11 @@ def welcome(ready: Ready, config: Config, *, key: str, logs: str, seconds: float
             f"  Stop     Ctrl-C, or kill {ready.pid}",
             *notices,
             "",
-            "Ask it with curl (-i shows which track answered, and why):",
+            "Talk to it and see which track each answer takes, and why:",
+            "",
+            chat,
+            "",
+            "or ask it with curl (-i shows the track):",
             "",
             curl,
             "",
