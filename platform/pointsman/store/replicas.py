@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -44,6 +45,9 @@ class Replica:
     load: int = 0
 
 
+_FIELDS = tuple(field.name for field in dataclasses.fields(Replica))
+
+
 class ReplicaRegistry:
     """Reads and writes registrations. Every method raises `redis.exceptions.RedisError` where Redis fails."""
 
@@ -65,7 +69,11 @@ class ReplicaRegistry:
             await batch.execute()
 
     async def alive(self) -> list[Replica]:
-        """The replicas whose registration has not expired, ordered by pool and address."""
+        """
+        The replicas whose registration has not expired, ordered by pool and address.
+
+        A registration that can't be read, one of another version say, is left out and logged.
+        """
         members = await self._redis.smembers(RedisKey.REPLICAS)
         addresses = sorted(_text(member) for member in members)
         if not addresses:
@@ -74,7 +82,11 @@ class ReplicaRegistry:
         gone = [address for address, value in zip(addresses, values, strict=True) if value is None]
         if gone:
             await self._redis.srem(RedisKey.REPLICAS, *gone)
-        replicas = [Replica(**orjson.loads(value)) for value in values if value is not None]
+        replicas = [
+            replica
+            for address, value in zip(addresses, values, strict=True)
+            if value is not None and (replica := _read(address, value)) is not None
+        ]
         return sorted(replicas, key=lambda replica: (replica.pool, replica.address))
 
 
@@ -93,6 +105,19 @@ async def keep_registered(registry: ReplicaRegistry, replica: Replica, *, load: 
     finally:
         with contextlib.suppress(RedisError):
             await registry.withdraw(replica.address)
+
+
+def _read(address: str, value: bytes | str) -> Replica | None:
+    try:
+        fields = orjson.loads(value)
+        known = {field: fields[field] for field in _FIELDS}
+        host, _, port = known["address"].rpartition(":")
+        if known["address"] != address or not host or not 0 < int(port) < 65536:
+            raise ValueError(address)
+        return Replica(**known)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        log.warning("the registration of %s can't be read", address)
+        return None
 
 
 def _key(address: str) -> str:

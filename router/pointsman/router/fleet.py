@@ -112,27 +112,29 @@ class Fleet:
                 state.replicas[address] = Replica(state.config.name, address, "")
 
     async def watch(self) -> None:
-        """Follow the registrations until cancelled."""
+        """Follow the registrations, and the health of replicas, until cancelled."""
         static_due = 0.0
         while True:
             if self.uses_store:
                 await self._read_registrations()
-            if monotonic() >= static_due:
-                static_due = monotonic() + HEALTH_INTERVAL
-                for state in self.pools.values():
-                    for replica in state.replicas.values() if state.config.urls else ():
-                        self._probe(state, replica)
+            now = monotonic()
+            look_at_static = now >= static_due
+            if look_at_static:
+                static_due = now + HEALTH_INTERVAL
             for state in self.pools.values():
+                for replica in state.replicas.values():
+                    lost = not replica.healthy and replica.rest_until <= now
+                    if lost or (look_at_static and state.config.urls):
+                        self._probe(state, replica)
                 state.gauge.set(sum(replica.healthy for replica in state.replicas.values()))
                 state.wake()
             await asyncio.sleep(self._interval)
 
-    def replaced(self, replica: Replica) -> None:
-        """`replica` failed a request: leave it out for a while, and look at its health before it is used again."""
+    def failed(self, replica: Replica) -> None:
+        """`replica` failed a request: leave it out for a while, and until its health endpoint answers again."""
         replica.rest_until = monotonic() + REST
         replica.healthy = False
         replica.site.close()
-        asyncio.get_running_loop().call_later(REST, self._probe, self.pools[replica.pool], replica)
 
     def released(self, replica: Replica) -> None:
         """A request on `replica` has ended."""
@@ -174,13 +176,10 @@ class Fleet:
         for item in registered:
             replica = known.get(item.address)
             if replica is not None and replica.instance == item.instance:
-                if not replica.healthy and replica.rest_until <= monotonic():
-                    self._probe(state, replica)
                 continue
             if replica is not None:
                 replica.site.close()
             known[item.address] = Replica(state.config.name, item.address, item.instance)
-            self._probe(state, known[item.address])
 
     def _probe(self, state: PoolState, replica: Replica) -> None:
         """Ask for the health of `replica`, unless that is being asked already."""

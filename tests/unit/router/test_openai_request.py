@@ -63,9 +63,7 @@ def test_any_message_is_read_or_refused_by_its_place(content: Any, role: str) ->
         assert error.param.startswith("messages[0]")
 
 
-@given(
-    word=st.text(alphabet="abcdefghijklmnopqrstuvwxyz", min_size=9, max_size=12), name=st.sampled_from(FIELD_NAMES)
-)
+@given(word=st.text(alphabet="jkqvwxyz", min_size=9, max_size=12), name=st.sampled_from(FIELD_NAMES))
 def test_a_refusal_never_quotes_a_value(word: str, name: str) -> None:
     for value in (word, [word], {word: 1}, [{word: word}]):
         error = refusal(exchange_with({"model": "m", "messages": value, name: value}))

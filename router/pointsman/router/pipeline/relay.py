@@ -183,7 +183,7 @@ class Relaying:
             if connection is not None:
                 connection.close()
         elif connection is None:
-            self._relay.fleet.replaced(self._replica)
+            self._relay.fleet.failed(self._replica)
             self._place_again()
         else:
             self._send(connection)
@@ -333,7 +333,7 @@ class Relaying:
             self._begin()
             self.start(fresh=True)
             return
-        self._relay.fleet.replaced(self._replica)
+        self._relay.fleet.failed(self._replica)
         if reason == "timeout":
             self._fail(UpstreamTimeout("The engine did not answer in time."))
         elif exchange.stream_started:

