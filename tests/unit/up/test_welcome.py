@@ -68,13 +68,24 @@ def test_sentences_of_children_cannot_move_the_cursor_or_style_the_screen(termin
     screen = io.StringIO()
     progress = progress_for(Console(file=screen, force_terminal=terminal, width=80, color_system=None))
     progress.began("serving")
-    progress.said("serving", "loading [bold red]weights[/] \x1b[2J\r(12 s)")
+    progress.said("serving", "loading [bold red]weights[/] \x1b[2J\x1b[31m\r(12 s)\x1b]")
     progress.noted("something happened")
     progress.settled()
     shown = screen.getvalue()
-    assert "loading [bold red]weights[/]  [2J (12 s)" in shown
+    assert "loading [bold red]weights[/]  (12 s) ]" in shown
     assert "\x1b[2J" not in shown
     assert "something happened" in shown
+
+
+def test_a_sentence_that_only_counts_on_is_not_repeated() -> None:
+    screen = io.StringIO()
+    progress = progress_for(Console(file=screen, width=80))
+    for second in range(9):
+        progress.said("serving", f"loading the model ({second} s)")
+        progress.said("admin", "listening")
+    progress.said("serving", "loaded in 9 s")
+    shown = [line.partition("] ")[2] for line in screen.getvalue().splitlines()]
+    assert shown == ["serving: loading the model (0 s)", "admin: listening", "serving: loaded in 9 s"]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

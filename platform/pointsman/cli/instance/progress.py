@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from typing import Protocol
 
@@ -18,7 +19,14 @@ from rich.table import Table
 from rich.text import Text
 
 _REFRESH = 0.1
-_REMIND = 15.0
+_REPEAT = 15.0
+"""Seconds until a line that only counts on is shown again."""
+
+_REMIND = 30.0
+"""Seconds of silence until the last line is shown again."""
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_DIGITS = re.compile(r"[0-9]+")
 
 
 class Progress(Protocol):
@@ -46,8 +54,8 @@ def progress_for(console: Console) -> Progress:
 
 
 def plain(line: str) -> str:
-    """`line` without what could move a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in line)
+    """`line` without colours, and without what could move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() else " " for letter in _ESCAPES.sub("", line))
 
 
 class _Lines:
@@ -56,12 +64,19 @@ class _Lines:
         self._since = time.monotonic()
         self._newest = ""
         self._newest_at = self._since
+        self._gist: dict[str, tuple[str, float]] = {}
 
     def began(self, name: str) -> None:
         self.said(name, "starting")
 
     def said(self, name: str, line: str) -> None:
         self._newest = f"{name}: {plain(line)}"
+        now, gist = time.monotonic(), _DIGITS.sub("", line)
+        before, shown_at = self._gist.get(name, ("", now))
+        # A sentence that only counts on is worth a row's refresh, but not a line each second.
+        if gist == before and now < shown_at + _REPEAT:
+            return
+        self._gist[name] = (gist, now)
         self._print(self._newest)
 
     def noted(self, line: str) -> None:
