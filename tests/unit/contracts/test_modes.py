@@ -8,8 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.contracts.errors import ConflictingModeSignals
-from pointsman.contracts.modes import PRECEDENCE, ClientSignal, Mode, ModePolicy, Source, choose_mode
+from pointsman.contracts.errors import ConflictingModeSignals, ModeNotOffered
+from pointsman.contracts.modes import (
+    PRECEDENCE,
+    ClientSignal,
+    Mode,
+    ModeDecision,
+    ModePolicy,
+    Source,
+    choose_mode,
+    thinking_allowance,
+)
 
 THINK, NO_THINK = Mode.THINK, Mode.NO_THINK
 FIELDS = ("reasoning_effort", "x-pointsman-mode", "model")
@@ -37,19 +46,32 @@ PREDICTIONS = {
 }
 
 
+OFFERS = [frozenset(Mode), frozenset({THINK}), frozenset({NO_THINK})]
+
+
+@pytest.mark.parametrize("offered", OFFERS, ids=lambda modes: "+".join(sorted(modes)))
 @pytest.mark.parametrize("default", list(Mode))
 @pytest.mark.parametrize("probability", list(PREDICTIONS))
 @pytest.mark.parametrize(
     "wishes", [wishes for n in range(4) for wishes in itertools.product(Mode, repeat=n)], ids=str
 )
-def test_every_combination(wishes: tuple[Mode, ...], probability: float | None, default: Mode) -> None:
+def test_every_combination(
+    wishes: tuple[Mode, ...], probability: float | None, default: Mode, offered: frozenset[Mode]
+) -> None:
     policy = ModePolicy(threshold=0.5, abstain_below=0.4, abstain_above=0.6, default=default)
+
+    def choose() -> ModeDecision:
+        return choose_mode(signals(*wishes), probability=probability, policy=policy, offered=offered)
 
     if len(set(wishes)) == 2:
         with pytest.raises(ConflictingModeSignals):
-            choose_mode(signals(*wishes), probability=probability, policy=policy)
+            choose()
         return
-    decision = choose_mode(signals(*wishes), probability=probability, policy=policy)
+    if wishes and wishes[0] not in offered:
+        with pytest.raises(ModeNotOffered) as refused:
+            choose()
+        assert (refused.value.status, refused.value.param) == (400, FIELDS[0])
+        return
 
     predicted = PREDICTIONS[probability]
     if wishes:
@@ -58,6 +80,9 @@ def test_every_combination(wishes: tuple[Mode, ...], probability: float | None, 
         expected = (predicted, Source.PREDICTOR, "threshold")
     else:
         expected = (default, Source.DEFAULT, "no prediction" if probability is None else "abstained")
+    if expected[0] not in offered:
+        expected = (expected[0].other, Source.DEFAULT, "the model has one mode")
+    decision = choose()
     assert (decision.mode, decision.source, decision.detail) == expected
     assert decision.threshold == 0.5
     assert decision.probability == probability
@@ -93,3 +118,14 @@ def test_an_empty_band_never_abstains(probability: float, edge: float) -> None:
 def test_a_mode_has_one_other() -> None:
     assert THINK.other is NO_THINK
     assert NO_THINK.other is THINK
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6))
+def test_thinking_leaves_room_for_an_answer(max_tokens: int, budget: int) -> None:
+    thinking = thinking_allowance(max_tokens, budget)
+    answer = max_tokens - thinking
+    assert 0 < thinking <= budget or max_tokens == 1
+    assert answer >= min(64, max_tokens // 2)
+    assert answer >= max_tokens // 4
+    if thinking < budget:
+        assert answer == min(max(max_tokens // 4, 64), max_tokens // 2), "no more is held back than the rule says"
