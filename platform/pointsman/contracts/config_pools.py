@@ -122,7 +122,10 @@ class Pool(Strict):
     gpu: Gpu | None = None
     """Accelerators of one replica. Default: none, the engine runs on CPU."""
     engine_args: dict[str, JsonValue] = Field(default_factory=dict)
-    """Further arguments for the engine, by its own names (SGLang: fields of `ServerArgs`)."""
+    """
+    Further arguments for the engine, by its own names. SGLang: fields of `ServerArgs`. Simulated: options under
+    the key `simulated`, see `docs/simulated-engine.md`.
+    """
     chat_template: Text | None = None
     """Chat template: a file, or `builtin:NAME` for one that ships with Pointsman. Default: the model's own."""
     reasoning_parser: Text | None = None
