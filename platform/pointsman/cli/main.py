@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from pointsman.cli import chat, config, predictor, router, simulate_engine, up
+from pointsman.cli import chat, config, predictor, router, serving, simulate_engine, up
 
 app = typer.Typer(
     name="pointsman",
@@ -20,6 +20,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("chat")(chat.chat)
 app.add_typer(config.app, name="config")
+app.command("serving")(serving.serving)
 app.command("simulate-engine")(simulate_engine.simulate_engine)
 app.command("router")(router.router)
 app.command("admin")(router.admin)
