@@ -115,7 +115,7 @@ class EngineBehaviour:
         assert (card["id"], card["object"], card["max_model_len"]) == (engine.model, "model", engine.context)
 
     def test_metrics_have_sglangs_names(self, engine: EngineUnderTest) -> None:
-        engine.chat(QUESTION, max_tokens=4)
+        engine.chat_stream(QUESTION, max_tokens=4)
         assert eventually(lambda: engine.metric_names() >= METRICS, within=5), METRICS - engine.metric_names()
 
     # -- the secret ---------------------------------------------------------------------------------------------
@@ -152,7 +152,14 @@ class EngineBehaviour:
         answer = engine.chat(QUESTION, max_tokens=0)
         (choice,) = answer["choices"]
         assert (choice["message"]["content"], choice["finish_reason"]) == ("", "length")
-        assert_usage(answer["usage"], completion=0)
+        assert answer["usage"]["completion_tokens"] == 0
+        assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] > 0
+
+    def test_an_empty_stop_string_ends_the_answer_at_once(self, engine: EngineUnderTest) -> None:
+        answer = engine.chat(QUESTION, max_tokens=16, stop="")
+        (choice,) = answer["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"], choice["matched_stop"]) == ("", "stop", "")
+        assert_usage(answer["usage"], completion=1)
 
     def test_several_choices_count_the_prompt_once(self, engine: EngineUnderTest) -> None:
         one, two = engine.chat(QUESTION, max_tokens=4), engine.chat(QUESTION, max_tokens=4, n=2)

@@ -22,7 +22,7 @@ wishes = st.builds(
     answer=small,
     thinking=st.none() | small,
     thinking_budget=st.none() | st.integers(-1, 40),
-    stop=st.lists(st.text("aeo .]", max_size=3), max_size=3).map(tuple),
+    stop=st.lists(st.text("aeo .]", min_size=1, max_size=3), max_size=3).map(tuple),
     endless=st.booleans(),
 )
 
@@ -115,6 +115,13 @@ def test_a_stop_may_span_tokens() -> None:
     wish = Wish(source="a", prompt_tokens=9, index=0, limit=60, answer=20, stop=("odel wro",))
     script = write(wish)
     assert (shown(script), script.finish_reason, script.completion_tokens) == ("[simulated] No m", "stop", 4)
+
+
+def test_an_empty_stop_ends_the_answer_at_its_first_token() -> None:
+    wish = Wish(source="a", prompt_tokens=9, index=0, limit=60, answer=20, stop=("",))
+    script = write(wish)
+    assert (shown(script), script.matched_stop, script.completion_tokens) == ("", "", 1)
+    assert write(dataclasses.replace(wish, limit=0)).finish_reason == "length"
 
 
 @pytest.mark.parametrize("span", [(0, 0), (5, 5), (3, 9)])

@@ -45,7 +45,7 @@ class EngineMetrics:
             "Number of cached prompt tokens by source (device/host/storage).",
             (*labels, "cache_source"),
             registry=registry,
-        ).labels(**named, cache_source="total")
+        ).labels(**named, cache_source="device")
         self.generation_tokens = streamed(
             Counter(
                 "sglang:generation_tokens_total",

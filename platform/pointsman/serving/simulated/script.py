@@ -154,8 +154,8 @@ def _shown(kind: Kind, texts: list[str]) -> list[Token]:
 def _at_stop(said: list[Token], stop: tuple[str, ...]) -> Script | None:
     """`said` up to the token that completes the first stop string, the string itself taken out; else None."""
     whole = "".join(token.said for token in said)
-    found = [(at + len(string), at, string) for string in stop if string and (at := whole.find(string)) >= 0]
-    if not found:
+    found = [(at + len(string), at, string) for string in stop if (at := whole.find(string)) >= 0]
+    if not found or not said:
         return None
     ends, begins, matched = min(found)
     kept: list[Token] = []
