@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -89,6 +90,17 @@ def test_files_are_private(running: Up) -> None:
         assert (running.state / name).stat().st_mode & 0o777 == 0o600
     for path in running.state.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0 or path.is_socket(), path
+
+
+def test_the_router_may_open_more_files_than_a_shell_allows_by_default(up: Begin) -> None:
+    def as_in_many_shells() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    one = up("--json", preexec_fn=as_in_many_shells)
+    one.until_ready()
+    allowed = resource.prlimit(one.parts(one.state / "logs")["router"].pid, resource.RLIMIT_NOFILE)
+    assert allowed[0] == min(allowed[1], 65_536) > 1024
+    assert one.end(signal.SIGTERM) == 0
 
 
 def test_nothing_listens_beyond_loopback(running: Up) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import secrets
 import sys
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ from pointsman.contracts.config_file import ConfigError, load_config
 REFUSED = 2
 INTERRUPTED = 130
 
+_OPEN_FILES = 65_536
+"""Open files that each process may have, where the system allows it; many systems start with 1024."""
+
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -56,7 +60,7 @@ class Order:
 def start(order: Order, *, started: float) -> int:
     """Run the instance until it ends; returns the exit code. `started`: monotonic seconds of the user's command."""
     folder = StateFolder(order.state_dir)
-    os.umask(0o077)  # for the children too: nothing an instance writes is anybody else's business
+    _set_process_limits()
     try:
         config = prepare(order, folder)
     except Refused as refused:
@@ -128,6 +132,15 @@ def prepare(order: Order, folder: StateFolder) -> Config:
         raise Refused([str(error)]) from None
     except OSError as error:
         raise Refused([f"The state folder {folder.path} cannot be written: {error.strerror}."]) from None
+
+
+def _set_process_limits() -> None:
+    """For the children too: nothing they write is anybody else's business, and a router needs many sockets."""
+    os.umask(0o077)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        most = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _read_config(path: Path | None) -> Config:
