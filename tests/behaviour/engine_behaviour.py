@@ -6,6 +6,7 @@ unchanged against either engine. Where the two differ on purpose, `PECULIAR` say
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import httpx
@@ -190,8 +191,8 @@ class EngineBehaviour:
 
     def test_equal_prompts_share_their_prefix_within_one_salt(self, engine: EngineUnderTest) -> None:
         text = "The points are set, the signal is clear, and the train may go on to the next station. " * 6
-        salts = ["one", "one", "two"]
-        usages = [engine.chat(text, max_tokens=1, cache_salt=salt * 8)["usage"] for salt in salts]
+        one, two = uuid.uuid4().hex, uuid.uuid4().hex
+        usages = [engine.chat(text, max_tokens=1, cache_salt=salt)["usage"] for salt in (one, one, two)]
         cached = [usage["prompt_tokens_details"]["cached_tokens"] for usage in usages]
         assert cached[0] < cached[1] < usages[1]["prompt_tokens"]
         assert cached[2] == cached[0]
