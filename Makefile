@@ -1,0 +1,58 @@
+# Install, run, test and check Pointsman. `make` lists what there is. Needs Python 3.11 with venv, git and make.
+
+PYTHON ?= python3.11
+# An index of packages to find torch in, for machines where pip's own would bring the CUDA build: see the README.
+TORCH_INDEX ?=
+# Arguments of `pointsman up` and of pytest: make up ARGS="--port 9000", make test ARGS="tests/unit -x"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+LOCKS := requirements/base.txt requirements/engine-cpu.txt requirements/engine-no-deps.txt
+STAMP := $(VENV)/.installed-$(shell cat $(LOCKS) pyproject.toml 2>/dev/null | cksum | tr ' ' '-')
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install up test lint format clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets.
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Create .venv with everything pinned; instant where that is done.
+
+$(STAMP):
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is missing: install it (Debian: python3.11 python3.11-venv) or set PYTHON." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv is missing (Debian: python3.11-venv)." >&2; exit 1; }
+	@echo "[1/4] Creating $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "[2/4] Installing the platform's packages"
+	@$(BIN)/python -m pip install --no-deps -r requirements/base.txt
+	@echo "[3/4] Installing the engine's packages (about 3 GB when unpacked)"
+	@$(if $(TORCH_INDEX),$(BIN)/python -m pip install --no-deps --index-url $(TORCH_INDEX) $$(grep '^torch==' requirements/engine-cpu.txt))
+	@$(BIN)/python -m pip install --no-deps -r requirements/engine-cpu.txt
+	@$(BIN)/python -m pip install --no-deps -r requirements/engine-no-deps.txt
+	@$(BIN)/python -c 'import torch' || { echo "This torch does not run here: set TORCH_INDEX to an index of CPU builds, remove $(VENV) and try again." >&2; exit 1; }
+	@echo "[4/4] Installing Pointsman"
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+up: install ## Start the whole platform on this machine: ARGS="--port 9000 --state-dir DIR".
+	@exec $(BIN)/pointsman up $(ARGS)
+
+test: lint ## Install, check and run all tests; ARGS="tests/unit -x" for some.
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install ## ruff, mypy and import-linter.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Let ruff put the code in order.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the virtual environment and all caches.
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
