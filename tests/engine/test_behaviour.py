@@ -1,0 +1,27 @@
+"""SGLang does what the simulated engine is held to: the same suite, against the replicas of `pointsman up`."""
+
+from __future__ import annotations
+
+import pytest
+
+from behaviour.engine import EngineUnderTest
+from behaviour.engine_behaviour import DirectBehaviour, ThinkingBehaviour
+from pointsman.contracts.modes import Mode
+from support.platform import Platform
+
+POOLS = {Mode.NO_THINK: "fast", Mode.THINK: "deep"}
+
+
+@pytest.fixture(scope="class")
+def engine(request: pytest.FixtureRequest, platform: Platform) -> EngineUnderTest:
+    mode: Mode = request.cls.MODE
+    url = f"http://{platform.replica(POOLS[mode]).address}"
+    return EngineUnderTest(url, platform.secret, "smollm2", mode, is_simulated=False)
+
+
+class TestDirect(DirectBehaviour):
+    MODE = Mode.NO_THINK
+
+
+class TestThinking(ThinkingBehaviour):
+    MODE = Mode.THINK
