@@ -64,10 +64,10 @@ def test_no_http_at_all(replica: SimulatedReplica, plain: EngineUnderTest, kind:
 def test_a_hang_says_nothing_until_the_client_gives_up(replica: SimulatedReplica, plain: EngineUnderTest) -> None:
     replica.order({"kind": "hang", "times": 2})
     with pytest.raises(httpx.ReadTimeout):
-        whole(plain, timeout=0.5)
-    events, error = streamed(plain, timeout=0.5)
+        whole(plain, timeout=2)
+    events, error = streamed(plain, timeout=2)
     assert (events, type(error)) == ([], httpx.ReadTimeout)
-    assert eventually(lambda: [item["outcome"] for item in replica.requests()] == ["faulted"] * 2, within=2)
+    assert eventually(lambda: [item["outcome"] for item in replica.requests()] == ["faulted"] * 2, within=10)
 
 
 def test_a_hang_with_an_end_answers_after_it(replica: SimulatedReplica, plain: EngineUnderTest) -> None:
@@ -79,7 +79,7 @@ def test_a_hang_with_an_end_answers_after_it(replica: SimulatedReplica, plain: E
 
 def test_a_hang_in_midstream_holds_back_the_rest(replica: SimulatedReplica, plain: EngineUnderTest) -> None:
     replica.order({"kind": "hang_midstream", "after_tokens": 3})
-    events, error = streamed(plain, timeout=0.5)
+    events, error = streamed(plain, timeout=2)
     assert said(events) == 3
     assert isinstance(error, httpx.ReadTimeout)
 
@@ -155,14 +155,14 @@ def test_a_whole_answer_breaks_in_its_middle(replica: SimulatedReplica, plain: E
 
 
 def test_slow_takes_as_many_times_longer(replica: SimulatedReplica, plain: EngineUnderTest) -> None:
-    replica.order({"kind": "slow", "factor": 20})
+    replica.order({"kind": "slow", "factor": 100})
     times = []
     for _ in range(2):
         began = time.monotonic()
         assert whole(plain).status_code == 200
         times.append(time.monotonic() - began)
-    assert times[0] >= 20 * 12 / 500
-    assert times[0] > 2 * times[1]
+    assert times[0] >= 100 * 12 / 500
+    assert times[1] < times[0]
 
 
 def test_faults_strike_in_order_and_then_no_more(replica: SimulatedReplica, plain: EngineUnderTest) -> None:

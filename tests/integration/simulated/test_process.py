@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import redis
 import yaml
@@ -90,11 +91,10 @@ def test_a_port_in_use_is_one_sentence() -> None:
 
 
 def test_it_starts_at_once() -> None:
-    began = time.monotonic()
     with SimulatedReplica() as replica:
-        took = time.monotonic() - began
         assert httpx.get(f"{replica.base_url}/health").status_code == 200
-    assert took < 5, "1.5 s on a quiet machine; this one may be busy"
+        times = psutil.Process(replica.pid).cpu_times()
+    assert times.user + times.system < 1.5, "seconds of a core, which is what counts where others keep it busy"
 
 
 def test_a_pool_of_the_configuration_says_what_it_is(config: Path) -> None:
@@ -113,7 +113,7 @@ def test_it_registers_once_it_answers_and_withdraws_when_told_to_stop(config: Pa
     store = redis.Redis.from_url(redis_url)
     with SimulatedReplica(*flags(config=config, pool="fast", redis_url=redis_url)) as replica:
         key = RedisKey.REPLICA.format(address=replica.address)
-        assert eventually(lambda: store.exists(key) == 1, within=5)
+        assert eventually(lambda: store.exists(key) == 1, within=10)
         assert httpx.get(f"http://{replica.address}/health").status_code == 200
         registered = yaml.safe_load(store.get(key) or b"")
         assert registered["pool"] == "fast"
@@ -132,8 +132,8 @@ def test_its_load_is_in_its_registration(config: Path, redis_url: str) -> None:
         replica.order({"kind": "slow", "factor": 1000})
         with engine.open_stream(CHAT, engine.chat_body("Hello")) as lines:
             next(lines)
-            assert eventually(lambda: yaml.safe_load(store.get(key) or b"{}").get("load") == 1, within=5)
-        assert eventually(lambda: yaml.safe_load(store.get(key) or b"{}").get("load") == 0, within=5)
+            assert eventually(lambda: yaml.safe_load(store.get(key) or b"{}").get("load") == 1, within=10)
+        assert eventually(lambda: yaml.safe_load(store.get(key) or b"{}").get("load") == 0, within=10)
     store.close()
 
 
@@ -170,9 +170,9 @@ def test_answers_that_take_too_long_are_broken_off() -> None:
 
         listener = threading.Thread(target=listen)
         listener.start()
-        assert eventually(lambda: engine.metric("sglang:num_running_reqs") == 1, within=5)
+        assert eventually(lambda: engine.metric("sglang:num_running_reqs") == 1, within=10)
         began = time.monotonic()
         assert replica.stop() == 0
-        assert 4 < time.monotonic() - began < 8
+        assert 4 < time.monotonic() - began < 14
         listener.join(5)
         assert broken.is_set()
