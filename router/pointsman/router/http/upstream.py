@@ -51,6 +51,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_headers",
         "_idle_timeout",
         "_in_body",
+        "_keep",
         "_parser",
         "_receiver",
         "_site",
@@ -69,6 +70,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._in_body = False
         self._delimited = True
         self._complete = False
+        self._keep = False
         self._excess = False
         self._head_bytes = 0
         self._used = False
@@ -181,6 +183,7 @@ class UpstreamConnection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._in_body:
             self._complete = True
+            self._keep = self._delimited and self._parser.should_keep_alive()  # the parser forgets it at once
         else:
             self._headers = {}  # of an interim answer
 
@@ -193,7 +196,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._site.busy.discard(self)
         transport = self._transport
         if transport is not None:
-            if self._delimited and not self._excess and self._parser.should_keep_alive() and receiver is not None:
+            if self._keep and not self._excess and receiver is not None:
                 transport.resume_reading()
                 self._site.release(self)
             else:
@@ -214,6 +217,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._in_body = False
         self._delimited = True
         self._complete = False
+        self._keep = False
         self._excess = False
         self._head_bytes = 0
 

@@ -1,0 +1,116 @@
+"""Counters in files: what is added is what a scrape reads, exactly, from any number of processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from pointsman.contracts.names import Metric
+from pointsman.contracts.pricing import NANO, Cost, Usage
+from pointsman.router.metrics import LATENCY_BUCKETS, Metrics
+from support.gateway import sample_sum
+
+
+class Turn:
+    """Stands for the event loop: keeps what was scheduled until the turn ends."""
+
+    def __init__(self) -> None:
+        self.scheduled: list[Callable[[], None]] = []
+
+    def __call__(self, function: Callable[[], None]) -> None:
+        self.scheduled.append(function)
+
+    def end(self) -> None:
+        scheduled, self.scheduled = self.scheduled, []
+        for function in scheduled:
+            function()
+
+
+def page(folder: Path) -> str:
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))
+    return generate_latest(registry).decode()
+
+
+def test_changes_are_copied_once_a_turn(tmp_path: Path) -> None:
+    turn = Turn()
+    metrics = Metrics(tmp_path, turn)
+    turn.end()
+    account = metrics.account("t", "m", "think", "p")
+    for _ in range(100):
+        account.ended(200, seconds=0.02)
+    assert len(turn.scheduled) == 1
+    turn.end()
+    assert sample_sum(page(tmp_path), Metric.REQUESTS, tenant="t", status="200") == 100
+    assert not turn.scheduled
+
+
+@given(
+    amounts=st.lists(
+        st.tuples(*[st.tuples(st.integers(0, 10**6), st.integers(0, 10**12)) for _ in range(4)]), max_size=20
+    )
+)
+def test_tokens_and_dollars_are_exact(
+    tmp_path_factory: pytest.TempPathFactory, amounts: list[tuple[tuple[int, int], ...]]
+) -> None:
+    folder = tmp_path_factory.mktemp("metrics")
+    turn = Turn()
+    metrics = Metrics(folder, turn)
+    account = metrics.account("t", "m", "think", "p")
+    for classes in amounts:
+        tokens, nano = zip(*classes, strict=True)
+        account.spent(Usage(*tokens), Cost(*(cost if count else 0 for count, cost in classes)))
+        assert nano
+    turn.end()
+    text = page(folder)
+    for index, name in enumerate(("input", "cached_input", "reasoning", "answer")):
+        told = sum(classes[index][0] for classes in amounts)
+        paid = sum(classes[index][1] for classes in amounts if classes[index][0])
+        assert sample_sum(text, Metric.TOKENS, token_class=name) == told
+        assert round(sample_sum(text, Metric.COST, token_class=name) * NANO) == paid
+
+
+@given(seconds=st.lists(st.floats(0, 1000), max_size=30))
+def test_a_histogram_counts_each_value_once_in_its_bucket(
+    tmp_path_factory: pytest.TempPathFactory, seconds: list[float]
+) -> None:
+    folder = tmp_path_factory.mktemp("metrics")
+    turn = Turn()
+    account = Metrics(folder, turn).account("t", "m", "think", "p")
+    for value in seconds:
+        account.first_byte(value)
+    turn.end()
+    text = page(folder)
+    assert sample_sum(text, f"{Metric.TTFT}_count") == len(seconds)
+    assert sample_sum(text, f"{Metric.TTFT}_sum") == pytest.approx(sum(seconds))
+    for bound in LATENCY_BUCKETS:
+        within = sum(value <= bound for value in seconds)
+        assert sample_sum(text, f"{Metric.TTFT}_bucket", le=str(float(bound))) == within
+
+
+def test_sums_survive_a_restart_and_add_up_over_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for pid in (101, 102, 101):
+        monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+        turn = Turn()
+        metrics = Metrics(tmp_path, turn)
+        metrics.account("t", "m", "think", "p").spent(Usage(answer=5), Cost(answer=7))
+        metrics.in_flight.add(1)
+        metrics.close()
+    assert sample_sum(page(tmp_path), Metric.TOKENS) == 15
+    assert Metric.IN_FLIGHT not in page(tmp_path)
+
+
+def test_labels_with_odd_characters_survive(tmp_path: Path) -> None:
+    turn = Turn()
+    metrics = Metrics(tmp_path, turn)
+    metrics.account('a"b\\c', "m\n", "think", "p").ended(200, seconds=1)
+    turn.end()
+    assert sample_sum(page(tmp_path), Metric.REQUESTS, tenant='a"b\\c', model="m\n") == 1

@@ -1,0 +1,137 @@
+"""The client towards engines, against servers that send what engines should not."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from pointsman.router.http.upstream import UpstreamConnection, tcp_site
+
+REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+class Recorder:
+    """A receiver that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.body = b""
+        self.end = asyncio.get_running_loop().create_future()
+
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        assert not self.status
+        self.status = status
+
+    def on_data(self, data: bytes) -> None:
+        self.body += data
+
+    def on_complete(self) -> None:
+        self.end.set_result("complete")
+
+    def on_lost(self, reason: str) -> None:
+        self.end.set_result(reason)
+
+
+def exchange(answers: list[bytes | None], *, requests: int = 1, pieces: int = 0, idle: float = 5) -> list[Any]:
+    """
+    Send `requests` requests one after the other to a server that gives `answers`, one for each request it
+    reads (None: close at once), cut into `pieces` bytes. Each result is (end, status, body, reused).
+    """
+
+    async def scenario() -> list[Any]:
+        queue = list(answers)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while queue:
+                try:
+                    await reader.readuntil(b"\r\n\r\n")
+                except (asyncio.IncompleteReadError, ConnectionError):
+                    break
+                answer = queue.pop(0)
+                if answer is None:
+                    break
+                step = pieces or max(1, len(answer))
+                for at in range(0, len(answer), step):
+                    writer.write(answer[at : at + step])
+                    await writer.drain()
+                    if pieces:
+                        await asyncio.sleep(0.001)
+                if b"stay" in answer:
+                    await asyncio.sleep(30)
+                if b"content-length" not in answer and b"chunked" not in answer:
+                    break
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        site = tcp_site("127.0.0.1", server.sockets[0].getsockname()[1])
+        results = []
+        for _ in range(requests):
+            recorder = Recorder()
+            connection = site.take_idle()
+            if connection is None:
+                opened: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
+                site.open(5, opened.set_result)
+                connection = await opened
+            assert connection is not None
+            reused = connection.reused
+            connection.send(REQUEST, recorder, first_byte_timeout=idle, idle_timeout=idle)
+            while not recorder.end.done():
+                site.sweep(monotonic())
+                await asyncio.sleep(0.01)
+            results.append((recorder.end.result(), recorder.status, recorder.body, reused))
+        site.close()
+        server.close()
+        return results
+
+    return asyncio.run(scenario())
+
+
+def test_a_connection_is_used_again() -> None:
+    assert exchange([OK, OK], requests=2) == [("complete", 200, b"ok", False), ("complete", 200, b"ok", True)]
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 7])
+def test_an_answer_may_come_in_pieces(pieces: int) -> None:
+    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n3\r\n!!!\r\n0\r\n\r\n"
+    assert exchange([chunked], pieces=pieces) == [("complete", 200, b"ok!!!", False)]
+
+
+def test_an_answer_without_length_ends_with_its_connection() -> None:
+    assert exchange([b"HTTP/1.0 200 OK\r\n\r\nok"]) == [("complete", 200, b"ok", False)]
+
+
+def test_an_interim_answer_is_passed_over() -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+    assert exchange([interim + OK]) == [("complete", 200, b"ok", False)]
+
+
+def test_a_second_answer_is_never_taken_for_the_next_requests() -> None:
+    """What an engine sends too much would otherwise be some other tenant's answer."""
+    poison = OK + b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"
+    results = exchange([poison, OK], requests=2)
+    assert results == [("complete", 200, b"ok", False), ("complete", 200, b"ok", False)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "closed"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok", "closed"),
+        (b"\x00\x01garbage\r\n\r\n", "garbage"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok", "garbage"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", "garbage"),
+        (b"HTTP/1.1 101 Switching\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", "garbage"),
+        (b"HTTP/1.1 200 OK\r\nx: " + b"a" * 200_000, "garbage"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nstay", "timeout"),
+    ],
+    ids=["close", "early", "noise", "lengths", "chunk", "switch", "head", "silent"],
+)
+def test_a_broken_answer_is_told_for_what_it_is(answer: bytes | None, reason: str) -> None:
+    if answer is not None and reason == "closed":
+        answer = answer.replace(b"content-length: 9", b"content-length: 9\r\nx-close: 1")
+    (result,) = exchange([answer], idle=0.5 if reason == "timeout" else 5)
+    assert result[0] == reason
