@@ -108,7 +108,9 @@ class _Rows:
         self._rows: dict[str, _Row] = {}
         self._spinner = Spinner("dots")
         # Refreshed by `keep_current`: rich's own way is a thread, and a process with threads must not fork.
-        self._live: Live | None = Live(console=console, get_renderable=self._render, auto_refresh=False)
+        self._live: Live | None = Live(
+            console=console, get_renderable=self._render, auto_refresh=False, transient=True
+        )
         with contextlib.suppress(OSError):
             self._live.start()
 
