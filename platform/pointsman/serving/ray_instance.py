@@ -70,7 +70,6 @@ def running_ray(folder: Path) -> Iterator[None]:
             )
             serve.start(proxy_location=ProxyLocation.Disabled)
             yield
-            serve.shutdown()
         finally:
             ray.shutdown()
 

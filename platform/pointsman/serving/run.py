@@ -33,6 +33,8 @@ _LOOK = 1.0
 _LOOK_WHEN_READY = 5.0
 """The same, once all are ready."""
 
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 Say = Callable[[str], None]
 
 
@@ -69,23 +71,20 @@ def run(config: Config, *, redis_url: str, state_dir: Path, say: Say) -> None:
                 _watch(pools, say)
             except _Stopped:
                 say("stopping the engines")
-                _ignore_signals()
+                _withdraw_replicas()
+                raise
     except _Stopped:
-        _ignore_signals()
+        pass
 
 
 def _stop_on_signals() -> None:
     def stop(signum: int, frame: FrameType | None) -> None:
-        _ignore_signals()  # one is enough; the way down is not to be interrupted
+        for one in _STOP_SIGNALS:  # the first is enough; the way down is not to be interrupted
+            signal.signal(one, signal.SIG_IGN)
         raise _Stopped
 
-    for signum in (signal.SIGTERM, signal.SIGINT):
+    for signum in _STOP_SIGNALS:
         signal.signal(signum, stop)
-
-
-def _ignore_signals() -> None:
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, signal.SIG_IGN)
 
 
 def _prepare_models(pools: Iterable[Pool], say: Say) -> None:
@@ -127,6 +126,18 @@ def _watch(pools: list[Pool], say: Say) -> None:
             began = time.monotonic()
         _bury_the_dead()
         time.sleep(_LOOK if waiting else _LOOK_WHEN_READY)
+
+
+def _withdraw_replicas() -> None:
+    """
+    Let replicas that answer end in order; where one is still loading, which cannot be interrupted, there is nothing
+    to withdraw, and the end of Ray ends it.
+    """
+    from ray import serve
+
+    overviews = [one for status in serve.status().applications.values() for one in status.deployments.values()]
+    if all(set(overview.replica_states) <= {"RUNNING"} for overview in overviews):
+        serve.shutdown()
 
 
 def _bury_the_dead() -> None:
