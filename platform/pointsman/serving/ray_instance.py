@@ -19,6 +19,8 @@ from pathlib import Path
 _LONGEST_ROOT = 34
 """Characters: Ray appends up to 72 for its sockets, and the kernel takes no socket path of 108 or more."""
 
+_HOLDER, _LINK = "pm-", "r"
+
 _OBJECT_STORE = 80 * 1024 * 1024
 """Bytes of shared memory for Ray's objects, about the least it accepts: none pass through it here."""
 
@@ -80,10 +82,20 @@ def _short_name_of(folder: Path) -> Iterator[Path]:
     if len(str(folder)) <= _LONGEST_ROOT:
         yield folder
         return
-    holder = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
+    _remove_stale_names(folder)
+    holder = Path(tempfile.mkdtemp(prefix=_HOLDER, dir="/tmp"))
     try:
-        link = holder / "r"
+        link = holder / _LINK
         link.symlink_to(folder, target_is_directory=True)
         yield link
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _remove_stale_names(folder: Path) -> None:
+    """Remove what killed predecessors left: names of `folder`, and of folders that are gone."""
+    for holder in Path("/tmp").glob(f"{_HOLDER}*"):
+        with contextlib.suppress(OSError):
+            target = (holder / _LINK).readlink()
+            if holder.lstat().st_uid == os.geteuid() and (target == folder or not target.exists()):
+                shutil.rmtree(holder)

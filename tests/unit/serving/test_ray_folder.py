@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from pointsman.serving.ray_instance import _LONGEST_ROOT, _short_name_of
+from pointsman.serving.ray_instance import _LONGEST_ROOT, _remove_stale_names, _short_name_of
 
 LONGEST_RAY_ADDS = "/session_2026-12-31_23-59-59_999999_4194304/sockets/plasma_store"
 
@@ -28,3 +28,13 @@ def test_a_long_folder_gets_a_short_name_for_as_long_as_it_is_in_use(tmp_path: P
         assert (folder / LONGEST_RAY_ADDS[1:]).is_socket()
     assert not root.parent.exists()
     assert folder.is_dir()
+
+
+def test_names_that_a_killed_instance_left_are_removed_and_others_kept(tmp_path: Path) -> None:
+    mine, other, gone = (tmp_path / (letter * 100) for letter in "abc")
+    for folder in (mine, other, gone):
+        folder.mkdir()
+    with _short_name_of(mine) as first, _short_name_of(other) as second, _short_name_of(gone) as third:
+        gone.rmdir()
+        _remove_stale_names(mine)
+        assert [root.is_symlink() for root in (first, second, third)] == [False, True, False]
