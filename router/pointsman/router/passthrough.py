@@ -6,11 +6,10 @@ header `x-pointsman-peer`, which a client can't set itself.
 
 from __future__ import annotations
 
-import asyncio
-
 from pointsman.contracts.errors import AdminUnavailable, ApiError
 from pointsman.contracts.names import Header
 from pointsman.router.exchange import Headers
+from pointsman.router.http.call import Call
 from pointsman.router.http.server import ClientConnection, Request
 from pointsman.router.http.upstream import UpstreamConnection, unix_site
 from pointsman.router.http.wire import request_head
@@ -44,60 +43,26 @@ class Passthrough:
         return passed_on
 
 
-class PassedOn:
+class PassedOn(Call):
     """One relayed request: `server.Handling` towards the client, `Receiver` towards the admin process."""
 
-    __slots__ = (
-        "_client",
-        "_connecting",
-        "_connection",
-        "_ended",
-        "_passthrough",
-        "_request",
-        "_reused",
-        "_started",
-    )
+    __slots__ = ("_client", "_request", "_started")
 
     def __init__(self, passthrough: Passthrough, request: Request) -> None:
-        self._passthrough = passthrough
+        super().__init__(passthrough.site, connect_timeout=TIMEOUT)
         self._request = request
         self._client: ClientConnection = request.connection
-        self._connection: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._reused = False
         self._started = False
-        self._ended = False
-
-    def start(self, *, fresh: bool) -> None:
-        """Send the request on an idle connection, or on a new one."""
-        site = self._passthrough.site
-        connection = None if fresh else site.take_idle()
-        if connection is not None:
-            self._send(connection)
-        else:
-            self._connecting = site.open(TIMEOUT, self._connected)
 
     def abandon(self) -> None:
-        self._ended = True
-        if self._connecting is not None:
-            self._connecting.cancel()
-        if self._connection is not None:
-            self._connection.abort()
-
-    def pause(self) -> None:
-        if self._connection is not None:
-            self._connection.pause()
-
-    def resume(self) -> None:
-        if self._connection is not None:
-            self._connection.resume()
+        self._end()
 
     def on_head(self, status: int, headers: Headers) -> None:
         back = [(name.decode(), headers[name].decode("latin-1")) for name in _PASSED_BACK if name in headers]
         self._started = True
         if self._request.method == "HEAD":
             self._client.respond(status, back, b"")
-            self.abandon()
+            self._end()
         else:
             self._client.start_stream(back, status)
 
@@ -107,35 +72,25 @@ class PassedOn:
 
     def on_complete(self) -> None:
         if not self._ended:
-            self._ended = True
-            self._connection = None
+            self._end(keep=True)
             self._client.end_stream(b"")
 
     def on_lost(self, reason: str) -> None:
         if self._ended:
             return
         if self._started:
-            self._ended = True
+            self._end()
             self._client.cut()
         elif reason == "closed" and self._reused:
             self.start(fresh=True)
         else:
             self._refuse(AdminUnavailable("The admin process failed to answer."))
 
-    def _connected(self, connection: UpstreamConnection | None) -> None:
-        self._connecting = None
-        if self._ended:
-            if connection is not None:
-                connection.close()
-        elif connection is None:
-            self._refuse(AdminUnavailable("The admin process does not run.", retry_after=2))
-        else:
-            self._send(connection)
+    def _unreachable(self) -> None:
+        self._refuse(AdminUnavailable("The admin process does not run.", retry_after=2))
 
     def _send(self, connection: UpstreamConnection) -> None:
         request = self._request
-        self._connection = connection
-        self._reused = connection.reused
         headers = [("host", "admin"), (Header.PEER, request.peer)]
         headers += [
             (name.decode(), request.headers[name].decode("latin-1"))
@@ -147,6 +102,6 @@ class PassedOn:
         connection.send(head + request.body, self, first_byte_timeout=TIMEOUT, idle_timeout=TIMEOUT)
 
     def _refuse(self, error: ApiError) -> None:
-        self._ended = True
+        self._end()
         answer = openai.error_answer(error)
         self._client.respond(answer.status, answer.headers, answer.body)

@@ -60,21 +60,23 @@ class UpstreamConnection(asyncio.Protocol):
         "deadline",
     )
 
+    _headers: Headers
+    _in_body: bool
+    _delimited: bool
+    _complete: bool
+    _keep: bool
+    _excess: bool
+    _head_bytes: int
+
     def __init__(self, site: Site) -> None:
         self._site = site
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
         self._idle_timeout = 0.0
-        self._headers: Headers = {}
-        self._in_body = False
-        self._delimited = True
-        self._complete = False
-        self._keep = False
-        self._excess = False
-        self._head_bytes = 0
         self._used = False
         self.deadline = 0.0
+        self._reset()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, of the same shape

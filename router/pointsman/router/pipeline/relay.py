@@ -8,7 +8,6 @@ request goes back to `place`, at most once after it was really sent.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from pointsman.contracts.names import Metric
 from pointsman.contracts.pricing import Usage
 from pointsman.router.exchange import Answer, Exchange, Headers
 from pointsman.router.fleet import Fleet
+from pointsman.router.http.call import Call
 from pointsman.router.http.upstream import UpstreamConnection
 from pointsman.router.metrics import Metrics
 from pointsman.router.pipeline.outcome import Outcome
@@ -66,23 +66,19 @@ class Relay:
         return Outcome.WAIT
 
 
-class Relaying:
+class Relaying(Call):
     """One attempt to get an answer: `exchange.Work` towards the client, `Receiver` towards the engine."""
 
     __slots__ = (
         "_body",
         "_carry",
-        "_connecting",
-        "_connection",
-        "_end",
-        "_ended",
         "_events",
         "_exchange",
+        "_mark",
         "_pool",
         "_reasoning_events",
         "_relay",
         "_replica",
-        "_reused",
         "_size",
         "_status",
         "_streaming",
@@ -91,23 +87,19 @@ class Relaying:
     def __init__(self, relay: Relay, exchange: Exchange) -> None:
         assert exchange.pool is not None
         assert exchange.replica is not None
+        super().__init__(exchange.replica.site, connect_timeout=exchange.pool.connect_timeout)
         self._relay = relay
         self._exchange = exchange
         self._pool = exchange.pool
         self._replica = exchange.replica
-        self._connection: UpstreamConnection | None = None
-        self._connecting: asyncio.Task[None] | None = None
-        self._ended = False
-        self._begin()
-
-    def start(self, *, fresh: bool) -> None:
-        """Send the request on an idle connection, or on a new one."""
-        site = self._replica.site
-        connection = None if fresh else site.take_idle()
-        if connection is not None:
-            self._send(connection)
-        else:
-            self._connecting = site.open(self._pool.connect_timeout, self._connected)
+        self._status = 0
+        self._streaming = False
+        self._body: list[bytes] = []
+        self._size = 0
+        self._carry = b""
+        self._mark = b"\n\n"  # what ends an event
+        self._events = 0
+        self._reasoning_events = 0
 
     # -- exchange.Work
 
@@ -118,14 +110,6 @@ class Relaying:
         self._end_attempt()
         if self._exchange.stream_started:
             self._exchange.usage = self._estimate()
-
-    def pause(self) -> None:
-        if self._connection is not None:
-            self._connection.pause()
-
-    def resume(self) -> None:
-        if self._connection is not None:
-            self._connection.resume()
 
     # -- Receiver
 
@@ -164,35 +148,15 @@ class Relaying:
         if not self._ended:
             self._lost(reason)
 
-    # -- connecting and sending
+    # -- Call
 
-    def _begin(self) -> None:
-        self._status = 0
-        self._streaming = False
-        self._reused = False
-        self._body: list[bytes] = []
-        self._size = 0
-        self._carry = b""
-        self._end = b"\n\n"
-        self._events = 0
-        self._reasoning_events = 0
-
-    def _connected(self, connection: UpstreamConnection | None) -> None:
-        self._connecting = None
-        if self._ended:
-            if connection is not None:
-                connection.close()
-        elif connection is None:
-            self._relay.fleet.failed(self._replica)
-            self._place_again()
-        else:
-            self._send(connection)
+    def _unreachable(self) -> None:
+        self._relay.fleet.failed(self._replica)
+        self._place_again()
 
     def _send(self, connection: UpstreamConnection) -> None:
         exchange, pool = self._exchange, self._pool
         exchange.attempts += 1
-        self._connection = connection
-        self._reused = connection.reused
         connection.send(
             upstream_request(exchange, self._replica, secret=self._relay.fleet.secret),
             self,
@@ -228,11 +192,11 @@ class Relaying:
         if self._carry:
             data = self._carry + data
             self._carry = b""
-        if not data.endswith(self._end):
-            if self._end == b"\n\n" and b"\r\n\r\n" in data:
-                self._end = b"\r\n\r\n"
-            cut = data.rfind(self._end)
-            cut = 0 if cut < 0 else cut + len(self._end)
+        if not data.endswith(self._mark):
+            if self._mark == b"\n\n" and b"\r\n\r\n" in data:
+                self._mark = b"\r\n\r\n"
+            cut = data.rfind(self._mark)
+            cut = 0 if cut < 0 else cut + len(self._mark)
             self._carry = data[cut:]
             if len(self._carry) > self._relay.max_response_bytes:
                 self._fail(UpstreamFailed("The engine sent an event that is too large."))
@@ -253,7 +217,7 @@ class Relaying:
 
     def _on_marked_events(self, data: bytes) -> None:
         """Events one of which may be more than text: look at each."""
-        for event in data.split(self._end):
+        for event in data.split(self._mark):
             if not event:
                 continue
             if event == b"data: [DONE]" or event == b"data:[DONE]":
@@ -272,7 +236,7 @@ class Relaying:
                 return
             if (_USAGE_MARKS[0] in event or _USAGE_MARKS[1] in event) and self._on_usage(event):
                 continue
-            self._pass(event + self._end)
+            self._pass(event + self._mark)
             if self._ended:
                 return
 
@@ -330,7 +294,6 @@ class Relaying:
         if reason == "closed" and self._reused and self._status == 0:
             # The other end may close an idle connection at any time: that is no fault, and nothing was answered.
             exchange.attempts -= 1
-            self._begin()
             self.start(fresh=True)
             return
         self._relay.fleet.failed(self._replica)
@@ -354,15 +317,9 @@ class Relaying:
         self._relay.pipeline.again(self._exchange, Place.name)
 
     def _end_attempt(self, *, keep: bool = False) -> None:
-        """Be done with the replica; the connection is kept where the engine has nothing more to do on it."""
-        self._ended = True
+        """Be done with the replica."""
+        self._end(keep=keep)
         self._exchange.work = None
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
-        connection, self._connection = self._connection, None
-        if connection is not None and not keep:
-            connection.abort()
         self._relay.fleet.released(self._replica)
 
     def _estimate(self) -> Usage:
