@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -15,5 +16,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     try:
         started.until_ready(seconds=READY)
         yield started
+        assert started.end(signal.SIGTERM, seconds=40) == 0
+        assert not started.living(), "processes outlived `pointsman up`"
     finally:
         started.destroy()
