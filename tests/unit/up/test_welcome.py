@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import shlex
@@ -86,6 +87,31 @@ def test_a_sentence_that_only_counts_on_is_not_repeated() -> None:
     progress.said("serving", "loaded in 9 s")
     shown = [line.partition("] ")[2] for line in screen.getvalue().splitlines()]
     assert shown == ["serving: loading the model (0 s)", "admin: listening", "serving: loaded in 9 s"]
+
+
+def test_the_last_line_is_repeated_during_the_start_and_not_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pointsman.cli.instance.progress._LOOK", 0.01)
+    monkeypatch.setattr("pointsman.cli.instance.progress._REMIND", 0.0)
+    reminded = asyncio.Event()
+
+    class Screen(io.StringIO):
+        def write(self, text: str) -> int:
+            if "still at it (serving: loading)" in text:
+                reminded.set()
+            return super().write(text)
+
+    async def start() -> None:
+        screen = Screen()
+        progress = progress_for(Console(file=screen, width=80))
+        progress.said("serving", "loading")
+        showing = asyncio.create_task(progress.keep_current())
+        await asyncio.wait_for(reminded.wait(), 5)
+        progress.settled()
+        shown = screen.getvalue()
+        await asyncio.wait_for(showing, 5)
+        assert screen.getvalue() == shown
+
+    asyncio.run(start())
 
 
 @pytest.mark.parametrize("terminal", [True, False])

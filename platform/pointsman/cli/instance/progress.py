@@ -22,6 +22,9 @@ _REFRESH = 0.1
 _REPEAT = 15.0
 """Seconds until a line that only counts on is shown again."""
 
+_LOOK = 1.0
+"""Seconds between two looks at how long nothing was shown."""
+
 _REMIND = 30.0
 """Seconds of silence until the last line is shown again."""
 
@@ -65,6 +68,7 @@ class _Lines:
         self._newest = ""
         self._newest_at = self._since
         self._gist: dict[str, tuple[str, float]] = {}
+        self._starting = True
 
     def began(self, name: str) -> None:
         self.said(name, "starting")
@@ -83,12 +87,12 @@ class _Lines:
         self._print(line)
 
     def settled(self) -> None:
-        """Lines need no tidying up."""
+        self._starting = False
 
     async def keep_current(self) -> None:
-        while True:
-            await asyncio.sleep(1)
-            if time.monotonic() - self._newest_at >= _REMIND:
+        while self._starting:
+            await asyncio.sleep(_LOOK)
+            if self._starting and time.monotonic() - self._newest_at >= _REMIND:
                 self._print(f"still at it ({self._newest})")
 
     def _print(self, line: str) -> None:
