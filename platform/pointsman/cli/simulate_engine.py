@@ -5,12 +5,12 @@ Only reads the command line and the configuration; the engine itself is `pointsm
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from pointsman.cli import standalone
 from pointsman.contracts.modes import Mode
 
 
@@ -65,11 +65,10 @@ def simulate_engine(
     """
     Stand in for one SGLang replica, without a model: for trials and load tests.
 
-    Every text it sends says that it is simulated. Needs POINTSMAN_REPLICA_SECRET in the environment and refuses
-    any POST that does not carry it. Runs until SIGTERM or Ctrl-C.
+    Every text it sends says that it is simulated. Needs the variable
+    POINTSMAN_REPLICA_SECRET and refuses any POST that does not carry its value.
+    Runs until SIGTERM or Ctrl-C.
     """
-    from pointsman.contracts.config_file import ConfigError, load_config
-    from pointsman.contracts.names import Env
     from pointsman.serving.simulated import server
     from pointsman.serving.simulated.settings import (
         Identity,
@@ -79,11 +78,11 @@ def simulate_engine(
         settings_from,
     )
 
-    secret = os.environ.get(Env.REPLICA_SECRET, "")
-    if not secret:
-        raise _refusal(f"{Env.REPLICA_SECRET} is not set: a replica without a secret would answer anybody.")
+    secret = standalone.read_secret()
     if redis_url and not pool:
-        raise _refusal("--redis-url needs --pool: a replica registers under its pool's name.")
+        standalone.refuse("--redis-url needs --pool: a replica registers under its pool's name.")
+    if redis_url:
+        standalone.require_redis_url(redis_url)
     given: dict[str, Any] = {}
     try:
         if config is None:
@@ -95,12 +94,12 @@ def simulate_engine(
             )
         else:
             if model or mode or not pool:
-                raise _refusal(
+                standalone.refuse(
                     "--config needs --pool, and takes model and mode from it: leave out --model, --mode."
                 )
-            chosen = next((entry for entry in load_config(config).pools if entry.name == pool), None)
+            chosen = next((entry for entry in standalone.read_config(config).pools if entry.name == pool), None)
             if chosen is None:
-                raise _refusal(f"{config} has no pool named {pool!r}.")
+                standalone.refuse(f"{config} has no pool named {pool!r}.")
             identity = identity_of(chosen)
             if context is not None:
                 identity = identity.model_copy(update={"context": context})
@@ -117,10 +116,5 @@ def simulate_engine(
         }
         settings = settings_from(given | {name: value for name, value in flags.items() if value is not None})
         server.run(identity, settings, host=host, port=port, secret=secret, redis_url=redis_url)
-    except (ConfigError, SettingsError, server.CannotListen) as error:
-        raise _refusal(str(error)) from None
-
-
-def _refusal(sentence: str) -> typer.Exit:
-    typer.echo(sentence, err=True)
-    return typer.Exit(2)
+    except (SettingsError, server.CannotListen) as error:
+        standalone.refuse(str(error))

@@ -137,26 +137,33 @@ def check_gpus(config: Config, *, devices: Path = Path("/dev")) -> str | None:
     )
 
 
-def check_redis(url: str) -> str | None:
-    """Whether the Redis at `url` answers and no other instance's replicas are registered in it."""
+def check_redis_url(url: str) -> str | None:
+    """Whether `url` has the form of a Redis URL."""
+    # Imported here: it takes a third of a second, and most instances bring their own Valkey.
+    from redis.asyncio import Redis
+
     shown = without_password(url)
     if urlsplit(url).scheme not in ("redis", "rediss", "unix"):
         return f"{shown} is no Redis URL: it begins with redis://, rediss:// or unix://."
-    return asyncio.run(_look_at_redis(url, shown))
+    try:
+        Redis.from_url(url)
+    except ValueError:
+        return f"{shown} is no Redis URL: write it as redis://host:port/database."
+    return None
+
+
+def check_redis(url: str) -> str | None:
+    """Whether the Redis at `url` answers and no other instance's replicas are registered in it."""
+    return check_redis_url(url) or asyncio.run(_look_at_redis(url, without_password(url)))
 
 
 async def _look_at_redis(url: str, shown: str) -> str | None:
-    # Imported here: it takes a third of a second, and most instances bring their own Valkey.
     from redis.asyncio import Redis
     from redis.exceptions import RedisError
 
     from pointsman.store.replicas import TTL, ReplicaRegistry
 
-    try:
-        redis = Redis.from_url(url, socket_timeout=_REDIS_TIMEOUT, socket_connect_timeout=_REDIS_TIMEOUT)
-    except ValueError:
-        return f"{shown} is no Redis URL: write it as redis://host:port/database."
-    async with redis:
+    async with Redis.from_url(url, socket_timeout=_REDIS_TIMEOUT, socket_connect_timeout=_REDIS_TIMEOUT) as redis:
         try:
             registry = ReplicaRegistry(redis)
             # What a killed instance left behind is gone after TTL seconds; what stays belongs to a living one.
