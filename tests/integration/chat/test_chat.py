@@ -154,6 +154,25 @@ class TestWhenThingsGoWrong:
         said = chat("--url", router.url, "--model", "huge", "x")
         assert (said.returncode, said.stderr) == (2, "There is no model huge; this key may use small, large.\n")
 
+    def test_a_model_may_name_its_track(self, router: StubRouter) -> None:
+        assert chat("--url", router.url, "--model", "small:think", "x").returncode == 0
+        ((_, body),) = router.calls
+        assert body["model"] == "small:think"
+
+    @pytest.mark.parametrize("key", ["wr\u00f8ng", "a\nb", " "])
+    def test_a_key_that_no_header_can_carry(self, router: StubRouter, key: str) -> None:
+        said = chat("--url", router.url, "x", key=key)
+        assert (said.returncode, said.stdout) == (2, "")
+        assert said.stderr == (
+            "What came from --key or POINTSMAN_API_KEY is no key: a key is one line of plain ASCII.\n"
+        )
+
+    @pytest.mark.parametrize("question", ["", " \n", "-"])
+    def test_an_empty_question_is_not_asked(self, router: StubRouter, question: str) -> None:
+        said = chat("--url", router.url, question)
+        assert (said.returncode, said.stderr) == (2, "There is no question: it is empty.\n")
+        assert router.calls == []
+
     @pytest.mark.parametrize("url", ["http://", "ftp://a", "http://a:b", "http://[::1"])
     def test_an_address_that_is_none(self, url: str) -> None:
         said = chat("--url", url, "x")

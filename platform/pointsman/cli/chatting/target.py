@@ -40,17 +40,18 @@ def find_target(url: str | None, key: str | None, state_dir: Path | None) -> Tar
     """
     The router and the key to use; None where the user said nothing.
 
-    Raises `ChatError` where the address is none, or no key is to be found.
+    Raises `ChatError` where the address is none, or no key is to be found, or one that no header can carry.
     """
     address = _base(url or DEFAULT_URL)
     local = _is_local(address)
     if key:
-        return Target(address, key.strip(), f"--key or {Env.API_KEY}", local)
+        origin = f"--key or {Env.API_KEY}"
+        return Target(address, _sendable(key, origin), origin, local)
     if not local and state_dir is None:
         raise ChatError(f"{address} is not on this machine: say which key to use with --key or {Env.API_KEY}.")
     file = (state_dir or default_state_dir()) / StateFile.DEMO_KEY
     try:
-        found = file.read_text(encoding="utf-8").strip()
+        found = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ChatError(
             f"There is no key: {file} does not exist. Start a platform with `pointsman up`, name its folder with "
@@ -59,7 +60,16 @@ def find_target(url: str | None, key: str | None, state_dir: Path | None) -> Tar
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
         raise ChatError(f"The key in {file} cannot be read: {reason.lower()}.") from None
-    return Target(address, found, str(file), local)
+    return Target(address, _sendable(found, str(file)), str(file), local)
+
+
+def _sendable(key: str, origin: str) -> str:
+    key = key.strip()
+    if not (key and key.isascii() and key.isprintable()):
+        raise ChatError(
+            f"What came from {origin} is no key: a key is one line of plain ASCII.", code="invalid_api_key"
+        )
+    return key
 
 
 def _base(url: str) -> str:
