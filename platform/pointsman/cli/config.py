@@ -139,50 +139,43 @@ def _replicas(pool: Pool) -> list[int]:
     return [pool.replicas] * 2
 
 
-def _hardware(pool: Pool) -> str:
+def _where(pool: Pool) -> str:
     if pool.gpu is None:
-        return "elsewhere" if pool.urls else "CPU"
+        return "elsewhere" if pool.urls else "on CPU"
     nodes = f"{pool.nodes} nodes x " if pool.nodes > 1 else ""
-    return f"{nodes}{pool.gpu.per_node} x {pool.gpu.type}"
+    return f"of {nodes}{pool.gpu.per_node} x {pool.gpu.type}"
+
+
+def _described(pool: Pool) -> str:
+    """One pool for people, in two lines that read well at any width."""
+    from pointsman.contracts.modes import Mode
+
+    fewest, most = _replicas(pool)
+    count = str(fewest) if fewest == most else f"{fewest} to {most}"
+    prices = pool.prices.price_list()
+    classes = {"input": prices.input, "cached input": prices.cached_input}
+    if Mode.THINK in pool.modes:
+        classes["reasoning"] = prices.reasoning
+    classes["output"] = prices.answer
+    costs = ", ".join(f"{price.normalize():f} {name}" for name, price in classes.items())
+    return (
+        f"{pool.name}: {pool.model} in {' and '.join(pool.modes)}, engine {pool.engine}, "
+        f"{count} replica{'s'[: most != 1]} {_where(pool)}\n"
+        f"  US dollars per 1M tokens: {costs}"
+    )
 
 
 def _print_pools(file: Path, config: Config, notes: list[Problem]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from pointsman.contracts.modes import Mode
-
-    table = Table(caption="GPUs per replica; prices in US dollars per 1M tokens", caption_justify="left")
-    for title in ("pool", "model", "modes", "engine", "replicas", "GPUs"):
-        table.add_column(title, overflow="fold")
-    for title in ("input", "cached", "reasoning", "output"):
-        table.add_column(title, justify="right")
     for pool in config.pools:
-        fewest, most = _replicas(pool)
-        prices = pool.prices.price_list()
-        reasoning = f"{prices.reasoning.normalize():f}" if Mode.THINK in pool.modes else "-"
-        table.add_row(
-            pool.name,
-            pool.model,
-            "\n".join(pool.modes),
-            pool.engine,
-            str(fewest) if fewest == most else f"{fewest}-{most}",
-            _hardware(pool),
-            f"{prices.input.normalize():f}",
-            f"{prices.cached_input.normalize():f}",
-            reasoning,
-            f"{prices.answer.normalize():f}",
-        )
-    console = Console(highlight=False)
-    console.print(table)
+        typer.echo(_described(pool))
     for pool in config.pools:
         if pool.licence_notice:
-            console.print(f"Licence of pool {pool.name}: {pool.licence_notice.strip()}", markup=False)
+            typer.echo(f"Licence of pool {pool.name}: {pool.licence_notice.strip()}")
     for problem in notes:
-        console.print(f"note: {problem}", markup=False)
+        typer.echo(f"note: {problem}")
     count, owners = len(config.pools), len(config.tenants)
     pools, tenants = f"{count} pool{'s'[: count != 1]}", f"{owners} tenant{'s'[: owners != 1]}"
-    console.print(f"{file} is fine: {pools}, {tenants}.", markup=False)
+    typer.echo(f"{file} is fine: {pools}, {tenants}.")
 
 
 def _print_json(value: dict[str, Any]) -> None:

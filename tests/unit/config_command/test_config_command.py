@@ -46,6 +46,16 @@ def test_every_example_is_fine(file: Path) -> None:
         assert not pool.licence_notice or pool.licence_notice.split(":")[0] in said.stdout
 
 
+def test_a_pool_reads_well_on_a_narrow_terminal() -> None:
+    said = pointsman("config", "check", ROOT / "examples/kat-v1-40b.yaml", columns=60)
+    lines = said.stdout.splitlines()
+    assert lines[:2] == [
+        "kat-think: kat in think, engine sglang, 2 replicas of 4 x NVIDIA-H100-80GB-HBM3",
+        "  US dollars per 1M tokens: 0.6 input, 0.15 cached input, 2.4 reasoning, 2.4 output",
+    ]
+    assert lines[3] == "  US dollars per 1M tokens: 0.06 input, 0.015 cached input, 0.2 output"
+
+
 def test_there_is_an_example_of_each_kind() -> None:
     pools = {pool.name: pool for file in EXAMPLES for pool in load_config(file).pools}
     assert pools["kat-think"].model_path == "Kwaipilot/KAT-V1-40B"
