@@ -54,6 +54,21 @@ def test_what_makes_no_sense_is_refused_by_name(given: dict[str, Any], named: st
         settings_from(given)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"answer_tokens": "many"}, "answer_tokens: must be a whole number, or two as in LOW:HIGH"),
+        ({"answer_tokens": "9:2"}, "answer_tokens: 9:2 has the larger number first"),
+        ({"max_running": 0}, "max_running: must be greater than or equal to 1"),
+        ({"fault_rates": {"die": 2}}, "fault_rates.die: must be less than or equal to 1"),
+    ],
+)
+def test_the_sentence_is_ours(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        settings_from(given)
+    assert str(refused.value) == said
+
+
 def test_a_pool_says_whom_to_stand_in_for() -> None:
     identity = identity_of(pool(served_model_name="smol", capabilities={"context": 4096}))
     assert (identity.model, identity.modes, identity.context, identity.pool) == (

@@ -19,7 +19,9 @@ def _span(value: object) -> object:
     """`N`, `"N"` or `"LOW:HIGH"` as a pair of whole numbers."""
     if isinstance(value, str):
         low, _, high = value.partition(":")
-        return low, high or low
+        if not (low.isdecimal() and (high or low).isdecimal()):
+            raise ValueError("must be a whole number, or two as in LOW:HIGH")
+        return int(low), int(high or low)
     return (value, value) if isinstance(value, int) else value
 
 
@@ -91,11 +93,14 @@ def settings_from(given: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'settings'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_context=False, include_input=False)
-        )
-        raise SettingsError(faults) from None
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise SettingsError("; ".join(_sentence(fault["loc"], fault["msg"]) for fault in faults)) from None
+
+
+def _sentence(location: tuple[int | str, ...], said: str) -> str:
+    field = ".".join(str(part) for part in location if part != "[key]")
+    said = said.removeprefix("Value error, ").replace("Input should", "must", 1)
+    return f"{field}: {said}" if field else said
 
 
 def identity_of(pool: Pool) -> Identity:
