@@ -87,7 +87,8 @@ class PoolState:
     def wake(self) -> None:
         """Let those that wait try again, as many as there are places."""
         for _ in range(len(self.waiting)):
-            if self.pick() is None:
+            # One that is refused at once frees its place again, which wakes others from inside this loop.
+            if not self.waiting or self.pick() is None:
                 return
             self.waiting.popleft()()
 
@@ -106,6 +107,7 @@ class Fleet:
         self._registry = registry
         self._interval = config.router.registry_interval
         self._probes: dict[str, asyncio.Task[None]] = {}
+        self._leaving: list[Site] = []
         for state in self.pools.values():
             for url in state.config.urls:
                 address = _address(url)
@@ -146,6 +148,9 @@ class Fleet:
         for state in self.pools.values():
             for replica in state.replicas.values():
                 replica.site.sweep(now)
+        for site in self._leaving:
+            site.sweep(now)
+        self._leaving = [site for site in self._leaving if site.busy]
 
     def close(self) -> None:
         for probe in list(self._probes.values()):
@@ -172,14 +177,19 @@ class Fleet:
         known = state.replicas
         present = {item.address for item in registered}
         for address in [address for address in known if address not in present]:
-            known.pop(address).site.close()
+            self._leave(known.pop(address))
         for item in registered:
             replica = known.get(item.address)
             if replica is not None and replica.instance == item.instance:
                 continue
             if replica is not None:
-                replica.site.close()
+                self._leave(replica)
             known[item.address] = Replica(state.config.name, item.address, item.instance)
+
+    def _leave(self, replica: Replica) -> None:
+        """Place nothing more on `replica`; what still runs there keeps its deadlines."""
+        replica.site.close()
+        self._leaving.append(replica.site)
 
     def _probe(self, state: PoolState, replica: Replica) -> None:
         """Ask for the health of `replica`, unless that is being asked already."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import orjson
 
+from pointsman.contracts.config import Pool
 from pointsman.router.fleet import Fleet
 
 
 class Health:
     """
-    `/startupz`: 200 once every pool has answered once, else 503.
+    `/startupz`: 200 once every pool has answered once or sleeps on purpose, else 503.
     `/readyz`: 503 before that, while draining, and when no pool at all can answer; else 200. Whatever else is
     missing makes the status `degraded` and is listed under `missing`.
     """
@@ -26,9 +27,9 @@ class Health:
 
     @property
     def started(self) -> bool:
-        """Whether every pool has answered once."""
+        """Whether every pool has answered once or sleeps on purpose."""
         if not self._started:
-            self._started = all(state.answered for state in self._fleet.pools.values())
+            self._started = all(state.answered or _sleeps(state.config) for state in self._fleet.pools.values())
         return self._started
 
     def answer(self, path: str) -> tuple[int, bytes]:
@@ -60,3 +61,9 @@ class Health:
         good = started if path == "/startupz" else status in ("ready", "degraded")
         body = orjson.dumps({"status": status, "missing": missing, "pools": pools})
         return (200 if good else 503), body
+
+
+def _sleeps(pool: Pool) -> bool:
+    """Whether `pool` is meant to have no replica until somebody asks for one."""
+    least = pool.autoscaling.min_replicas if pool.autoscaling else pool.replicas
+    return least == 0 and not pool.urls

@@ -213,3 +213,24 @@ def test_a_terminated_router_finishes_its_streams_and_takes_no_more(folder: Path
             text += "".join(pieces)
         assert events(text)[-1] == "[DONE]"
         assert gateway.router.popen.wait(10) == 0
+
+
+def test_a_replica_that_vanishes_without_a_word_times_out(folder: Path) -> None:
+    """Its registration expires first: what still runs on it must end all the same."""
+    quick = pool(FAST, answer_timeout=8, idle_timeout=8)
+    with Gateway(folder, pools=[quick]) as gateway, gateway.client() as client:
+        engine = gateway.engines["fast"][0]
+        engine.faults({"kind": "hang", "times": 1})
+        with ThreadPoolExecutor() as threads:
+            waiting = threads.submit(client.post, CHAT, json=HELLO)
+            wait_for(lambda: len(engine.received()) == 1, "the request to arrive")
+            engine.process.popen.send_signal(signal.SIGSTOP)
+            answer = waiting.result(20)
+        assert answer.status_code == 504
+        assert gateway.readyz()["pools"]["fast"]["replicas"] == 0
+
+
+def test_a_pool_that_sleeps_on_purpose_does_not_hold_up_the_start(folder: Path) -> None:
+    with Gateway(folder, pools=[FAST, {**DEEP, "replicas": 0}], copies={"deep": 0}) as gateway:
+        state = gateway.readyz()
+        assert (state["http"], state["status"], state["missing"]) == (200, "degraded", ["pool deep"])

@@ -157,8 +157,13 @@ class Relaying(Call):
     def _send(self, connection: UpstreamConnection) -> None:
         exchange, pool = self._exchange, self._pool
         exchange.attempts += 1
+        try:
+            request = upstream_request(exchange, self._replica, secret=self._relay.fleet.secret)
+        except orjson.JSONEncodeError:  # orjson reads four times as deep as it writes
+            self._fail(InvalidRequest("The request is nested too deeply.", code="invalid_json"))
+            return
         connection.send(
-            upstream_request(exchange, self._replica, secret=self._relay.fleet.secret),
+            request,
             self,
             first_byte_timeout=pool.first_byte_timeout if exchange.stream else pool.answer_timeout,
             idle_timeout=pool.idle_timeout,
