@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from support.gateway import Gateway
+from support.gateway import FAST, Gateway
 
 CHAT = "/v1/chat/completions"
 MESSAGES = [{"role": "user", "content": "hello"}]
@@ -28,6 +28,8 @@ def assert_refused(answer: httpx.Response, status: int, param: str | None) -> di
 
 BAD_BODIES: list[tuple[str, dict[str, Any], str]] = [
     ("no model", {"messages": MESSAGES}, "model"),
+    ("top_k over 32 bits", {**GOOD, "top_k": 2**31}, "top_k"),
+    ("stop token ids", {**GOOD, "stop_token_ids": [10**9]}, "stop_token_ids"),
     ("model of a wrong type", {**GOOD, "model": 7}, "model"),
     ("no messages", {"model": "smollm2"}, "messages"),
     ("null messages", {**GOOD, "messages": None}, "messages"),
@@ -237,3 +239,19 @@ def test_metrics_of_all_tenants_need_the_admin_key_where_the_policy_says_so(fold
         assert as_tenant.status_code == 401
         as_admin = httpx.get(f"{gateway.url}/metrics", headers={"authorization": f"Bearer {gateway.admin_key}"})
         assert as_admin.status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_body_nested_too_deeply_is_refused_and_holds_no_place(folder: Any, stream: bool) -> None:
+    few = {**FAST, "max_ongoing_requests": 2, "place_timeout": 3, "capabilities": {"tools": True}}
+    nested: dict[str, Any] = {}
+    for _ in range(400):
+        nested = {"a": nested}
+    tool = {"type": "function", "function": {"name": "f", "parameters": nested}}
+    with Gateway(folder, pools=[few]) as gateway, gateway.client() as client:
+        for _ in range(3):  # on a new connection, and then on one that is kept
+            answer = client.post(CHAT, json={**GOOD, "tools": [tool], "stream": stream})
+            assert answer.status_code == 400
+            assert answer.json()["error"]["code"] == "invalid_json"
+            assert client.post(CHAT, json=GOOD).status_code == 200
+        assert gateway.total("pointsman_requests_in_flight") == 0

@@ -91,19 +91,6 @@ def strings(most: int) -> Check:
     return check
 
 
-def integers(most: int) -> Check:
-    """A list of at most `most` non-negative integers."""
-
-    def check(value: Any, field: str) -> None:
-        if not isinstance(value, list) or len(value) > most:
-            raise wrong(field, f"a list of at most {most} integers")
-        for index, item in enumerate(value):
-            if not is_integer(item) or item < 0:
-                raise wrong(f"{field}[{index}]", "an integer of at least 0")
-
-    return check
-
-
 def biases(value: Any, field: str) -> None:
     """OpenAI's `logit_bias`: token ids as strings, with numbers from -100 to 100."""
     mapping(value, field)

@@ -151,11 +151,10 @@ _COMMON: dict[str, Field] = {
     "logit_bias": Field(fields.biases),
     "user": _kept(fields.string),
     # sampling fields that SGLang and vLLM share
-    "top_k": Field(fields.integer(-1)),
+    "top_k": Field(fields.integer(-1, 2**31 - 1)),  # SGLang's scheduler dies of what 32 bits can't hold
     "min_p": Field(fields.number(0, 1)),
     "min_tokens": Field(fields.integer(0)),
     "repetition_penalty": Field(fields.number(0, 2, above_low=True)),
-    "stop_token_ids": Field(fields.integers(64)),
     "ignore_eos": Field(fields.boolean),
 }
 
@@ -192,6 +191,7 @@ FIELDS = {Endpoint.CHAT: CHAT_FIELDS, Endpoint.COMPLETIONS: COMPLETION_FIELDS}
 
 _PRIVATE = frozenset(
     {
+        "stop_token_ids",  # SGLang's scheduler dies of an id outside the vocabulary, which only the engine knows
         "rid",
         "input_ids",
         "input_embeds",
