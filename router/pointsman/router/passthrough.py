@@ -12,7 +12,7 @@ from pointsman.router.exchange import Headers
 from pointsman.router.http.call import Call
 from pointsman.router.http.server import ClientConnection, Request
 from pointsman.router.http.upstream import UpstreamConnection, unix_site
-from pointsman.router.http.wire import request_head
+from pointsman.router.http.wire import BODILESS, request_head
 from pointsman.router.wire import openai
 
 TIMEOUT = 30.0
@@ -60,7 +60,7 @@ class PassedOn(Call):
     def on_head(self, status: int, headers: Headers) -> None:
         back = [(name.decode(), headers[name].decode("latin-1")) for name in _PASSED_BACK if name in headers]
         self._started = True
-        if self._request.method == "HEAD":
+        if self._request.method == "HEAD" or status in BODILESS:
             self._client.respond(status, back, b"")
             self._end()
         else:

@@ -255,3 +255,14 @@ def test_a_slow_reader_holds_the_engine_back_and_loses_nothing(folder: Path) -> 
         assert body.endswith(b"data: [DONE]\n\n")
         assert body.count(b'"content":"') >= 49_000
         wire.socket.close()
+
+
+def test_an_answer_that_was_not_modified_leaves_the_connection_in_step(gateway: Gateway, wire: Wire) -> None:
+    asset = b"GET /static-offline-docs/swagger-ui.css HTTP/1.1\r\n" + HOST
+    wire.send(asset + b"\r\n")
+    etag = wire.answer()[1][b"etag"]
+    wire.send(asset + b"if-none-match: " + etag + b"\r\n\r\n" + chat(gateway))
+    status, headers, _ = wire.answer()
+    assert status == 304
+    assert not {b"transfer-encoding", b"content-length"} & headers.keys()
+    assert wire.answer()[0] == 200

@@ -9,6 +9,7 @@ their requests came, one at a time.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ MAX_PIPELINED = 8
 
 LINGER = 2.0
 """Seconds for which a refused client may finish sending, so that it gets to read why it was refused."""
+
+STALLED = 60
+"""Seconds after which the kernel gives up on a client that takes nothing of what is sent to it."""
 
 MAX_HEADERS = 128
 """Header fields of one request at most."""
@@ -100,6 +104,9 @@ class ClientConnection(asyncio.Protocol):
         "draining",
     )
 
+    _body: bytes | bytearray
+    _body_bytes: int
+
     def __init__(self, application: Application, limits: Limits, connections: set[ClientConnection]) -> None:
         self._application = application
         self._limits = limits
@@ -126,6 +133,10 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, of the same shape
         peer = self._transport.get_extra_info("peername")
         self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        if isinstance(peer, tuple):
+            # Else who never reads his stream would hold a place on an engine for ever.
+            raw = self._transport.get_extra_info("socket")
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED * 1000)
         self._connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -140,10 +151,9 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return  # a refused client is still sending; what it sends is of no interest
-        if self._in_head:
-            if not self._unparsed:
-                self._deadline = monotonic() + self._limits.header_timeout
-            self._unparsed += len(data)  # llhttp itself has no limit on an unfinished head
+        if self._in_head and not self._unparsed:
+            self._deadline = monotonic() + self._limits.header_timeout
+        self._unparsed += len(data)  # llhttp itself has no limit on an unfinished head, nor on trailers
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError:
@@ -151,7 +161,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(InvalidRequest("This is not a valid HTTP/1.1 request.", code="bad_http"))
         else:
-            if self._in_head and self._unparsed > self._limits.max_header_bytes:
+            if self._unparsed > self._limits.max_header_bytes:
                 self._refuse(self._head_too_large())
 
     def pause_writing(self) -> None:
@@ -163,6 +173,8 @@ class ClientConnection(asyncio.Protocol):
         self._writing_paused = False
         if self._handling is not None:
             self._handling.resume()
+        elif self._queue:
+            asyncio.get_running_loop().call_soon(self._next)
 
     # -- the parser's side
 
@@ -174,6 +186,8 @@ class ClientConnection(asyncio.Protocol):
         headers = self._headers
         name = name.lower()
         self._count(len(name) + len(value) + 4)
+        if not self._in_head:
+            return  # a trailer
         if name in headers:
             headers[name] += b", " + value
         elif len(headers) >= MAX_HEADERS:
@@ -183,6 +197,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._unparsed = 0
         self._deadline = monotonic() + self._limits.body_timeout
         if self._parser.should_upgrade():
             raise self._fault(InvalidRequest("Upgrading the connection is not supported.", code="bad_http"))
@@ -198,7 +213,13 @@ class ClientConnection(asyncio.Protocol):
         self._body_bytes += len(data)
         if self._body_bytes > self._limits.max_body_bytes:
             raise self._fault(self._too_large())
-        self._body.append(data)
+        self._unparsed = 0
+        if not self._body:
+            self._body = data
+        else:
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)  # a list of tiny chunks would weigh twenty times their bytes
+            self._body += data
 
     def on_message_complete(self) -> None:
         parser, body = self._parser, self._body
@@ -207,13 +228,14 @@ class ClientConnection(asyncio.Protocol):
             parser.get_method().decode("latin-1"),
             self._target.decode("latin-1"),
             self._headers,
-            body[0] if len(body) == 1 else b"".join(body),
+            bytes(body),
             self._peer,
             parser.get_http_version() == "1.0",
             parser.should_keep_alive(),
         )
         self._begin_message()
-        if self._current is not None or self._queue:
+        # What a client does not read must not pile up: its next request waits until it has read the last answer.
+        if self._current is not None or self._queue or self._writing_paused:
             self._queue.append(request)
             if len(self._queue) >= MAX_PIPELINED and not self._reading_paused and self._transport is not None:
                 self._reading_paused = True
@@ -260,7 +282,7 @@ class ClientConnection(asyncio.Protocol):
             transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
         elif data:
             transport.write(data)
-        self._done(request.keep_alive)
+        self._done(request.keep_alive and not self.draining)
 
     def cut(self) -> None:
         """Break the connection off: the started answer can't be finished, and the client must notice."""
@@ -271,7 +293,7 @@ class ClientConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Close or refuse a client that is slower than the limits allow."""
-        if self._current is not None or now < self._deadline or self._transport is None:
+        if self._current is not None or self._queue or now < self._deadline or self._transport is None:
             return
         if self._lingering:
             self._transport.abort()
@@ -288,15 +310,17 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is still owed."""
-        return self._current is not None
+        """Whether an answer is still owed, or has not left yet."""
+        return self._current is not None or (
+            self._transport is not None and self._transport.get_write_buffer_size() > 0
+        )
 
     # -- inside
 
     def _begin_message(self) -> None:
         self._target = b""
         self._headers: Headers = {}
-        self._body: list[bytes] = []
+        self._body = b""
         self._body_bytes = 0
         self._in_head = True
         self._head_bytes = 0
@@ -325,7 +349,7 @@ class ClientConnection(asyncio.Protocol):
             self._refuse(self._refusal)
 
     def _next(self) -> None:
-        if self._current is not None or not self._queue or self._transport is None:
+        if self._current is not None or not self._queue or self._transport is None or self._writing_paused:
             return
         request = self._queue.popleft()
         if self._reading_paused and len(self._queue) < MAX_PIPELINED // 2:

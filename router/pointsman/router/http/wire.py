@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from functools import cache
 from http import HTTPStatus
 
+BODILESS = frozenset({204, 304})
+"""Statuses whose answers end with their head, whatever it says."""
+
 
 @cache
 def reason(status: int) -> str:
@@ -32,7 +35,9 @@ def head(
     """
     lines = [f"HTTP/1.1 {status} {reason(status)}\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in headers]
-    if length is not None:
+    if status in BODILESS:
+        pass
+    elif length is not None:
         lines.append(f"content-length: {length}\r\n")
     elif not http_10:
         lines.append("transfer-encoding: chunked\r\n")
