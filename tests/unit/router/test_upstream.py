@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from pointsman.router.http.upstream import UpstreamConnection, tcp_site
+from pointsman.router.http.call import Call
+from pointsman.router.http.upstream import Site, UpstreamConnection, tcp_site
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -135,3 +136,80 @@ def test_a_broken_answer_is_told_for_what_it_is(answer: bytes | None, reason: st
         answer = answer.replace(b"content-length: 9", b"content-length: 9\r\nx-close: 1")
     (result,) = exchange([answer], idle=0.5 if reason == "timeout" else 5)
     assert result[0] == reason
+
+
+def test_a_head_is_not_yet_an_answer() -> None:
+    """Engines send the head before they begin to work: until the body begins the longer timeout holds."""
+
+    async def scenario() -> str:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n")
+            await asyncio.sleep(0.6)
+            writer.write(b"ok")
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            site = tcp_site("127.0.0.1", server.sockets[0].getsockname()[1])
+            connection, recorder = await _open(site), Recorder()
+            connection.send(REQUEST, recorder, first_byte_timeout=5, idle_timeout=0.2)
+            while not recorder.end.done():
+                site.sweep(monotonic())
+                await asyncio.sleep(0.01)
+            site.close()
+            return str(recorder.end.result())
+
+    assert asyncio.run(scenario()) == "complete"
+
+
+def test_a_paused_connection_whose_answer_has_ended_is_freed() -> None:
+    """The end of a stream's framing may come after its last event, when nobody is left to resume reading."""
+
+    async def scenario() -> int:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nend\r\n")
+            await asyncio.sleep(0.2)
+            writer.write(b"0\r\n\r\n")
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            site = tcp_site("127.0.0.1", server.sockets[0].getsockname()[1])
+            _Satisfied(site).start(fresh=True)
+            for _ in range(100):
+                await asyncio.sleep(0.01)
+                site.sweep(monotonic())
+            busy = len(site.busy)
+            site.close()
+            return busy
+
+    assert asyncio.run(scenario()) == 0
+
+
+class _Satisfied(Call):
+    """A call whose client reads slowly, and that is content with the first piece of its answer."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site, connect_timeout=5)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        connection.send(REQUEST, self, first_byte_timeout=5, idle_timeout=5)
+
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        assert status == 200
+
+    def on_data(self, data: bytes) -> None:
+        self.pause()
+        self._end(keep=True)
+
+    def on_complete(self) -> None:
+        assert self._ended
+
+    def on_lost(self, reason: str) -> None:
+        assert self._ended
+
+
+async def _open(site: Site) -> UpstreamConnection:
+    opened: asyncio.Future[UpstreamConnection | None] = asyncio.get_running_loop().create_future()
+    site.open(5, opened.set_result)
+    connection = await opened
+    assert connection is not None
+    return connection

@@ -56,7 +56,11 @@ class Call:
             self._connecting.cancel()
             self._connecting = None
         connection, self._connection = self._connection, None
-        if connection is not None and not keep:
+        if connection is None:
+            return
+        if keep:
+            connection.resume()  # nobody else will, and the end of the answer's framing may be still to come
+        else:
             connection.abort()
 
     def _connected(self, connection: UpstreamConnection | None) -> None:

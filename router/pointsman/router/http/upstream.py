@@ -44,6 +44,7 @@ class UpstreamConnection(asyncio.Protocol):
     """One connection to an engine, idle or busy with one request."""
 
     __slots__ = (
+        "_answering",
         "_complete",
         "_delimited",
         "_excess",
@@ -61,6 +62,7 @@ class UpstreamConnection(asyncio.Protocol):
     )
 
     _headers: Headers
+    _answering: bool
     _in_body: bool
     _delimited: bool
     _complete: bool
@@ -111,7 +113,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        if self._transport is not None:
+        """Read on, where reading was paused."""
+        if self._transport is not None and self.open and self.deadline == inf:
             self.deadline = monotonic() + self._idle_timeout
             self._transport.resume_reading()
 
@@ -134,7 +137,7 @@ class UpstreamConnection(asyncio.Protocol):
             if self._head_bytes > MAX_HEAD and b"\r\n\r\n" not in data:
                 self._lose("garbage")
                 return
-        if self.deadline is not inf:
+        if self._answering and self.deadline != inf:
             self.deadline = monotonic() + self._idle_timeout
         try:
             self._parser.feed_data(data)
@@ -179,8 +182,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._receiver.on_head(status, headers)
 
     def on_body(self, data: bytes) -> None:
-        if self._receiver is not None and not self._complete:
-            self._receiver.on_data(data)
+        if self._receiver is None or self._complete:
+            return
+        if not self._answering:
+            self._answering = True  # the head alone is no answer: engines send it before they begin to work
+            if self.deadline != inf:
+                self.deadline = monotonic() + self._idle_timeout
+        self._receiver.on_data(data)
 
     def on_message_complete(self) -> None:
         if self._in_body:
@@ -216,6 +224,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self._headers = {}
+        self._answering = False
         self._in_body = False
         self._delimited = True
         self._complete = False
