@@ -48,7 +48,8 @@ class Cell:
         self._key = key
         self._scale = scale
         self._dirty = False
-        self.value: float = file.read_value(key)[0]
+        stored = file.read_value(key)[0]  # of an earlier process with this process's number
+        self.value: float = stored if scale == 1 else round(stored * scale)
         """In units of the metric divided by `scale`: integers stay exact until they are written."""
 
     def add(self, amount: float) -> None:
@@ -148,6 +149,7 @@ class Metrics:
 
     def __init__(self, directory: Path, schedule: Callable[[Callable[[], None]], object]) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        _drop_gauges_of_the_dead(directory)
         self._directory = directory
         self._schedule = schedule
         self._files: dict[str, MmapedDict] = {}
@@ -209,3 +211,14 @@ class Metrics:
             file.close()
             if kind.startswith("gauge"):
                 (self._directory / f"{kind}_{os.getpid()}.db").unlink(missing_ok=True)
+
+
+def _drop_gauges_of_the_dead(directory: Path) -> None:
+    """A process that was killed could not take its gauges back; they would be summed for ever."""
+    for path in directory.glob("gauge_*.db"):
+        try:
+            os.kill(int(path.stem.rpartition("_")[2]), 0)
+        except ProcessLookupError:
+            path.unlink(missing_ok=True)
+        except PermissionError:
+            continue  # alive, and somebody else's

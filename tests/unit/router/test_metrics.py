@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def test_sums_survive_a_restart_and_add_up_over_workers(tmp_path: Path, monkeypa
         metrics.in_flight.add(1)
         metrics.close()
     assert sample_sum(page(tmp_path), Metric.TOKENS) == 15
+    assert round(sample_sum(page(tmp_path), Metric.COST) * NANO) == 21
     assert Metric.IN_FLIGHT not in page(tmp_path)
 
 
@@ -114,3 +116,17 @@ def test_labels_with_odd_characters_survive(tmp_path: Path) -> None:
     metrics.account('a"b\\c', "m\n", "think", "p").ended(200, seconds=1)
     turn.end()
     assert sample_sum(page(tmp_path), Metric.REQUESTS, tenant='a"b\\c', model="m\n") == 1
+
+
+def test_gauges_of_a_killed_process_are_dropped_and_its_counters_kept(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: dead.pid)
+        killed = Metrics(tmp_path, Turn())
+    killed.in_flight.add(3)
+    killed.account("t", "m", "think", "p").ended(200, seconds=1)
+    killed.flush()
+    Metrics(tmp_path, Turn()).flush()
+    assert sample_sum(page(tmp_path), Metric.IN_FLIGHT) == 0
+    assert sample_sum(page(tmp_path), Metric.REQUESTS) == 1
