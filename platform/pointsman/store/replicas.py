@@ -95,12 +95,15 @@ async def keep_registered(registry: ReplicaRegistry, replica: Replica, *, load: 
     Register `replica` now and renew it each `HEARTBEAT` seconds with the current `load()`, until cancelled;
     then withdraw. Redis being away is logged and outlived.
     """
+    task = asyncio.current_task()
     try:
         while True:
             try:
                 await registry.register(replace(replica, load=load()))
             except RedisError as error:
                 log.warning("could not renew the registration of %s: %s", replica.address, type(error).__name__)
+            if task and task.cancelling():
+                raise asyncio.CancelledError  # which redis-py swallows at most of its waits
             await asyncio.sleep(HEARTBEAT)
     finally:
         with contextlib.suppress(RedisError):

@@ -120,3 +120,19 @@ def test_a_replica_keeps_itself_registered_until_it_stops(valkey: str) -> None:
         assert await registry.alive() == []
 
     run(valkey, scenario)
+
+
+def test_a_replica_withdraws_at_whatever_point_it_is_stopped(valkey: str) -> None:
+    """redis-py swallows a cancellation at most of its waits, so each turn of the loop is tried."""
+
+    async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
+        for turns in range(12):
+            task = asyncio.create_task(keep_registered(registry, ONE, load=lambda: 0))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=2)
+            assert done, turns
+            assert await registry.alive() == [], turns
+
+    run(valkey, scenario)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable
@@ -10,6 +11,9 @@ from typing import Any
 
 import psutil
 import pytest
+
+from behaviour.engine import eventually
+from pointsman.cli.instance.supervisor import until
 
 Begin = Callable[..., Any]
 
@@ -87,8 +91,9 @@ def test_sigkill_of_either_guard_leaves_nothing(trial: Begin, victim: str) -> No
 def test_a_child_that_dies_is_started_again_and_what_it_left_is_ended(trial: Begin) -> None:
     one = trial(engine=["hidden-grandchild"])
     one.until_ready()
-    time.sleep(0.5)
     before = one.parts(one.folder / "logs")["engine"]
+    assert eventually(before.children, within=10)
+    time.sleep(0.5)  # until it is deaf to SIGTERM
     left = before.children()
     assert len(left) == 1
     before.kill()
@@ -140,3 +145,21 @@ def test_two_instances_do_not_disturb_each_other(trial: Begin) -> None:
     assert not one.living()
     assert len(other.living()) == 5
     assert other.end(signal.SIGTERM) == 0
+
+
+def test_waiting_ends_when_it_is_cancelled_even_where_the_question_swallows_that() -> None:
+    async def deaf() -> bool:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            return True
+        return False
+
+    async def cancelled() -> bool:
+        waiting = asyncio.create_task(until(deaf))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting], timeout=5)
+        return waiting.cancelled()
+
+    assert asyncio.run(cancelled())

@@ -160,8 +160,18 @@ class Supervisor:
 
 
 async def until(is_so: Callable[[], Awaitable[bool]], *, pause: float = 0.03) -> None:
-    """Wait until `is_so()`, asked again `pause` seconds after each no. For what another process cannot announce."""
-    while not await is_so():  # noqa: ASYNC110  (no event of this process tells what another one does)
+    """
+    Wait until `is_so()`, asked again `pause` seconds after each no. For what another process cannot announce.
+
+    A cancellation ends it even where `is_so` swallowed it, which redis-py does at most of its waits.
+    """
+    task = asyncio.current_task()
+    while True:
+        yes = await is_so()
+        if task and task.cancelling():
+            raise asyncio.CancelledError
+        if yes:
+            return
         await asyncio.sleep(pause)
 
 
