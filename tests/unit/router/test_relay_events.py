@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from time import monotonic
 from typing import Any, cast
+from unittest.mock import Mock
 
 import orjson
 import pytest
@@ -14,16 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.contracts.config import Config
-from pointsman.contracts.modes import Mode, ModeDecision, Source
+from pointsman.contracts.modes import Mode, ModeDecision, ModePolicy, Source
 from pointsman.router.exchange import Exchange
 from pointsman.router.fleet import Fleet, Replica
+from pointsman.router.http.upstream import UpstreamConnection
 from pointsman.router.metrics import Metrics
 from pointsman.router.pipeline import Pipeline
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.place import Place
 from pointsman.router.pipeline.relay import Relay, Relaying
 from pointsman.router.pipeline.settle import Settle
-from pointsman.router.snapshot import ModelView, compile_snapshot
+from pointsman.router.snapshot import ModelView, TenantView, compile_snapshot
 from support.exchanges import RecordingClient, exchange_with
 
 CONFIG = Config.model_validate(
@@ -165,3 +168,24 @@ def test_the_word_error_in_an_answer_is_no_error(make: Make) -> None:
     feed(relaying, event + USAGE + DONE, [])
     assert cast(RecordingClient, exchange.client).sent.startswith(event)
     assert exchange.error is None
+
+
+def test_a_request_that_was_sent_is_held_anew_when_its_replica_fails(make: Make) -> None:
+    """Time that it waited or ran before must not count against the time it is held."""
+    exchange, relaying = make()
+    exchange.payload = {"messages": []}
+    exchange.tenant = TenantView("t", {}, ModePolicy(), "salt")
+    exchange.place_deadline = monotonic() - 1
+    sent = Mock(spec=UpstreamConnection)
+    relaying._send(sent)
+    assert sent.send.called
+    place = Place(relaying._relay.fleet)
+    place.pipeline = relaying._relay.pipeline
+
+    async def placed() -> Outcome:
+        outcome = place(exchange)
+        assert exchange.work is not None
+        exchange.work.abort()
+        return outcome
+
+    assert asyncio.run(placed()) is Outcome.WAIT

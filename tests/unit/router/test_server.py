@@ -62,7 +62,7 @@ def serve(scenario: Scenario, *, answer: bytes = b"ok", endless: bool = False) -
             lambda: ClientConnection(served, Router(), served.connections), "127.0.0.1", 0
         )
         client = socket.socket()
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.setblocking(False)
         await loop.sock_connect(client, listening.sockets[0].getsockname())
         try:
@@ -93,7 +93,7 @@ async def answers(loop: asyncio.AbstractEventLoop, client: socket.socket, end: b
 
 
 def test_answers_that_nobody_reads_do_not_pile_up() -> None:
-    size, most = 100_000, 40
+    size, most = 100_000, 100
 
     async def scenario(served: Served, loop: asyncio.AbstractEventLoop, client: socket.socket) -> None:
         await loop.sock_sendall(client, GET * most)

@@ -157,6 +157,7 @@ class Relaying(Call):
     def _send(self, connection: UpstreamConnection) -> None:
         exchange, pool = self._exchange, self._pool
         exchange.attempts += 1
+        exchange.place_deadline = 0.0  # should this replica fail, the request is held anew
         try:
             request = upstream_request(exchange, self._replica, secret=self._relay.fleet.secret)
         except orjson.JSONEncodeError:  # orjson reads four times as deep as it writes
