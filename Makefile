@@ -11,6 +11,10 @@ BIN := $(VENV)/bin
 LOCKS := requirements/base.txt requirements/engine-cpu.txt requirements/engine-no-deps.txt
 STAMP := $(VENV)/.installed-$(shell cat $(LOCKS) pyproject.toml 2>/dev/null | cksum | tr ' ' '-')
 
+PIP_INSTALL := $(BIN)/python -m pip install --no-deps --no-compile
+# With all cores, where pip would take one. A few files of the packages are templates, not Python: hence `|| true`.
+COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install up test lint format clean
@@ -27,11 +31,12 @@ $(STAMP):
 	@echo "[1/4] Creating $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "[2/4] Installing the platform's packages"
-	@$(BIN)/python -m pip install --no-deps -r requirements/base.txt
+	@$(PIP_INSTALL) -r requirements/base.txt
 	@echo "[3/4] Installing the engine's packages (about 3 GB when unpacked)"
-	@$(if $(TORCH_INDEX),$(BIN)/python -m pip install --no-deps --index-url $(TORCH_INDEX) $$(grep '^torch==' requirements/engine-cpu.txt))
-	@$(BIN)/python -m pip install --no-deps -r requirements/engine-cpu.txt
-	@$(BIN)/python -m pip install --no-deps -r requirements/engine-no-deps.txt
+	@$(if $(TORCH_INDEX),$(PIP_INSTALL) --index-url $(TORCH_INDEX) $$(grep '^torch==' requirements/engine-cpu.txt))
+	@$(PIP_INSTALL) -r requirements/engine-cpu.txt
+	@$(PIP_INSTALL) -r requirements/engine-no-deps.txt
+	@$(COMPILE)
 	@$(BIN)/python -c 'import torch' || { echo "This torch does not run here: set TORCH_INDEX to an index of CPU builds, remove $(VENV) and try again." >&2; exit 1; }
 	@echo "[4/4] Installing Pointsman"
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
