@@ -115,7 +115,8 @@ def _read(address: str, value: bytes | str) -> Replica | None:
         fields = orjson.loads(value)
         known = {field: fields[field] for field in _FIELDS}
         host, _, port = known["address"].rpartition(":")
-        if known["address"] != address or not host or not 0 < int(port) < 65536:
+        texts = all(isinstance(known[field], str) for field in ("pool", "instance", "version"))
+        if not texts or known["address"] != address or not host or not 0 < int(port) < 65536:
             raise ValueError(address)
         return Replica(**known)
     except (ValueError, TypeError, KeyError, AttributeError):

@@ -82,6 +82,7 @@ def test_a_successor_on_the_same_port_takes_the_place(valkey: str) -> None:
         b"[]",
         b"{}",
         orjson.dumps({"pool": "fast", "address": "no port", "instance": "a", "version": "v", "load": 0}),
+        orjson.dumps({"pool": None, "address": ONE.address, "instance": "a", "version": "v", "load": 0}),
         orjson.dumps({"pool": "fast", "address": "127.0.0.1:2", "instance": "a", "version": "v", "load": 0}),
     ],
 )
