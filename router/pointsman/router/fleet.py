@@ -103,7 +103,7 @@ class Fleet:
         }
         self.secret = secret
         self.uses_store = any(not pool.urls for pool in config.pools)
-        self.store_reachable = False
+        self.store_reachable = True
         self._registry = registry
         self._interval = config.router.registry_interval
         self._probes: dict[str, asyncio.Task[None]] = {}
@@ -116,7 +116,9 @@ class Fleet:
     async def watch(self) -> None:
         """Follow the registrations, and the health of replicas, until cancelled."""
         static_due = 0.0
-        while True:
+        task = asyncio.current_task()
+        # Asked, because redis-py swallows a cancellation that comes while it waits for an answer.
+        while task is not None and not task.cancelling():
             if self.uses_store:
                 await self._read_registrations()
             now = monotonic()
