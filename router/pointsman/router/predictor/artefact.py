@@ -28,9 +28,7 @@ _DIGEST_SIZE = 32
 _LARGEST = 16 * 1024 * 1024
 _ARRAYS: dict[str, tuple[np.dtype[Any], int]] = {
     "table": (np.dtype("<f2"), features.TABLE_SIZE),
-    "dense_weights": (np.dtype("<f4"), features.DENSE_SIZE),
-    "dense_mean": (np.dtype("<f4"), features.DENSE_SIZE),
-    "dense_deviation": (np.dtype("<f4"), features.DENSE_SIZE),
+    "counts": (np.dtype("<f4"), features.COUNT_SIZE),
 }
 
 
@@ -43,16 +41,14 @@ class Weights:
     """
     A trained model.
 
-    `table`: float16 [features.TABLE_SIZE], weights of the hashed features; `dense_weights`, `dense_mean`,
-    `dense_deviation`: float32 [features.DENSE_SIZE]; `bias`: the raw score of nothing at all; `slope`, `offset`:
-    the calibration, P(think) = 1 / (1 + exp(-(slope * score + offset))); `created`: ISO date; `data_sha256`: hash
-    of the rows trained on; `report`: what `pointsman evaluate` measured, as JSON.
+    `table`: float16 [features.TABLE_SIZE], weights of the hashed features; `counts`: float32
+    [features.COUNT_SIZE], weights of the counts; `bias`: the raw score of nothing at all; `slope`, `offset`: the
+    calibration, P(think) = 1 / (1 + exp(-(slope * score + offset))); `created`: ISO date; `data_sha256`: hash of
+    the rows trained on; `report`: what `pointsman evaluate` measured, as JSON.
     """
 
     table: npt.NDArray[np.float16]
-    dense_weights: npt.NDArray[np.float32]
-    dense_mean: npt.NDArray[np.float32]
-    dense_deviation: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.float32]
     bias: float
     slope: float
     offset: float

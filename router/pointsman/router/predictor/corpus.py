@@ -18,6 +18,10 @@ import orjson
 
 ROWS_FILE = "train.jsonl.xz"
 OWN_FAMILY = "own_rows"
+OWN_FACTOR = 10.0
+"""How much more an own row counts: they are what requests look like, the public sets are exams."""
+CORE = "core"
+"""The tier of rows whose label is clear; other tiers are arguable."""
 OWN_ROWS = Path(__file__).with_name("data") / "own_rows.jsonl"
 FAMILIES = Path(__file__).with_name("data") / "families.json"
 RESERVED = frozenset(
@@ -43,6 +47,7 @@ class Row:
     weight: float
     source: str
     family: str
+    tier: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,13 @@ class Corpus:
     sha256: str
 
     def family_weights(self) -> list[float]:
-        """Each row's weight times (rows of its family)^-0.5, scaled to a mean of 1."""
+        """Each row's weight times (rows of its family)^-0.5, own rows times `OWN_FACTOR`, scaled to a mean of 1."""
         sizes = Counter(row.family for row in self.rows)
         raw = [row.weight * sizes[row.family] ** -0.5 for row in self.rows]
+        raw = [
+            each * OWN_FACTOR if row.family == OWN_FAMILY else each
+            for each, row in zip(raw, self.rows, strict=True)
+        ]
         mean = sum(raw) / len(raw)
         return [weight / mean for weight in raw]
 
@@ -103,4 +112,4 @@ def _rows(content: bytes, path: Path, families: dict[str, str]) -> Iterable[Row]
             raise CorpusError(
                 f"{path} line {number}: needs `text` and `source` (strings), `label` (0 or 1), `weight` (above 0)"
             )
-        yield Row(text, bool(label), weight, source, families.get(source, source))
+        yield Row(text, bool(label), weight, source, families.get(source, source), str(row.get("tier", CORE)))

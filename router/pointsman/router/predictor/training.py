@@ -15,22 +15,21 @@ import numpy.typing as npt
 
 from pointsman.router.predictor import features
 from pointsman.router.predictor.excerpt import excerpt
-from pointsman.router.predictor.model import CLIP
 
 Floats = npt.NDArray[np.float64]
 
-INVERSE_REGULARISATION = 0.2
-DENSE_SCALE = 0.3
-"""How much the counts may say against the hashed n-grams, before the data speaks."""
-_ITERATIONS = 50
+INVERSE_REGULARISATION = 0.1
+_ITERATIONS = 30
+_LEAST_DEVIATION = 0.05
+"""Counts that hardly ever vary are not blown up further than this allows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Features of N texts: `hashed` a SciPy CSR matrix float32 [N, TABLE_SIZE], `dense` float32 [N, DENSE_SIZE]."""
+    """Features of N texts: `hashed` SciPy CSR float32 [N, TABLE_SIZE], `counts` float32 [N, COUNT_SIZE]."""
 
     hashed: Any
-    dense: npt.NDArray[np.float32]
+    counts: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +37,11 @@ class Fit:
     """A fitted model, before calibration. The arrays are as in `artefact.Weights`."""
 
     table: Floats
-    dense_weights: Floats
-    dense_mean: npt.NDArray[np.float32]
-    dense_deviation: npt.NDArray[np.float32]
+    counts: Floats
     bias: float
 
     def scores(self, matrix: Matrix) -> Floats:
-        standard = np.clip((matrix.dense - self.dense_mean) / self.dense_deviation, -CLIP, CLIP)
-        scores: Floats = matrix.hashed @ self.table + standard @ self.dense_weights + self.bias
+        scores: Floats = matrix.hashed @ self.table + matrix.counts @ self.counts + self.bias
         return scores
 
 
@@ -53,35 +49,34 @@ def matrix_of(texts: Sequence[str]) -> Matrix:
     """The features of `texts`, exactly as serving sees them."""
     from scipy import sparse
 
-    groups = features.CHARACTER_GROUPS + features.WORD_GROUPS
-    scales = np.array([group.scale for group in groups], dtype=np.float32)
+    scales = np.array([group.scale for group in features.GROUPS], dtype=np.float32)
     cells: list[npt.NDArray[np.int32]] = []
     values: list[npt.NDArray[np.float32]] = []
     ends = [0]
-    dense = np.empty((len(texts), features.DENSE_SIZE), dtype=np.float32)
+    counts = np.zeros((len(texts), features.COUNT_SIZE), dtype=np.float32)
     for row, text in enumerate(texts):
         found = features.extract((excerpt(text),))
-        dense[row] = found.dense[0]
-        edges = found.bounds.reshape(-1, 2)
-        sizes = edges[:, 1] - edges[:, 0]
-        cells.append(np.concatenate([found.index[start:end] for start, end in edges]).astype(np.int32))
-        values.append(np.repeat(scales / np.sqrt(sizes, dtype=np.float32), sizes))
-        ends.append(ends[-1] + int(sizes.sum()))
+        for place, value in found.counts[0].items():
+            counts[row, place] = value
+        cells.append(found.cells.astype(np.int32))
+        values.append(np.repeat(scales / np.sqrt(found.sizes, dtype=np.float32), found.sizes))
+        ends.append(ends[-1] + len(found.cells))
     hashed = sparse.csr_matrix(
         (np.concatenate(values), np.concatenate(cells), np.array(ends)),
         shape=(len(texts), features.TABLE_SIZE),
     )
     hashed.sum_duplicates()
-    return Matrix(hashed, dense)
+    return Matrix(hashed, counts)
 
 
 def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats) -> Fit:
     """The weights that explain `think` best, rows counted by `weights`."""
     from scipy.optimize import minimize
 
-    mean = matrix.dense.mean(axis=0, dtype=np.float64).astype(np.float32)
-    deviation = (matrix.dense.std(axis=0, dtype=np.float64) + 1e-3).astype(np.float32)
-    standard = np.clip((matrix.dense - mean) / deviation, -CLIP, CLIP) * np.float32(DENSE_SCALE)
+    mean = matrix.counts.mean(axis=0, dtype=np.float64)
+    deviation = np.maximum(matrix.counts.std(axis=0, dtype=np.float64), _LEAST_DEVIATION)
+    factor = features.COUNT_SCALE / deviation
+    standard = ((matrix.counts - mean) * factor).astype(np.float32)
     hashed, transposed = matrix.hashed, matrix.hashed.T.tocsr()
     cells, size = hashed.shape[1], hashed.shape[1] + standard.shape[1] + 1
     sign = np.where(think, 1.0, -1.0)
@@ -100,7 +95,8 @@ def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats) -> Fit:
 
     options = {"maxiter": _ITERATIONS, "maxcor": 8, "ftol": 1e-7, "gtol": 1e-4}
     best: Floats = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", options=options).x
-    return Fit(best[:cells], best[cells:-1] * DENSE_SCALE, mean, deviation, float(best[-1]))
+    count_weights = best[cells:-1] * factor
+    return Fit(best[:cells], count_weights, float(best[-1] - count_weights @ mean))
 
 
 def calibrate(scores: Floats, think: npt.NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
