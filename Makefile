@@ -9,7 +9,8 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := requirements/base.txt requirements/engine-cpu.txt requirements/engine-no-deps.txt
-STAMP := $(VENV)/.installed-$(shell cat $(LOCKS) pyproject.toml 2>/dev/null | cksum | tr ' ' '-')
+BUILD := pyproject.toml hatch_build.py router/pointsman/router/predictor/kernel.c
+STAMP := $(VENV)/.installed-$(shell cat $(LOCKS) $(BUILD) 2>/dev/null | cksum | tr ' ' '-')
 
 PIP_INSTALL := $(BIN)/python -m pip install --no-deps --no-compile
 # With all cores, where pip would take one. A few files of the packages are templates, not Python: hence `|| true`.

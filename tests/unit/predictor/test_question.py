@@ -91,7 +91,7 @@ def test_a_text_that_is_nothing_but_a_document_is_kept() -> None:
 def test_first_and_last_lines_are_found() -> None:
     seen = excerpt("Summarise this.\n\n" + "The meeting went on. " * 100 + "\n\nWho was late?\nAnswer:")
     assert seen.text[: seen.opening] == "Summarise this."
-    assert seen.text[-seen.closing :] == "Who was late? Answer:"
+    assert seen.text[-seen.closing :] == "Who was late?\nAnswer:"
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=()), max_size=5000))

@@ -91,8 +91,8 @@ COUNT_SCALE = 0.15
 _MOST_HITS = 3
 _QUESTION_MARKS = ("?", "？", "؟")
 
-_BEFORE, _AFTER = alphabet.PAD * 2, alphabet.PAD * 5
-_BETWEEN = _AFTER + _BEFORE
+BEFORE, AFTER = alphabet.PAD * 2, alphabet.PAD * 5
+_BETWEEN = AFTER + BEFORE
 _U32 = np.uint32
 Hashes = npt.NDArray[np.uint32]
 _MULTIPLIER = 0x01000193
@@ -166,7 +166,7 @@ class Layout(NamedTuple):
 
 def _lay_out(excerpts: Sequence[Excerpt]) -> Layout:
     tables = _tables()
-    text = _BEFORE + _BETWEEN.join([each.text for each in excerpts]) + _AFTER
+    text = BEFORE + _BETWEEN.join([each.text for each in excerpts]) + AFTER
     length = len(text)
     if text.isascii():
         codes = np.frombuffer(text.encode(), np.uint8).astype(np.intp)
@@ -187,13 +187,16 @@ def _lay_out(excerpts: Sequence[Excerpt]) -> Layout:
     starts = tables.begins.take(pairs).nonzero()[0][: len(ends)]
     starts += 1
 
-    parts, at = [], len(_BEFORE)
+    parts, at = [], len(BEFORE)
     for each in excerpts:
         size = len(each.text)
         end = at + size
         parts.append((at - 1, end, at - 1 if each.closing == size else end - each.closing, at + each.opening))
         at = end + len(_BETWEEN)
-    return Layout(text, starts, ends, _runs(prefix, starts, ends), starts.searchsorted(parts).tolist())
+    spans: list[list[int]] = starts.searchsorted(parts).tolist()
+    for span in spans:
+        span[2] = min(span[2], span[1] - 1)  # the last lines of a text may begin inside its last word
+    return Layout(text, starts, ends, _runs(prefix, starts, ends), spans)
 
 
 def _runs(prefix: Hashes, starts: npt.NDArray[np.intp], ends: npt.NDArray[np.intp]) -> list[Hashes]:
@@ -310,7 +313,7 @@ def _counts(excerpts: Sequence[Excerpt], layout: Layout) -> list[dict[int, float
 
 def _counts_of(excerpt: Excerpt, span: list[int], hits: list[tuple[int, int]]) -> dict[int, float]:
     first, stop, closing, opening = span
-    counts = _of_the_whole(excerpt, stop - first - 1)
+    counts = of_the_whole(excerpt, stop - first - 1)
     for place, heading in hits:
         counts[heading] = min(counts.get(heading, 0) + 1, _MOST_HITS)
         if place >= closing:
@@ -339,7 +342,8 @@ def _phrase_hits(runs: list[Hashes]) -> list[tuple[int, int]]:
 _WHOLE = tuple(range(3 * _HEADINGS, COUNT_SIZE))
 
 
-def _of_the_whole(excerpt: Excerpt, words: int) -> dict[int, float]:
+def of_the_whole(excerpt: Excerpt, words: int) -> dict[int, float]:
+    """The counts that are about the whole text, of `words` words, by their place in `COUNT_NAMES`."""
     text = excerpt.text
     size = len(text) or 1
     values = (
@@ -356,3 +360,63 @@ def _of_the_whole(excerpt: Excerpt, words: int) -> dict[int, float]:
         excerpt.opening / size,
     )
     return dict(zip(_WHOLE, values))  # noqa: B905 - costs a microsecond here
+
+
+class KernelArrays(NamedTuple):
+    """Tables of this module that `kernel.c` reads, in its order; they must outlive it."""
+
+    letters: Hashes
+    kinds: npt.NDArray[np.uint8]
+    powers: Hashes
+    inverses: Hashes
+    buckets: npt.NDArray[np.uint16]
+    phrases: Hashes
+    headings: npt.NDArray[np.uint8]
+
+
+class KernelNumbers(NamedTuple):
+    """Numbers of this module that `kernel.c` reads, in its order."""
+
+    multiplier: int
+    limit: int
+    group_count: int
+    heading_count: int
+    table_shift: int
+    bucket_shift: int
+    max_run: int
+    beginning: int
+    before: int
+    after: int
+    space: int
+    single: int
+    most_hits: int
+
+
+def kernel_tables() -> tuple[KernelArrays, KernelNumbers, list[int]]:
+    """What `kernel.c` needs of this module: tables, numbers, and the seed of each group."""
+    tables, phrases = _tables(), _phrases()
+    numbers = KernelNumbers(
+        multiplier=int(phrases.multiplier),
+        limit=len(tables.kinds) - 1,
+        group_count=len(GROUPS),
+        heading_count=_HEADINGS,
+        table_shift=int(_SHIFT),
+        bucket_shift=int(_BUCKET_SHIFT),
+        max_run=MAX_RUN,
+        beginning=BEGINNING,
+        before=len(BEFORE),
+        after=len(AFTER),
+        space=TokenKind.SPACE,
+        single=TokenKind.SINGLE,
+        most_hits=_MOST_HITS,
+    )
+    arrays = KernelArrays(
+        tables.letters,
+        tables.kinds,
+        tables.powers,
+        tables.inverse_powers,
+        phrases.buckets,
+        phrases.hashes,
+        phrases.headings,
+    )
+    return arrays, numbers, _SEEDS.tolist()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pointsman.router.predictor import alphabet, artefact, features
+from pointsman.router.predictor import alphabet, artefact, features, native
 from pointsman.router.predictor.artefact import Weights
 from pointsman.router.predictor.excerpt import excerpt
 from pointsman.router.predictor.features import Part
@@ -30,9 +30,13 @@ class Evidence(NamedTuple):
 
 
 class Predictor:
-    """Judges questions by one set of weights. Safe to share between threads."""
+    """
+    Judges questions by one set of weights. Safe to share between threads.
 
-    def __init__(self, weights: Weights) -> None:
+    `compiled`: use the compiled kernel for single questions, where there is one.
+    """
+
+    def __init__(self, weights: Weights, *, compiled: bool = True) -> None:
         self.version = weights.version
         self.report: dict[str, Any] = weights.report
         self.created = weights.created
@@ -41,6 +45,12 @@ class Predictor:
         self._counts: list[float] = (weights.counts * np.float64(weights.slope)).tolist()
         self._bias = weights.slope * weights.bias + weights.offset
         features.extract((excerpt(""),))  # builds the tables now, so that the first request does not pay for them
+        self._kernel = native.scorer(self._table, self._counts) if compiled else None
+
+    @property
+    def arithmetic(self) -> str:
+        """What single questions are judged with: `compiled` or `numpy`."""
+        return "numpy" if self._kernel is None else "compiled"
 
     @classmethod
     def load(cls, path: Path | None = None) -> Predictor:
@@ -53,10 +63,21 @@ class Predictor:
 
     def probability(self, text: str) -> float:
         """P(think) in [0, 1] of one question, any string of any length."""
-        return _sigmoid(self._scores(features.extract((excerpt(text),)))[0])
+        read = excerpt(text)
+        if self._kernel is not None:
+            score, words = self._kernel(read)
+            if score == score:  # NaN: not a text for the kernel
+                whole = features.of_the_whole(read, words)
+                weights = self._counts
+                return _sigmoid(
+                    score + sum([value * weights[place] for place, value in whole.items()]) + self._bias
+                )
+        return _sigmoid(self._scores(features.extract((read,)))[0])
 
     def probabilities(self, texts: Sequence[str]) -> list[float]:
-        """P(think) of each text, in order: what `probability` says of each, in one pass of NumPy for many."""
+        """P(think) of each text, in order: what `probability` says of each; NumPy takes many in one pass."""
+        if self._kernel is not None:
+            return [self.probability(text) for text in texts]
         scores: list[float] = []
         for start in range(0, len(texts), features.BATCH):
             batch = [excerpt(text) for text in texts[start : start + features.BATCH]]
