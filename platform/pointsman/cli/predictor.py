@@ -242,7 +242,7 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
         if name not in ("families", "method"):
             table.add_row(name, escape(_plain(value)))
     _out.print(table)
-    families = Table("family left out", "rows", "think share", "AUROC", "accuracy", "mean P(think)")
+    families = Table("family left out", "rows", "think share", "AUROC", "accuracy", "mean P(think)", "ECE")
     for name, figures in report["families"].items():
         families.add_row(name, *(("-" if value is None else str(value)) for value in figures.values()))
     _out.print(families)

@@ -53,7 +53,8 @@ def test_explain_takes_a_tenants_policy(tmp_path: Path) -> None:
     config = tmp_path / "fleet.yaml"
     config.write_text(
         "pools:\n"
-        "  - {name: a, model: m, modes: [no_think, think], engine: simulated, prices: {input: 0, output: 0}}\n"
+        "  - {name: a, model: m, modes: [no_think], engine: simulated, prices: {input: 0, output: 0}}\n"
+        "  - {name: b, model: m, modes: [think], engine: simulated, prices: {input: 0, output: 0}}\n"
         "tenants:\n  - {name: eager, policy: {threshold: 0.0}}\n"
     )
     said = _json("explain", "hi", "--config", str(config), "--tenant", "eager")
@@ -66,7 +67,7 @@ def test_explain_takes_a_tenants_policy(tmp_path: Path) -> None:
 def test_predict_answers_each_line(tmp_path: Path) -> None:
     lines = [
         {"id": "a", "text": "hi"},
-        {"id": 2, "messages": [{"role": "user", "content": "Prove Bertrand's postulate."}]},
+        {"id": 2, "messages": [{"role": "user", "content": "Prove that the square root of 2 is irrational."}]},
         {"id": None, "messages": [{"role": "system", "content": "Be brief."}]},
         {"id": "blank", "text": " "},
     ]
@@ -140,7 +141,7 @@ def test_evaluate_times_single_calls_beside_the_kernel() -> None:
 def test_evaluate_for_people_lists_the_families() -> None:
     result = _run("evaluate")
     assert result.exit_code == 0
-    assert "olympiadbench" in result.stdout
+    assert "olymp" in result.stdout
 
 
 def test_the_model_card_states_the_stored_figures() -> None:

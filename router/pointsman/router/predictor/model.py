@@ -127,7 +127,7 @@ class Predictor:
 def _quoted(hit: str) -> str:
     words = hit.replace(alphabet.PAD, "").strip()
     if not words:
-        return "the edges of the text"
+        return "how short the text is"  # only the pads: each counts the more, the fewer words stand beside it
     if hit.startswith(alphabet.PAD):
         return f"begins with “{words}”"
     return f"ends with “{words}”" if hit.endswith(alphabet.PAD) else f"“{words}”"
