@@ -17,9 +17,7 @@ from pointsman.router.admin.app import build_app
 def run(config: Config, state_dir: Path) -> None:
     """Serve until SIGTERM or SIGINT."""
     app = build_app(config, state_dir / StateFile.METRICS, version=importlib.metadata.version("pointsman"))
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    )
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
     server.run(sockets=[_private_socket(state_dir / StateFile.ADMIN_SOCKET)])
 
 
