@@ -193,6 +193,9 @@ class _Satisfied(Call):
     def _send(self, connection: UpstreamConnection) -> None:
         connection.send(REQUEST, self, first_byte_timeout=5, idle_timeout=5)
 
+    def _unreachable(self) -> None:
+        raise AssertionError("the server is there")
+
     def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
         assert status == 200
 

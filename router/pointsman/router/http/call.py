@@ -6,11 +6,12 @@ Stands on `upstream.py`, below whoever relays an answer; each of them says what 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 
 from pointsman.router.http.upstream import Site, UpstreamConnection
 
 
-class Call:
+class Call(ABC):
     """Base of the relays. A subclass implements `_send` and `_unreachable`, and `Receiver` for the answer."""
 
     __slots__ = ("_connect_timeout", "_connecting", "_connection", "_ended", "_reused", "_site")
@@ -41,13 +42,13 @@ class Call:
         if self._connection is not None:
             self._connection.resume()
 
+    @abstractmethod
     def _send(self, connection: UpstreamConnection) -> None:
         """Send the request on `connection`, with this call as its receiver."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _unreachable(self) -> None:
         """No connection could be had."""
-        raise NotImplementedError
 
     def _end(self, *, keep: bool = False) -> None:
         """Hear nothing more; drop the connection, unless the other end has nothing more to do on it (`keep`)."""
