@@ -71,14 +71,20 @@ def matrix_of(texts: Sequence[str]) -> Matrix:
 
 def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats) -> Fit:
     """The weights that explain `think` best, rows counted by `weights`."""
+    from scipy import sparse
     from scipy.optimize import minimize
 
     mean = matrix.counts.mean(axis=0, dtype=np.float64)
     deviation = np.maximum(matrix.counts.std(axis=0, dtype=np.float64), _LEAST_DEVIATION)
     factor = features.COUNT_SCALE / deviation
     standard = ((matrix.counts - mean) * factor).astype(np.float32)
-    hashed, transposed = matrix.hashed, matrix.hashed.T.tocsr()
-    cells, size = hashed.shape[1], hashed.shape[1] + standard.shape[1] + 1
+    # Cells that no row hits keep a weight of 0, and need not be carried through every iteration.
+    used = np.unique(matrix.hashed.indices)
+    places = np.searchsorted(used, matrix.hashed.indices)
+    shape = (matrix.hashed.shape[0], len(used))
+    hashed = sparse.csr_matrix((matrix.hashed.data, places, matrix.hashed.indptr), shape=shape)
+    transposed = hashed.T.tocsr()
+    cells, size = len(used), len(used) + standard.shape[1] + 1
     sign = np.where(think, 1.0, -1.0)
 
     def loss(at: Floats) -> tuple[float, Floats]:
@@ -96,7 +102,9 @@ def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats) -> Fit:
     options = {"maxiter": _ITERATIONS, "maxcor": 8, "ftol": 1e-7, "gtol": 1e-4}
     best: Floats = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", options=options).x
     count_weights = best[cells:-1] * factor
-    return Fit(best[:cells], count_weights, float(best[-1] - count_weights @ mean))
+    table = np.zeros(matrix.hashed.shape[1])
+    table[used] = best[:cells]
+    return Fit(table, count_weights, float(best[-1] - count_weights @ mean))
 
 
 def calibrate(scores: Floats, think: npt.NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
