@@ -65,9 +65,9 @@ class Watched:
         return {process for process in self._seen if _lives(process)}
 
     def parts(self, logs: Path) -> dict[str, psutil.Process]:
-        """The children by the names of the files in `logs` that they write."""
-        found = {}
-        for process in self.living():
+        """The children by the names of the files in `logs` that they write; their own children write there too."""
+        found: dict[str, psutil.Process] = {}
+        for process in sorted(self.living(), key=psutil.Process.create_time, reverse=True):
             with contextlib.suppress(OSError):
                 target = Path(os.readlink(f"/proc/{process.pid}/fd/2"))
                 if target.parent == logs:
