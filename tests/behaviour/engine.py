@@ -34,7 +34,6 @@ class EngineUnderTest:
     secret: str
     model: str
     mode: Mode
-    is_simulated: bool
     context: int = 8192
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=TIMEOUT), repr=False)
 

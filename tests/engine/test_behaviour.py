@@ -16,7 +16,7 @@ POOLS = {Mode.NO_THINK: "fast", Mode.THINK: "deep"}
 def engine(request: pytest.FixtureRequest, platform: Platform) -> EngineUnderTest:
     mode: Mode = request.cls.MODE
     url = f"http://{platform.replica(POOLS[mode]).address}"
-    return EngineUnderTest(url, platform.secret, "smollm2", mode, is_simulated=False)
+    return EngineUnderTest(url, platform.secret, "smollm2", mode)
 
 
 class TestDirect(DirectBehaviour):

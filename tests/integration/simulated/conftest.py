@@ -28,4 +28,4 @@ def replica(shared_replica: SimulatedReplica) -> SimulatedReplica:
 @pytest.fixture
 def plain(replica: SimulatedReplica) -> EngineUnderTest:
     """The same one, to talk to."""
-    return EngineUnderTest(replica.base_url, replica.secret, "smollm2", Mode.NO_THINK, is_simulated=True)
+    return EngineUnderTest(replica.base_url, replica.secret, "smollm2", Mode.NO_THINK)

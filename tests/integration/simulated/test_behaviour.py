@@ -16,7 +16,7 @@ from pointsman.contracts.modes import Mode
 def engine(request: pytest.FixtureRequest) -> Iterator[EngineUnderTest]:
     mode: Mode = request.cls.MODE
     with SimulatedReplica(*flags(model="smollm2", mode=mode, decode_speed=200)) as replica:
-        yield EngineUnderTest(replica.base_url, replica.secret, "smollm2", mode, is_simulated=True)
+        yield EngineUnderTest(replica.base_url, replica.secret, "smollm2", mode)
 
 
 class TestDirect(DirectBehaviour):

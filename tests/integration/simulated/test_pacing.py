@@ -18,7 +18,7 @@ from pointsman.contracts.names import Header
 
 
 def engine_of(replica: SimulatedReplica, mode: Mode = Mode.NO_THINK) -> EngineUnderTest:
-    return EngineUnderTest(replica.base_url, replica.secret, "simulated", mode, is_simulated=True)
+    return EngineUnderTest(replica.base_url, replica.secret, "simulated", mode)
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -99,9 +99,7 @@ def test_it_starts_at_once() -> None:
 
 def test_a_pool_of_the_configuration_says_what_it_is(config: Path) -> None:
     with SimulatedReplica(*flags(config=config, pool="deep")) as replica:
-        engine = EngineUnderTest(
-            replica.base_url, replica.secret, "smollm2", Mode.THINK, is_simulated=True, context=512
-        )
+        engine = EngineUnderTest(replica.base_url, replica.secret, "smollm2", Mode.THINK, context=512)
         (card,) = engine.get("/v1/models").json()["data"]
         assert (card["id"], card["max_model_len"]) == ("smollm2", 512)
         usage = engine.chat("Hello")["usage"]
@@ -127,7 +125,7 @@ def test_it_registers_once_it_answers_and_withdraws_when_told_to_stop(config: Pa
 def test_its_load_is_in_its_registration(config: Path, redis_url: str) -> None:
     store = redis.Redis.from_url(redis_url)
     with SimulatedReplica(*flags(config=config, pool="fast", redis_url=redis_url)) as replica:
-        engine = EngineUnderTest(replica.base_url, replica.secret, "smollm2", Mode.NO_THINK, is_simulated=True)
+        engine = EngineUnderTest(replica.base_url, replica.secret, "smollm2", Mode.NO_THINK)
         key = RedisKey.REPLICA.format(address=replica.address)
         replica.order({"kind": "slow", "factor": 1000})
         with engine.open_stream(CHAT, engine.chat_body("Hello")) as lines:
@@ -146,7 +144,7 @@ def test_redis_away_is_no_reason_not_to_answer(config: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_running_answers_are_finished_before_it_leaves(number: signal.Signals) -> None:
     with SimulatedReplica(*flags(decode_speed=20, answer_tokens=30)) as replica:
-        engine = EngineUnderTest(replica.base_url, replica.secret, "simulated", Mode.NO_THINK, is_simulated=True)
+        engine = EngineUnderTest(replica.base_url, replica.secret, "simulated", Mode.NO_THINK)
         with engine.open_stream(CHAT, engine.chat_body("Hello")) as lines:
             next(lines)
             os.kill(replica.pid, number)
@@ -157,7 +155,7 @@ def test_running_answers_are_finished_before_it_leaves(number: signal.Signals) -
 
 def test_answers_that_take_too_long_are_broken_off() -> None:
     with SimulatedReplica(*flags(decode_speed=20)) as replica:
-        engine = EngineUnderTest(replica.base_url, replica.secret, "simulated", Mode.NO_THINK, is_simulated=True)
+        engine = EngineUnderTest(replica.base_url, replica.secret, "simulated", Mode.NO_THINK)
         broken = threading.Event()
 
         def listen() -> None:

@@ -48,6 +48,6 @@ def test_a_client_that_leaves_a_whole_answer_aborts_it_too(
 
 def test_by_default_nothing_is_kept_but_the_count() -> None:
     with SimulatedReplica(*flags(keep_requests=0, decode_speed="inf")) as replica:
-        engine = EngineUnderTest(replica.base_url, replica.secret, "simulated", Mode.NO_THINK, is_simulated=True)
+        engine = EngineUnderTest(replica.base_url, replica.secret, "simulated", Mode.NO_THINK)
         engine.chat("Hello")
         assert (replica.received(), replica.requests()) == (1, [])

@@ -1,6 +1,6 @@
 """Find and end the processes that a dead child left behind.
 
-Ray, SGLang and HAProxy start processes of their own. Each child of an instance adopts the orphans below it;
+Ray and SGLang start processes of their own. Each child of an instance adopts the orphans below it;
 when the child itself dies, what is left below it falls to the process that calls `sweep`. So whatever is found
 here belongs to nobody any more.
 """

@@ -19,10 +19,6 @@ def wrong(field: str, wanted: str) -> InvalidRequest:
     return InvalidRequest(f"'{field}' must be {wanted}.", param=field, code="invalid_value")
 
 
-def anything(value: Any, field: str) -> None:
-    """Accepts every value."""
-
-
 def boolean(value: Any, field: str) -> None:
     if not isinstance(value, bool):
         raise wrong(field, "true or false")
