@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from pointsman.router.exchange import Endpoint, Exchange
+from pointsman.router.http.wire import unframed
 
 
 class RecordingClient:
@@ -14,21 +15,24 @@ class RecordingClient:
 
     def __init__(self) -> None:
         self.status = 0
-        self.headers: list[tuple[str, str]] = []
+        self.headers = b""
         self.sent = b""
         self.ended = False
 
-    def respond(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
         assert not self.ended
         self.status, self.headers, self.sent, self.ended = status, headers, body, True
 
-    def start_stream(self, headers: list[tuple[str, str]]) -> None:
+    def start_stream(self, headers: bytes) -> None:
         assert not self.ended
         self.status, self.headers = 200, headers
 
     def send(self, data: bytes) -> None:
         assert not self.ended
         self.sent += data
+
+    def send_chunks(self, chunks: bytes) -> None:
+        self.send(unframed(chunks))
 
     def end_stream(self, data: bytes) -> None:
         assert not self.ended

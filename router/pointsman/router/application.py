@@ -9,11 +9,13 @@ from pointsman.contracts.errors import MethodNotAllowed
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.health import Health
 from pointsman.router.http.server import Handling, Request
+from pointsman.router.http.wire import header_lines
 from pointsman.router.metrics import Metrics
 from pointsman.router.passthrough import Passthrough
 from pointsman.router.pipeline import Pipeline
 from pointsman.router.wire import openai
 
+_JSON = header_lines([("content-type", "application/json")])
 _ENDPOINTS = {endpoint.value: endpoint for endpoint in Endpoint}
 
 
@@ -43,7 +45,7 @@ class Application:
                 _wrong_method(request, "GET, HEAD")
                 return None
             status, body = self._health.answer(path)
-            request.connection.respond(status, [("content-type", "application/json")], body)
+            request.connection.respond(status, _JSON, body)
             return None
         return self._passthrough.relay(request)
 
@@ -71,4 +73,4 @@ class _Running:
 
 def _wrong_method(request: Request, allowed: str) -> None:
     answer = openai.error_answer(MethodNotAllowed(f"This path takes {allowed}."))
-    request.connection.respond(answer.status, [*answer.headers, ("allow", allowed)], answer.body)
+    request.connection.respond(answer.status, answer.headers + header_lines([("allow", allowed)]), answer.body)

@@ -33,14 +33,17 @@ class Endpoint(StrEnum):
 class Client(Protocol):
     """How an answer reaches the client; the HTTP/1.1 protocol implements it."""
 
-    def respond(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Send a whole answer and be done with the request."""
 
-    def start_stream(self, headers: list[tuple[str, str]]) -> None:
+    def start_stream(self, headers: bytes) -> None:
         """Send the head of a 200 answer of unknown length."""
 
     def send(self, data: bytes) -> None:
         """Send a piece of a started stream."""
+
+    def send_chunks(self, chunks: bytes) -> None:
+        """Send pieces of a started stream that are framed already: whole HTTP/1.1 chunks, one after another."""
 
     def end_stream(self, data: bytes) -> None:
         """Send the last piece of a started stream, possibly empty, and be done with the request."""
@@ -60,11 +63,11 @@ class Work(Protocol):
 
 
 class Answer:
-    """A whole answer, ready but for the headers that later steps add."""
+    """A whole answer, ready but for the headers that later steps add. `headers` are lines as they are sent."""
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def __init__(self, status: int, headers: bytes, body: bytes) -> None:
         self.status = status
         self.headers = headers
         self.body = body

@@ -58,7 +58,7 @@ class PassedOn(Call):
         self._end()
 
     def on_head(self, status: int, headers: Headers) -> None:
-        back = [(name.decode(), headers[name].decode("latin-1")) for name in _PASSED_BACK if name in headers]
+        back = b"".join([b"%b: %b\r\n" % (name, headers[name]) for name in _PASSED_BACK if name in headers])
         self._started = True
         if self._request.method == "HEAD" or status in BODILESS:
             self._client.respond(status, back, b"")

@@ -33,9 +33,9 @@ class Served:
     def __call__(self, request: Request) -> Handling | None:
         self.requests.append(request)
         if not self.endless:
-            request.connection.respond(200, [], self.answer)
+            request.connection.respond(200, b"", self.answer)
             return None
-        request.connection.start_stream([])
+        request.connection.start_stream(b"")
         request.connection.send(self.answer)
         return self
 

@@ -123,8 +123,9 @@ def _model(name: str) -> dict[str, Any]:
 
 
 def _answer(error: ApiError, headers: Any = None) -> Response:
-    answer = openai.error_answer(error)
-    return Response(answer.body, answer.status, {**dict(answer.headers), **(headers or {})})
+    return Response(
+        openai.error_body(error), error.status, {**dict(openai.error_headers(error)), **(headers or {})}
+    )
 
 
 def _is_loopback(peer: str) -> bool:

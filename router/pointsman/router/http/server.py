@@ -27,7 +27,7 @@ from pointsman.contracts.errors import (
     RequestTimeout,
 )
 from pointsman.router.exchange import Headers
-from pointsman.router.http.wire import head
+from pointsman.router.http.wire import head, unframed
 from pointsman.router.wire import openai
 
 MAX_PIPELINED = 8
@@ -245,7 +245,7 @@ class ClientConnection(asyncio.Protocol):
 
     # -- the application's side: `exchange.Client`
 
-    def respond(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Send a whole answer and be done with the request."""
         request, transport = self._current, self._transport
         if request is None or transport is None:
@@ -255,7 +255,7 @@ class ClientConnection(asyncio.Protocol):
         transport.write(start if request.method == "HEAD" else start + body)
         self._done(keep)
 
-    def start_stream(self, headers: list[tuple[str, str]], status: int = 200) -> None:
+    def start_stream(self, headers: bytes, status: int = 200) -> None:
         """Send the head of an answer of unknown length."""
         request, transport = self._current, self._transport
         if request is None or transport is None:
@@ -272,6 +272,13 @@ class ClientConnection(asyncio.Protocol):
         if transport is None or not data:
             return
         transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def send_chunks(self, chunks: bytes) -> None:
+        """Send pieces of a started stream that are framed already: whole HTTP/1.1 chunks, one after another."""
+        transport = self._transport
+        if transport is None:
+            return
+        transport.write(chunks if self._chunked else unframed(chunks))
 
     def end_stream(self, data: bytes) -> None:
         """Send the last piece of a started stream, possibly empty, and be done with the request."""

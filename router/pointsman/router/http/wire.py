@@ -11,42 +11,47 @@ BODILESS = frozenset({204, 304})
 
 
 @cache
-def reason(status: int) -> str:
-    """The reason phrase of `status`, empty where it has none."""
+def status_line(status: int) -> bytes:
+    """The first line of an answer; its reason phrase is empty where `status` has none."""
     try:
-        return HTTPStatus(status).phrase
+        phrase = HTTPStatus(status).phrase
     except ValueError:
-        return ""
+        phrase = ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
+
+
+def header_lines(headers: Iterable[tuple[str, str]]) -> bytes:
+    """
+    The lines of `headers` as they are sent, each with its line end.
+
+    Values must be free of CR and LF: they come from the configuration, from numbers, and from checked request ids.
+    """
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
 def head(
     status: int,
-    headers: Iterable[tuple[str, str]],
+    headers: bytes,
     *,
     length: int | None,
     keep_alive: bool,
     http_10: bool,
 ) -> bytes:
     """
-    The head of an answer. `length` is the body's bytes, or None where it is not known beforehand.
-
-    Header values must be free of CR and LF: they come from the configuration, from numbers, and from checked
-    request ids.
+    The head of an answer with the lines `headers`. `length` is the body's bytes, or None where it is not known
+    beforehand.
     """
-    lines = [f"HTTP/1.1 {status} {reason(status)}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in headers]
     if status in BODILESS:
-        pass
+        framing = b""
     elif length is not None:
-        lines.append(f"content-length: {length}\r\n")
-    elif not http_10:
-        lines.append("transfer-encoding: chunked\r\n")
+        framing = b"content-length: %d\r\n" % length
+    else:
+        framing = b"" if http_10 else b"transfer-encoding: chunked\r\n"
     if not keep_alive:
-        lines.append("connection: close\r\n")
+        framing += b"connection: close\r\n"
     elif http_10:
-        lines.append("connection: keep-alive\r\n")
-    lines.append("\r\n")
-    return "".join(lines).encode("latin-1")
+        framing += b"connection: keep-alive\r\n"
+    return b"%b%b%b\r\n" % (status_line(status), headers, framing)
 
 
 def request_head(method: str, target: str, headers: Iterable[tuple[str, str]], *, length: int) -> bytes:
@@ -55,3 +60,14 @@ def request_head(method: str, target: str, headers: Iterable[tuple[str, str]], *
     lines += [f"{name}: {value}\r\n" for name, value in headers]
     lines.append(f"content-length: {length}\r\n\r\n")
     return "".join(lines).encode("latin-1")
+
+
+def unframed(chunks: bytes) -> bytes:
+    """The data of `chunks`, which are whole and well-formed."""
+    pieces, at = [], 0
+    while at < len(chunks):
+        line = chunks.index(b"\r\n", at)
+        end = line + 2 + int(chunks[at:line], 16)
+        pieces.append(chunks[line + 2 : end])
+        at = end + 2
+    return b"".join(pieces)

@@ -21,6 +21,7 @@ from pointsman.router.exchange import Answer, Exchange, Headers
 from pointsman.router.fleet import Fleet
 from pointsman.router.http.call import Call
 from pointsman.router.http.upstream import UpstreamConnection
+from pointsman.router.http.wire import header_lines
 from pointsman.router.metrics import Metrics
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.place import Place
@@ -42,11 +43,14 @@ _USAGE_MARKS = (b'"usage":{', b'"usage": {')
 _ERROR_MARKS = (b'data: {"error"', b'data:{"error"')
 _OBJECT_STARTS = (b"data: {", b"data:{")
 _KEEP_ALIVE = b":"
-_STREAM_HEADERS = [
-    ("content-type", "text/event-stream; charset=utf-8"),
-    ("cache-control", "no-cache"),
-    ("x-accel-buffering", "no"),
-]
+_STREAM_HEADERS = header_lines(
+    [
+        ("content-type", "text/event-stream; charset=utf-8"),
+        ("cache-control", "no-cache"),
+        ("x-accel-buffering", "no"),
+    ]
+)
+_JSON = header_lines([("content-type", "application/json")])
 
 
 class Relay:
@@ -190,7 +194,7 @@ class Relaying(Call):
         exchange.first_byte_at = perf_counter()
         answer["model"] = exchange.model.name
         answer["usage"] = openai.usage_object(usage)
-        exchange.answer = Answer(200, [("content-type", "application/json")], orjson.dumps(answer))
+        exchange.answer = Answer(200, _JSON, orjson.dumps(answer))
         self._succeed()
 
     def _on_events(self, data: bytes) -> None:

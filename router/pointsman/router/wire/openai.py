@@ -15,6 +15,7 @@ from pointsman.contracts.errors import ApiError
 from pointsman.contracts.names import Header
 from pointsman.contracts.pricing import Usage, dollars
 from pointsman.router.exchange import Answer, Endpoint, Exchange
+from pointsman.router.http.wire import header_lines
 
 DONE = b"data: [DONE]\n\n"
 """The event that ends every stream, a failed one too."""
@@ -27,12 +28,17 @@ def error_body(error: ApiError) -> bytes:
 
 def error_answer(error: ApiError) -> Answer:
     """`error` as a whole answer."""
+    return Answer(error.status, header_lines(error_headers(error)), error_body(error))
+
+
+def error_headers(error: ApiError) -> list[tuple[str, str]]:
+    """The headers of the answer that is `error`."""
     headers = [("content-type", "application/json")]
     if error.retry_after is not None:
         headers.append(("retry-after", str(error.retry_after)))
     if error.status == 401:
         headers.append(("www-authenticate", "Bearer"))
-    return Answer(error.status, headers, error_body(error))
+    return headers
 
 
 def error_event(error: ApiError) -> bytes:
@@ -56,8 +62,8 @@ def stream_tail(exchange: Exchange) -> bytes:
     return b"data: " + orjson.dumps(chunk) + b"\n\n" + DONE
 
 
-def response_headers(exchange: Exchange) -> list[tuple[str, str]]:
-    """What the headers of an answer tell about how the request was handled, as far as it got."""
+def response_headers(exchange: Exchange) -> bytes:
+    """The header lines of an answer that tell how the request was handled, as far as it got."""
     headers = [(Header.REQUEST_ID, exchange.request_id)] if exchange.request_id else []
     decision = exchange.decision
     if decision is not None:
@@ -70,7 +76,7 @@ def response_headers(exchange: Exchange) -> list[tuple[str, str]]:
         headers.append((Header.POOL, exchange.pool.name))
     if exchange.cost is not None and not exchange.stream_started:
         headers.append((Header.COST_USD, dollars(exchange.cost.total)))
-    return headers
+    return header_lines(headers)
 
 
 def usage_from(raw: Any) -> Usage | None:
