@@ -97,6 +97,7 @@ class Exchange:
         "place_deadline",
         "pool",
         "position",
+        "predicted_tokens",
         "question",
         "replica",
         "request_id",
@@ -139,6 +140,7 @@ class Exchange:
         # place
         self.pool: Pool | None = None
         self.replica: Replica | None = None
+        self.predicted_tokens = 0
         self.place_deadline = 0.0
         # relay
         self.attempts = 0

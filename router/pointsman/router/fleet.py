@@ -38,7 +38,7 @@ HEALTH_INTERVAL = 5.0
 class Replica:
     """One replica: its connections, and how many requests this router has running on it."""
 
-    __slots__ = ("address", "healthy", "host", "instance", "outstanding", "pool", "rest_until", "site")
+    __slots__ = ("address", "healthy", "host", "instance", "outstanding", "pool", "rest_until", "site", "tokens")
 
     def __init__(self, pool: str, address: str, instance: str) -> None:
         self.pool = pool
@@ -47,6 +47,7 @@ class Replica:
         self.host, port = address.rsplit(":", 1)
         self.site: Site = tcp_site(self.host.strip("[]"), int(port))
         self.outstanding = 0
+        self.tokens = 0
         self.healthy = False
         self.rest_until = 0.0
 
@@ -134,14 +135,26 @@ class Fleet:
                 state.wake()
             await asyncio.sleep(self._interval)
 
-    def failed(self, replica: Replica) -> None:
-        """`replica` failed a request: leave it out for a while, and until its health endpoint answers again."""
+    def failed(self, replica: Replica, reason: str) -> None:
+        """
+        `replica` failed a request: leave it out for a while, and until its health endpoint answers again.
+
+        `reason`: `connect`, `timeout`, `closed`, `garbage`, or `refused` for a server error of the engine.
+        """
+        if reason == "refused":
+            return  # it answers; the request goes elsewhere, the replica need not rest
+        log.info("replica %s of pool %s rests: %s", replica.address, replica.pool, reason)
         replica.rest_until = monotonic() + REST
         replica.healthy = False
         replica.site.close()
 
-    def released(self, replica: Replica) -> None:
-        """A request on `replica` has ended."""
+    def succeeded(self, replica: Replica) -> None:
+        """`replica` began a stream, or gave a whole answer."""
+        replica.rest_until = 0.0
+
+    def released(self, replica: Replica, tokens: int) -> None:
+        """A request on `replica` has ended; `tokens` are what it was predicted to cost."""
+        replica.tokens -= tokens
         replica.outstanding -= 1
         self.pools[replica.pool].wake()
 

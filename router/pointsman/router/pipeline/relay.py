@@ -155,7 +155,7 @@ class Relaying(Call):
     # -- Call
 
     def _unreachable(self) -> None:
-        self._relay.fleet.failed(self._replica)
+        self._relay.fleet.failed(self._replica, "connect")
         self._place_again()
 
     def _send(self, connection: UpstreamConnection) -> None:
@@ -195,6 +195,7 @@ class Relaying(Call):
         answer["model"] = exchange.model.name
         answer["usage"] = openai.usage_object(usage)
         exchange.answer = Answer(200, _JSON, orjson.dumps(answer))
+        self._relay.fleet.succeeded(self._replica)
         self._succeed()
 
     def _on_events(self, data: bytes) -> None:
@@ -270,6 +271,7 @@ class Relaying(Call):
         if not exchange.stream_started:
             exchange.first_byte_at = perf_counter()
             exchange.stream_started = True
+            self._relay.fleet.succeeded(self._replica)
             exchange.client.start_stream(openai.response_headers(exchange) + _STREAM_HEADERS)
         self._events += data.count(b"data:")
         self._reasoning_events += data.count(b'"reasoning_content":"')
@@ -292,6 +294,8 @@ class Relaying(Call):
 
     def _on_refusal(self, error: ApiError) -> None:
         """The engine answered with an error of its own."""
+        if not isinstance(error, InvalidRequest):
+            self._relay.fleet.failed(self._replica, "refused")
         if isinstance(error, InvalidRequest) or self._exchange.stream_started:
             self._fail(error)
         else:
@@ -306,7 +310,7 @@ class Relaying(Call):
             exchange.attempts -= 1
             self.start(fresh=True)
             return
-        self._relay.fleet.failed(self._replica)
+        self._relay.fleet.failed(self._replica, reason)
         if reason == "timeout":
             self._fail(UpstreamTimeout("The engine did not answer in time."))
         elif exchange.stream_started:
@@ -330,7 +334,7 @@ class Relaying(Call):
         """Be done with the replica."""
         self._end(keep=keep)
         self._exchange.work = None
-        self._relay.fleet.released(self._replica)
+        self._relay.fleet.released(self._replica, self._exchange.predicted_tokens)
 
     def _estimate(self) -> Usage:
         """The usage as far as it can be told from what was passed on: one token an event."""
