@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from pointsman.contracts.errors import ConflictingModeSignals, ModeNotOffered
 
@@ -31,8 +32,7 @@ class Source(StrEnum):
     DEFAULT = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class ClientSignal:
+class ClientSignal(NamedTuple):
     """One wish for a mode that the client expressed, and the name of the field or header it came in."""
 
     field: str
@@ -55,8 +55,7 @@ class ModePolicy:
     default: Mode = Mode.THINK
 
 
-@dataclass(frozen=True, slots=True)
-class ModeDecision:
+class ModeDecision(NamedTuple):
     """The mode of one request, the one source that determined it, and what that source looked at."""
 
     mode: Mode
@@ -67,32 +66,27 @@ class ModeDecision:
     """The client field that asked, or a word on why the default decided."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    signals: tuple[ClientSignal, ...]
-    probability: float | None
-    policy: ModePolicy
+Signals = tuple[ClientSignal, ...]
 
 
-def _by_client(question: _Question) -> tuple[Mode, str] | None:
-    if not question.signals:
+def _by_client(signals: Signals, probability: float | None, policy: ModePolicy) -> tuple[Mode, str] | None:
+    if not signals:
         return None
-    first = question.signals[0]
-    for signal in question.signals[1:]:
+    first = signals[0]
+    for signal in signals[1:]:
         if signal.mode is not first.mode:
             raise ConflictingModeSignals(first.field, first.mode, signal.field, signal.mode)
     return first.mode, first.field
 
 
-def _by_predictor(question: _Question) -> tuple[Mode, str] | None:
-    probability, policy = question.probability, question.policy
+def _by_predictor(signals: Signals, probability: float | None, policy: ModePolicy) -> tuple[Mode, str] | None:
     if probability is None or policy.abstain_below <= probability < policy.abstain_above:
         return None
     return (Mode.THINK if probability >= policy.threshold else Mode.NO_THINK), "threshold"
 
 
-def _by_default(question: _Question) -> tuple[Mode, str]:
-    return question.policy.default, "no prediction" if question.probability is None else "abstained"
+def _by_default(signals: Signals, probability: float | None, policy: ModePolicy) -> tuple[Mode, str]:
+    return policy.default, "no prediction" if probability is None else "abstained"
 
 
 PRECEDENCE = (
@@ -107,7 +101,7 @@ ALL_MODES = frozenset(Mode)
 
 
 def choose_mode(
-    signals: tuple[ClientSignal, ...],
+    signals: Signals,
     *,
     probability: float | None,
     policy: ModePolicy,
@@ -123,9 +117,8 @@ def choose_mode(
     `ModeNotOffered` where the client asks for a mode the model does not have. A model of one mode answers in
     it whatever the predictor thinks, and says `default`.
     """
-    question = _Question(signals, probability, policy)
     for source, opinion in PRECEDENCE:
-        if chosen := opinion(question):
+        if chosen := opinion(signals, probability, policy):
             mode, detail = chosen
             if mode not in offered:
                 if source is Source.CLIENT:

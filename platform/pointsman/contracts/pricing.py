@@ -7,12 +7,15 @@ token, so every price with at most three decimals bills without any rounding at 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import ROUND_HALF_EVEN, Decimal
+from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
+from fractions import Fraction
+from typing import NamedTuple
 
 NANO = 1_000_000_000
-_NANO_PER_TOKEN = Decimal(1000)
+_NANO_PER_TOKEN = 1000
+"""Nano-dollars a token at one dollar per 1M tokens."""
 
 
 class TokenClass(StrEnum):
@@ -24,8 +27,7 @@ class TokenClass(StrEnum):
     ANSWER = "answer"
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Tokens of one request by class; `estimated` where the engine's own count never arrived."""
 
     input: int = 0
@@ -51,10 +53,16 @@ class PriceList:
     cached_input: Decimal
     reasoning: Decimal
     answer: Decimal
+    rates: tuple[tuple[int, int], ...] = field(init=False, repr=False)
+    """The same as exact fractions of nano-dollars a token: what a request is billed by, in integers alone."""
+
+    def __post_init__(self) -> None:
+        prices = (self.input, self.cached_input, self.reasoning, self.answer)
+        rates = tuple((Fraction(price) * _NANO_PER_TOKEN).as_integer_ratio() for price in prices)
+        object.__setattr__(self, "rates", rates)
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """Nano-dollars by token class."""
 
     input: int = 0
@@ -67,20 +75,24 @@ class Cost:
         return self.input + self.cached_input + self.reasoning + self.answer
 
 
-def amount(tokens: int, dollars_per_million: Decimal) -> int:
-    """Nano-dollars for `tokens` tokens at `dollars_per_million`, rounded half-even."""
-    exact = tokens * dollars_per_million * _NANO_PER_TOKEN
-    return int(exact.to_integral_value(rounding=ROUND_HALF_EVEN))
-
-
 def cost_of(usage: Usage, prices: PriceList) -> Cost:
-    """What `usage` costs at `prices`, each class rounded once."""
+    """What `usage` costs at `prices`, each class rounded half-even once."""
+    (per_input, a), (per_cached, b), (per_reasoning, c), (per_answer, d) = prices.rates
     return Cost(
-        input=amount(usage.input, prices.input),
-        cached_input=amount(usage.cached_input, prices.cached_input),
-        reasoning=amount(usage.reasoning, prices.reasoning),
-        answer=amount(usage.answer, prices.answer),
+        _half_even(usage.input * per_input, a),
+        _half_even(usage.cached_input * per_cached, b),
+        _half_even(usage.reasoning * per_reasoning, c),
+        _half_even(usage.answer * per_answer, d),
     )
+
+
+def _half_even(numerator: int, denominator: int) -> int:
+    """`numerator / denominator` as the nearest integer, the even one of two that are equally near."""
+    if denominator == 1:
+        return numerator
+    whole, rest = divmod(numerator, denominator)
+    twice = 2 * rest
+    return whole + 1 if twice > denominator or (twice == denominator and whole % 2) else whole
 
 
 def dollars(nano: int) -> str:

@@ -47,6 +47,8 @@ class Application:
             status, body = self._health.answer(path)
             request.connection.respond(status, _JSON, body)
             return None
+        if path == "/metrics":
+            self._metrics.flush()  # whoever has read an answer finds it in the counters
         return self._passthrough.relay(request)
 
 

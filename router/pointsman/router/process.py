@@ -65,7 +65,7 @@ def run(config: Config, settings: Settings) -> None:
 async def _serve(config: Config, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     redis = Redis.from_url(settings.redis_url, socket_timeout=2.0, socket_connect_timeout=2.0)
-    metrics = Metrics(settings.state_dir / StateFile.METRICS, loop.call_soon)
+    metrics = Metrics(settings.state_dir / StateFile.METRICS, loop.call_later)
     snapshot = compile_snapshot(config)
     fleet = Fleet(config, ReplicaRegistry(redis), metrics, secret=settings.secret)
     place = Place(fleet)

@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.contracts.pricing import Cost, PriceList, TokenClass, Usage, amount, cost_of, dollars
+from pointsman.contracts.pricing import Cost, PriceList, TokenClass, Usage, cost_of, dollars
 
 tokens = st.integers(0, 10**9)
 prices = st.decimals(min_value=0, max_value=1_000_000, places=9, allow_nan=False)
 usages = st.builds(Usage, tokens, tokens, tokens, tokens)
 price_lists = st.builds(PriceList, prices, prices, prices, prices)
+
+
+def amount(count: int, price: Decimal, kind: TokenClass = TokenClass.ANSWER) -> int:
+    """Nano-dollars for `count` tokens of one class at `price`, when all other classes are empty and free."""
+    prices = PriceList(**{each.value: price if each is kind else Decimal(0) for each in TokenClass})
+    nano: int = getattr(cost_of(Usage(**{kind.value: count}), prices), kind)
+    return nano
 
 
 @pytest.mark.parametrize(
@@ -52,7 +59,7 @@ def test_three_decimals_never_round(count: int, price: Decimal) -> None:
 @given(usages, price_lists)
 def test_the_total_is_the_sum_of_the_classes(usage: Usage, price_list: PriceList) -> None:
     cost = cost_of(usage, price_list)
-    by_class = {kind: amount(getattr(usage, kind), getattr(price_list, kind)) for kind in TokenClass}
+    by_class = {kind: amount(getattr(usage, kind), getattr(price_list, kind), kind) for kind in TokenClass}
     assert {kind: getattr(cost, kind) for kind in TokenClass} == by_class
     assert cost.total == sum(by_class.values())
 

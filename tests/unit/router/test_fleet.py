@@ -31,7 +31,7 @@ class DeafRegistry:
 def test_the_watch_ends_although_redis_swallows_the_cancellation(tmp_path: Path) -> None:
     async def scenario() -> None:
         registry = DeafRegistry()
-        metrics = Metrics(tmp_path, lambda flush: None)
+        metrics = Metrics(tmp_path, lambda seconds, flush: None)
         config = Config.model_validate({"pools": [POOL]})
         watch = asyncio.create_task(Fleet(config, cast(Any, registry), metrics, secret="s").watch())
         await registry.asked.wait()

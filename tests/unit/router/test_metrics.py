@@ -16,7 +16,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from pointsman.contracts.names import Metric
 from pointsman.contracts.pricing import NANO, Cost, Usage
-from pointsman.router.metrics import LATENCY_BUCKETS, Metrics
+from pointsman.router.metrics import FLUSH_BATCH, FLUSH_INTERVAL, LATENCY_BUCKETS, Metrics
 from support.gateway import sample_sum
 
 
@@ -26,13 +26,13 @@ class Turn:
     def __init__(self) -> None:
         self.scheduled: list[Callable[[], None]] = []
 
-    def __call__(self, function: Callable[[], None]) -> None:
+    def __call__(self, seconds: float, function: Callable[[], None]) -> None:
+        assert 0 <= seconds <= FLUSH_INTERVAL
         self.scheduled.append(function)
 
     def end(self) -> None:
-        scheduled, self.scheduled = self.scheduled, []
-        for function in scheduled:
-            function()
+        while self.scheduled:
+            self.scheduled.pop(0)()
 
 
 def page(folder: Path) -> str:
@@ -41,7 +41,7 @@ def page(folder: Path) -> str:
     return generate_latest(registry).decode()
 
 
-def test_changes_are_copied_once_a_turn(tmp_path: Path) -> None:
+def test_changes_are_copied_together(tmp_path: Path) -> None:
     turn = Turn()
     metrics = Metrics(tmp_path, turn)
     turn.end()
@@ -52,6 +52,31 @@ def test_changes_are_copied_once_a_turn(tmp_path: Path) -> None:
     turn.end()
     assert sample_sum(page(tmp_path), Metric.REQUESTS, tenant="t", status="200") == 100
     assert not turn.scheduled
+
+
+def test_many_changes_are_copied_in_turns_of_their_own(tmp_path: Path) -> None:
+    turn = Turn()
+    metrics = Metrics(tmp_path, turn)
+    turn.end()
+    tenants = 3 * FLUSH_BATCH
+    for index in range(tenants):
+        metrics.account(f"t{index}", "m", "think", "p").ended(200, seconds=0.02)
+    turn.scheduled.pop()()
+    assert sample_sum(page(tmp_path), Metric.REQUESTS) == FLUSH_BATCH
+    metrics.account("t0", "m", "think", "p").ended(200, seconds=0.02)
+    turn.end()
+    assert sample_sum(page(tmp_path), Metric.REQUESTS) == tenants + 1
+
+
+def test_a_flush_copies_all_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    turn = Turn()
+    metrics = Metrics(tmp_path, turn)
+    for index in range(3 * FLUSH_BATCH):
+        metrics.account(f"t{index}", "m", "think", "p").ended(200, seconds=0.02)
+    metrics.flush()
+    assert sample_sum(page(tmp_path), Metric.REQUESTS) == 3 * FLUSH_BATCH
+    turn.end()
+    assert sample_sum(page(tmp_path), Metric.REQUESTS) == 3 * FLUSH_BATCH
 
 
 @given(

@@ -65,7 +65,7 @@ Make = Callable[..., tuple[Exchange, Relaying]]
 def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
     """An exchange whose replica has just answered 200 with a stream, and its relaying."""
     folder: Path = tmp_path_factory.mktemp("metrics")
-    metrics = Metrics(folder, lambda flush: None)
+    metrics = Metrics(folder, lambda seconds, flush: None)
     fleet = Fleet(CONFIG, cast(Any, None), metrics, secret="s")
     relay = Relay(fleet, metrics, max_response_bytes=100_000)
     steps = [_StandIn(Place.name), relay, Settle(compile_snapshot(CONFIG), metrics)]

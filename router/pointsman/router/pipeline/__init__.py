@@ -22,6 +22,8 @@ from pointsman.router.wire import openai
 
 log = logging.getLogger(__name__)
 
+WAIT = Outcome.WAIT
+
 
 class Step(Protocol):
     """One step of the pipeline."""
@@ -40,11 +42,17 @@ class Pipeline:
     def __init__(self, steps: Sequence[Step], metrics: Metrics) -> None:
         self._steps = tuple(steps)
         self._last = len(self._steps) - 1
+        self._metrics = metrics
         self._timers = [metrics.step_time(step.name) for step in steps]
+        self._seconds = [0.0] * len(self._steps)
+        self._changed = False
         self._index = {step.name: index for index, step in enumerate(steps)}
 
     def start(self, exchange: Exchange) -> None:
         """Run `exchange` from the first step until one waits, or to its end."""
+        if not self._changed:
+            self._changed = True
+            self._metrics.changed(self)
         self._advance(exchange)
 
     def resume(self, exchange: Exchange) -> None:
@@ -74,31 +82,39 @@ class Pipeline:
         exchange.position = self._last
         self._advance(exchange)
 
+    def write(self) -> None:
+        """Hand the steps' times to their counters."""
+        self._changed = False
+        for index, (timer, seconds) in enumerate(zip(self._timers, self._seconds, strict=True)):
+            self._seconds[index] = 0.0
+            timer.value += seconds
+            timer.write()
+
     def _advance(self, exchange: Exchange) -> None:
-        steps, timers, last = self._steps, self._timers, self._last
-        while exchange.position <= last:
-            position = exchange.position
-            began = perf_counter()
+        steps, seconds, last = self._steps, self._seconds, self._last
+        position = exchange.position
+        began = perf_counter()
+        while position <= last:
+            following = position + 1
             try:
                 outcome = steps[position](exchange)
             except ApiError as error:
                 if position == last:
                     raise AssertionError("the last step refuses nothing") from error
                 exchange.error = error
-                exchange.position = last
-                continue
+                outcome, following = Outcome.NEXT, last
             except Exception as error:
                 # Only the kind of the failure is logged: its text may quote the request.
                 frames = "".join(traceback.format_tb(error.__traceback__))
                 log.error("step %s failed: %s\n%s", steps[position].name, type(error).__name__, frames)
                 exchange.error = InternalError("Pointsman failed to handle this request.")
-                exchange.position = last if position < last else last + 1
-                continue
-            finally:
-                timers[position].add(perf_counter() - began)
-            if outcome is Outcome.WAIT:
+                outcome, following = Outcome.NEXT, max(last, following)
+            now = perf_counter()
+            seconds[position] += now - began
+            if outcome is WAIT:
                 return
-            exchange.position = position + 1
+            began = now
+            position = exchange.position = following
         _finish(exchange)
 
 

@@ -6,7 +6,7 @@ Pure: reads the exchange and the policy; touches no socket, store or clock.
 
 from __future__ import annotations
 
-from pointsman.contracts.modes import choose_mode
+from pointsman.contracts.modes import Mode, Source, choose_mode
 from pointsman.contracts.names import Metric
 from pointsman.router.exchange import Exchange
 from pointsman.router.metrics import Cell, Metrics
@@ -22,7 +22,7 @@ class Decide:
     def __init__(self, predictor: Predictor, metrics: Metrics) -> None:
         self._predictor = predictor
         self._metrics = metrics
-        self._cells: dict[tuple[str, str, str], Cell] = {}
+        self._cells: dict[tuple[str, Mode, Source], Cell] = {}
 
     def __call__(self, exchange: Exchange) -> Outcome:
         assert exchange.tenant is not None
@@ -35,10 +35,10 @@ class Decide:
             policy=exchange.tenant.policy,
             offered=exchange.model.modes,
         )
-        key = (exchange.tenant.name, decision.mode.value, decision.source.value)
+        key = (exchange.tenant.name, decision.mode, decision.source)
         cell = self._cells.get(key)
         if cell is None:
-            labels = {"tenant": key[0], "mode": key[1], "source": key[2]}
+            labels = {"tenant": key[0], "mode": key[1].value, "source": key[2].value}
             cell = self._cells[key] = self._metrics.counter(Metric.DECISIONS, labels)
         cell.add(1)
         return Outcome.NEXT

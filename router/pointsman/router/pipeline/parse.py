@@ -22,8 +22,10 @@ class Parse:
 
     def __call__(self, exchange: Exchange) -> Outcome:
         assert exchange.tenant is not None
-        asked = openai_request.read(exchange)
-        name, _, alias = asked.partition(":")
+        name = openai_request.read(exchange)
+        alias = ""
+        if ":" in name:
+            name, _, alias = name.partition(":")
         model = exchange.tenant.models.get(name)
         if model is None or (alias and alias not in _ALIASES):
             raise ModelNotFound("The model does not exist, or this key may not use it.", param="model")
@@ -36,5 +38,5 @@ class Parse:
 def _question(exchange: Exchange) -> str | None:
     if exchange.endpoint is Endpoint.CHAT:
         return question_of(exchange.payload["messages"])
-    prompt = exchange.payload["prompt"]
+    prompt: str | list[str] = exchange.payload["prompt"]
     return prompt if isinstance(prompt, str) else str(prompt[0])

@@ -28,12 +28,13 @@ class Settle:
         self._metrics = metrics
 
     def __call__(self, exchange: Exchange) -> Outcome:
-        pool, decision, usage = exchange.pool, exchange.decision, exchange.usage
+        tenant, model, decision = exchange.tenant, exchange.model, exchange.decision
+        pool, usage = exchange.pool, exchange.usage
         account = self._metrics.account(
-            exchange.tenant.name if exchange.tenant else "",
-            exchange.model.name if exchange.model else "",
-            decision.mode.value if decision else "",
-            pool.name if pool else "",
+            "" if tenant is None else tenant.name,
+            "" if model is None else model.name,
+            "" if decision is None else decision.mode,
+            "" if pool is None else pool.name,
         )
         if pool is not None and usage is not None:
             exchange.cost = cost_of(usage, self._snapshot.prices[pool.name])

@@ -6,16 +6,22 @@ it. What a valid request looks like is in `openai_request.py`.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from time import time
 from typing import Any
 
 import orjson
 
 from pointsman.contracts.errors import ApiError
+from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Header
 from pointsman.contracts.pricing import Usage, dollars
 from pointsman.router.exchange import Answer, Endpoint, Exchange
 from pointsman.router.http.wire import header_lines
+
+_REQUEST_ID = Header.REQUEST_ID.encode()
+_THINK_PROBABILITY = Header.THINK_PROBABILITY.encode()
+_COST_USD = Header.COST_USD.encode()
 
 DONE = b"data: [DONE]\n\n"
 """The event that ends every stream, a failed one too."""
@@ -64,19 +70,28 @@ def stream_tail(exchange: Exchange) -> bytes:
 
 def response_headers(exchange: Exchange) -> bytes:
     """The header lines of an answer that tell how the request was handled, as far as it got."""
-    headers = [(Header.REQUEST_ID, exchange.request_id)] if exchange.request_id else []
-    decision = exchange.decision
+    decision, pool, cost = exchange.decision, exchange.pool, exchange.cost
+    lines = b"%b: %b\r\n" % (_REQUEST_ID, exchange.request_id.encode("ascii")) if exchange.request_id else b""
     if decision is not None:
-        headers.append((Header.MODE, decision.mode.value))
-        headers.append((Header.MODE_SOURCE, decision.source.value))
-        headers.append((Header.THRESHOLD, f"{decision.threshold:.4g}"))
+        lines += _decision_lines(
+            decision.mode, decision.source, decision.threshold, None if pool is None else pool.name
+        )
         if decision.probability is not None:
-            headers.append((Header.THINK_PROBABILITY, f"{decision.probability:.4f}"))
-    if exchange.pool is not None:
-        headers.append((Header.POOL, exchange.pool.name))
-    if exchange.cost is not None and not exchange.stream_started:
-        headers.append((Header.COST_USD, dollars(exchange.cost.total)))
-    return header_lines(headers)
+            lines += b"%b: %.4f\r\n" % (_THINK_PROBABILITY, decision.probability)
+    if cost is not None and not exchange.stream_started:
+        lines += b"%b: %b\r\n" % (_COST_USD, dollars(cost.total).encode("ascii"))
+    return lines
+
+
+@lru_cache(4096)
+def _decision_lines(mode: Mode, source: Source, threshold: float, pool: str | None) -> bytes:
+    """The header lines that many requests have in common."""
+    headers = [
+        (Header.MODE, mode.value),
+        (Header.MODE_SOURCE, source.value),
+        (Header.THRESHOLD, f"{threshold:.4g}"),
+    ]
+    return header_lines(headers if pool is None else [*headers, (Header.POOL, pool)])
 
 
 def usage_from(raw: Any) -> Usage | None:
@@ -96,18 +111,20 @@ def usage_from(raw: Any) -> Usage | None:
     details = raw.get("prompt_tokens_details")
     cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
     cached, reasoning = min(cached, prompt), min(reasoning, completion)
-    return Usage(input=prompt - cached, cached_input=cached, reasoning=reasoning, answer=completion - reasoning)
+    return Usage(prompt - cached, cached, reasoning, completion - reasoning)
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
     """`usage` as the object a client gets, with the same totals that are billed."""
+    fresh, cached, reasoning, answer, _ = usage
+    prompt, completion = fresh + cached, reasoning + answer
     return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_input},
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
-        "reasoning_tokens": usage.reasoning,
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+        "reasoning_tokens": reasoning,
     }
 
 
@@ -116,4 +133,4 @@ def _error_object(error: ApiError) -> dict[str, Any]:
 
 
 def _count(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
+    return value if type(value) is int and value > 0 else 0  # which JSON's true is not

@@ -41,7 +41,9 @@ def _messages(value: Any, field: str) -> None:
     if not isinstance(value, list) or not value:
         raise wrong(field, "a list of at least one message")
     for index, message in enumerate(value):
-        _message(message, f"{field}[{index}]")
+        # The usual message, told at a glance: conversations are long.
+        if type(message) is not dict or type(message.get("content")) is not str or message.get("role") not in ROLES:
+            _message(message, f"{field}[{index}]")
 
 
 def _message(message: Any, field: str) -> None:
@@ -188,6 +190,13 @@ COMPLETION_FIELDS: dict[str, Field] = {
 }
 
 FIELDS = {Endpoint.CHAT: CHAT_FIELDS, Endpoint.COMPLETIONS: COMPLETION_FIELDS}
+REQUIRED = frozenset({"messages", "prompt", "model"})
+
+_CHECKS = {end: {name: field.check for name, field in known.items()} for end, known in FIELDS.items()}
+_FORWARDED = {
+    end: frozenset(name for name, field in known.items() if field.forwarded) for end, known in FIELDS.items()
+}
+_MODE, _INCLUDE_COST = Header.MODE.encode(), Header.INCLUDE_COST.encode()
 
 _PRIVATE = frozenset(
     {
@@ -226,16 +235,16 @@ def read(exchange: Exchange) -> str:
 
     Raises `InvalidRequest` naming the first field at fault.
     """
-    payload = exchange.payload = _json_object(exchange.body)
-    known = FIELDS[exchange.endpoint]
-    for name in [name for name, value in payload.items() if value is None]:
-        if name not in ("messages", "prompt", "model"):
-            del payload[name]  # null is OpenAI's way of saying "not set"
+    payload = _json_object(exchange.body)
+    if None in payload.values():  # null is OpenAI's way of saying "not set"
+        payload = {name: value for name, value in payload.items() if value is not None or name in REQUIRED}
+    exchange.payload = payload
+    checks = _CHECKS[exchange.endpoint]
     for name, value in payload.items():
-        field = known.get(name)
-        if field is None:
+        check = checks.get(name)
+        if check is None:
             raise _unknown(name)
-        field.check(value, name)
+        check(value, name)
     for name in ("model", "messages" if exchange.endpoint is Endpoint.CHAT else "prompt"):
         if name not in payload:
             raise InvalidRequest(f"'{name}' is missing.", param=name, code="missing_required_parameter")
@@ -246,7 +255,8 @@ def read(exchange: Exchange) -> str:
             "'stream_options' needs 'stream' to be true.", param="stream_options", code="invalid_value"
         )
     exchange.include_usage = bool(options and options.get("include_usage"))
-    exchange.include_cost = exchange.headers.get(Header.INCLUDE_COST.encode(), b"").lower() == b"true"
+    wish = exchange.headers.get(_INCLUDE_COST)
+    exchange.include_cost = wish is not None and wish.lower() == b"true"
     exchange.max_tokens = _max_tokens(payload)
     exchange.needs = _needs(payload)
     model: str = payload["model"]
@@ -261,7 +271,7 @@ def signals(exchange: Exchange, alias: Mode | None) -> tuple[ClientSignal, ...]:
     header is none of its words.
     """
     found: list[ClientSignal] = []
-    header = exchange.headers.get(Header.MODE.encode())
+    header = exchange.headers.get(_MODE)
     if header is not None:
         word = header.decode("latin-1").strip().lower()
         if word not in MODE_WORDS:
@@ -273,15 +283,16 @@ def signals(exchange: Exchange, alias: Mode | None) -> tuple[ClientSignal, ...]:
     effort = exchange.payload.get("reasoning_effort")
     if effort is not None and (mode := EFFORTS[effort]) is not None:
         found.append(ClientSignal("reasoning_effort", mode))
-    for name, value in (exchange.payload.get("chat_template_kwargs") or {}).items():
-        found.append(ClientSignal(f"chat_template_kwargs.{name}", Mode.THINK if value else Mode.NO_THINK))
+    if switches := exchange.payload.get("chat_template_kwargs"):
+        for name, value in switches.items():
+            found.append(ClientSignal(f"chat_template_kwargs.{name}", Mode.THINK if value else Mode.NO_THINK))
     return tuple(found)
 
 
 def forwarded(exchange: Exchange) -> dict[str, Any]:
     """The client's fields that the engine gets, as a new dictionary."""
-    known = FIELDS[exchange.endpoint]
-    return {name: value for name, value in exchange.payload.items() if known[name].forwarded}
+    forwarded = _FORWARDED[exchange.endpoint]
+    return {name: value for name, value in exchange.payload.items() if name in forwarded}
 
 
 def _json_object(body: bytes) -> dict[str, Any]:
@@ -326,12 +337,12 @@ def _needs(payload: dict[str, Any]) -> dict[str, str]:
     needs: dict[str, str] = {}
     if payload.get("tools"):
         needs["tools"] = "tools"
-    if payload.get("logprobs") not in (None, False):
+    if "logprobs" in payload and payload["logprobs"] is not False:
         needs["logprobs"] = "logprobs"
-    if payload.get("response_format", {}).get("type", "text") != "text":
+    if "response_format" in payload and payload["response_format"]["type"] != "text":
         needs["json_schema"] = "response_format"
     for index, message in enumerate(payload.get("messages", ())):
         content = message.get("content")
-        if isinstance(content, list) and any(part["type"] == "image_url" for part in content):
+        if type(content) is list and any(part["type"] == "image_url" for part in content):
             needs["images"] = f"messages[{index}].content"
     return needs

@@ -6,6 +6,7 @@ listed here are ever sent, whatever a client tries.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -16,9 +17,10 @@ from pointsman.contracts.names import Header
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.families import SWITCHES
 from pointsman.router.fleet import Replica
-from pointsman.router.http.wire import request_head
+from pointsman.router.http.wire import header_lines
 from pointsman.router.wire import openai_request
 
+_REQUEST_ID = Header.REQUEST_ID.encode()
 _SPEAKS_SGLANG = frozenset({Engine.SGLANG, Engine.SIMULATED})
 
 
@@ -32,15 +34,27 @@ def upstream_request(exchange: Exchange, replica: Replica, *, secret: str) -> by
     pool = exchange.pool
     assert pool is not None
     body = orjson.dumps(_payload(exchange, pool))
-    headers = [
-        ("host", replica.address),
-        ("content-type", "application/json"),
-        ("accept", "text/event-stream" if exchange.stream else "application/json"),
-        (Header.REQUEST_ID, exchange.request_id),
-    ]
-    if not pool.urls:
-        headers.append((Header.REPLICA_SECRET, secret))
-    return request_head("POST", exchange.endpoint.value, headers, length=len(body)) + body
+    return b"%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+        _head(exchange.endpoint, replica.address, exchange.stream, None if pool.urls else secret),
+        _REQUEST_ID,
+        exchange.request_id.encode("ascii"),
+        len(body),
+        body,
+    )
+
+
+@lru_cache(4096)
+def _head(endpoint: Endpoint, address: str, stream: bool, secret: str | None) -> bytes:
+    """What the requests to one replica begin with."""
+    lines = header_lines(
+        [
+            ("host", address),
+            ("content-type", "application/json"),
+            ("accept", "text/event-stream" if stream else "application/json"),
+            *([] if secret is None else [(Header.REPLICA_SECRET, secret)]),
+        ]
+    )
+    return b"POST %b HTTP/1.1\r\n%b" % (endpoint.value.encode("ascii"), lines)
 
 
 def _payload(exchange: Exchange, pool: Pool) -> dict[str, Any]:
