@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 
+from pointsman.router.exchange import Headers
 from pointsman.router.http.upstream import Site, UpstreamConnection
 
 
@@ -43,6 +44,22 @@ class Call(ABC):
             self._connection.resume()
 
     @abstractmethod
+    def on_head(self, status: int, headers: Headers) -> None:
+        """The head has arrived."""
+
+    @abstractmethod
+    def on_data(self, data: bytes) -> None:
+        """A piece of the body."""
+
+    @abstractmethod
+    def on_complete(self) -> None:
+        """The answer is complete."""
+
+    @abstractmethod
+    def on_lost(self, reason: str) -> None:
+        """The answer will not be completed."""
+
+    @abstractmethod
     def _send(self, connection: UpstreamConnection) -> None:
         """Send the request on `connection`, with this call as its receiver."""
 
@@ -60,7 +77,7 @@ class Call(ABC):
         if connection is None:
             return
         if keep:
-            connection.resume()  # nobody else will, and the end of the answer's framing may be still to come
+            connection.detach(self)  # the end of the answer's framing may be still to come
         else:
             connection.abort()
 

@@ -1,27 +1,37 @@
 """The engine's side of the data plane: pooled keep-alive connections to one address, and one request on each.
 
 Stands beside `server.py`; knows HTTP/1.1 framing, deadlines and backpressure, and nothing of what the bytes
-mean. Whoever sends a request gets the answer through the four methods of `Receiver`.
+mean. Whoever sends a request gets the answer through the four methods of `Receiver`. An answer that arrives in
+one piece, and a chunk that arrives as one, are the usual case and take the shortest way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
-from math import inf
-from time import monotonic
 from typing import Protocol, cast
 
-import httptools
-
 from pointsman.router.exchange import Headers
+from pointsman.router.http.answer_head import CHUNKED, UNTIL_CLOSE, BadAnswer, parse_head
+from pointsman.router.http.chunks import SIZES, ChunkDecoder
 
-MAX_IDLE = 128
-"""Idle connections kept per address."""
+log = logging.getLogger(__name__)
+
+MAX_IDLE = 1024
+"""Idle connections kept per address: as many as were busy at once, or bursts would open and close them."""
 
 MAX_HEAD = 64 * 1024
-"""Bytes of an answer's head at most."""
+"""Bytes of an answer's head at most, with the interim answers before it."""
+
+REST = 5.0
+"""Seconds an engine has to end an answer of which nobody wants the rest, and to keep its connection so."""
+
+_BEGINNING = b"HTTP/1."
+
+OnChunk = Callable[[bytes, int], None]
+"""Takes one whole chunk with its framing, and where in it the data begin, which end two bytes before its end."""
 
 
 class Receiver(Protocol):
@@ -31,7 +41,7 @@ class Receiver(Protocol):
         """The head has arrived."""
 
     def on_data(self, data: bytes) -> None:
-        """A piece of the body, as it was framed by the engine."""
+        """A piece of the body, never empty."""
 
     def on_complete(self) -> None:
         """The answer is complete."""
@@ -40,197 +50,324 @@ class Receiver(Protocol):
         """The answer will not be completed: `connect`, `timeout`, `closed` or `garbage`."""
 
 
+class _Discard:
+    """Receives the rest of an answer of which nobody wants the rest."""
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        """Nobody waits for it."""
+
+    def on_data(self, data: bytes) -> None:
+        """Nobody waits for it."""
+
+    def on_complete(self) -> None:
+        """Nobody waits for it."""
+
+    def on_lost(self, reason: str) -> None:
+        """Nobody waits for it."""
+
+
+_DISCARD = _Discard()
+_IDLE, _HEAD, _LENGTH, _CHUNKS, _UNTIL_CLOSE = range(5)
+
+
 class UpstreamConnection(asyncio.Protocol):
-    """One connection to an engine, idle or busy with one request."""
+    """
+    One connection to an engine, idle or busy with one request.
+
+    Time is told by `sweep` alone, so that no answer costs a look at the clock: a timeout is kept to within the time
+    between two sweeps, and never comes early.
+    """
 
     __slots__ = (
-        "_answering",
-        "_complete",
-        "_delimited",
-        "_excess",
-        "_head_bytes",
-        "_headers",
+        "_decoder",
+        "_head",
+        "_heard",
         "_idle_timeout",
-        "_in_body",
         "_keep",
-        "_parser",
+        "_left",
+        "_on_chunk",
+        "_paused",
         "_receiver",
+        "_simple_chunks",
         "_site",
+        "_state",
+        "_timeout",
         "_transport",
-        "_used",
         "deadline",
+        "reused",
     )
 
-    _headers: Headers
-    _answering: bool
-    _in_body: bool
-    _delimited: bool
-    _complete: bool
-    _keep: bool
-    _excess: bool
-    _head_bytes: int
+    _decoder: ChunkDecoder
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._receiver: Receiver | None = None
+        self._state = _IDLE
+        self._head = b""  # as far as it has come, and the bytes of interim answers before it
+        self._left = 0
+        self._keep = False
+        self._on_chunk: OnChunk | None = None
+        self._simple_chunks: OnChunk | None = None  # the same, while the next byte begins a chunk
+        self._paused = False
+        self._timeout = 0.0
         self._idle_timeout = 0.0
-        self._used = False
+        self._heard = False
         self.deadline = 0.0
-        self._reset()
+        self.reused = False
+        """Whether this connection has answered before: it may be closed at the other end without a fault."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, of the same shape
+        self._site.connections.add(self)
 
     def send(self, request: bytes, receiver: Receiver, *, first_byte_timeout: float, idle_timeout: float) -> None:
-        """Send `request`; its answer goes to `receiver`. Timeouts in seconds."""
-        assert self._transport is not None
+        """
+        Send `request`; its answer goes to `receiver`.
+
+        Seconds: `first_byte_timeout` until the body begins (engines send the head before they begin to work),
+        `idle_timeout` between two pieces of it.
+        """
+        transport = self._transport
+        assert transport is not None
         assert self._receiver is None
         self._receiver = receiver
+        self._state = _HEAD
+        self._timeout = first_byte_timeout
         self._idle_timeout = idle_timeout
-        self.deadline = monotonic() + first_byte_timeout
-        self._reset()
-        self._site.busy.add(self)
-        self._transport.write(request)
+        self._heard = True
+        transport.write(request)
 
-    @property
-    def reused(self) -> bool:
-        """Whether this connection has answered before: it may be closed at the other end without a fault."""
-        return self._used
+    def take_chunks(self, on_chunk: OnChunk) -> None:
+        """From now on hand small whole chunks to `on_chunk`, with their framing, instead of to `on_data`."""
+        self._on_chunk = on_chunk
+        if self._state == _CHUNKS and self._decoder.between:
+            self._simple_chunks = on_chunk
+
+    def detach(self, receiver: Receiver) -> None:
+        """`receiver` wants no more: read what is left of its answer, for a short while, and keep the connection."""
+        if self._receiver is receiver:
+            self._receiver = _DISCARD
+            self._on_chunk = self._simple_chunks = None
+            self._timeout = REST
+            self._heard = True
+            self.resume()
 
     def abort(self) -> None:
         """Drop the connection, and with it the engine's work; the receiver hears nothing more."""
         self._receiver = None
-        self._site.busy.discard(self)
+        self._on_chunk = self._simple_chunks = None
         if self._transport is not None:
             self._transport.abort()
 
     def pause(self) -> None:
         """Read no further; an engine that is held back can't be late."""
-        if self._transport is not None:
-            self.deadline = inf
+        if self._transport is not None and not self._paused:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on, where reading was paused."""
-        if self._transport is not None and self.open and self.deadline == inf:
-            self.deadline = monotonic() + self._idle_timeout
-            self._transport.resume_reading()
+        if self._paused:
+            self._paused = False
+            self._heard = True
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def sweep(self, now: float) -> None:
-        """Give up on an engine that has been silent for too long."""
-        if now >= self.deadline and self._receiver is not None:
+        """Give up on an engine that has been silent for too long. `now` is in `monotonic` seconds."""
+        if self._receiver is None or self._paused:
+            return
+        if self._heard:
+            self._heard = False
+            self.deadline = now + self._timeout
+        elif now >= self.deadline:
             self._lose("timeout")
 
     # -- the transport's side
 
     def data_received(self, data: bytes) -> None:
-        if self._receiver is None:
+        on_chunk = self._simple_chunks
+        if on_chunk is not None:
+            line = data.find(b"\r\n", 1, 6)
+            size = SIZES.get(data[:line])
+            if size is not None and line + size + 4 == len(data) and data.endswith(b"\r\n"):
+                self._heard = True
+                on_chunk(data, line + 2)
+                return
+            self._chunks(data)
+            return
+        state = self._state
+        if state == _HEAD:
+            self._read_head(data)
+        elif state == _CHUNKS:
+            self._chunks(data)
+        elif state == _LENGTH:
+            self._counted(data)
+        elif state == _UNTIL_CLOSE:
+            self._piece(data)
+        else:
             # An engine that speaks unasked can't be trusted to keep its answers apart.
             self._site.forget(self)
-            if self._transport is not None:
-                self._transport.abort()
-            return
-        if not self._in_body:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD and b"\r\n\r\n" not in data:
-                self._lose("garbage")
-                return
-        if self._answering and self.deadline != inf:
-            self.deadline = monotonic() + self._idle_timeout
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if not self._complete:
-                self._lose("garbage")
-                return
-            self._excess = True
-        if self._complete:
-            self._finish()
+            self.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._site.forget(self)
         receiver, self._receiver = self._receiver, None
+        self._on_chunk = self._simple_chunks = None
         if receiver is None:
             return
-        if self._in_body and not self._delimited:
+        if self._state == _UNTIL_CLOSE and error is None:
             receiver.on_complete()
         else:
             receiver.on_lost("closed")
 
-    # -- the parser's side
+    # -- the answer's parts
 
-    def on_message_begin(self) -> None:
-        if self._complete:
-            self._excess = True  # a second answer to one request
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers[name.lower()] = value
-
-    def on_headers_complete(self) -> None:
-        if self._complete:
+    def _read_head(self, data: bytes) -> None:
+        if self._head:
+            data = self._head + data
+        start = 0
+        while True:
+            end = data.find(b"\r\n\r\n", start)
+            if end < 0 or end > MAX_HEAD:
+                self._head = data
+                if len(data) > MAX_HEAD:
+                    self._garbage("its head is too large")
+                elif not data.startswith(_BEGINNING[: len(data) - start], start):
+                    self._garbage("no HTTP/1.1 status line")
+                return
+            try:
+                status, headers, length, keep = parse_head(data[start:end])
+            except BadAnswer as fault:
+                self._garbage(str(fault))
+                return
+            start = end + 4
+            if status >= 200:
+                break
+            if status == 101:
+                self._garbage("an upgrade that nobody asked for")
+                return
+        self._head = b""
+        receiver = self._receiver
+        assert receiver is not None
+        self._keep = keep
+        if length >= 0:
+            self._state = _LENGTH
+            self._left = length
+            receiver.on_head(status, headers)
+            # Empty where the whole answer is: also an answer without a body ends here.
+            self._counted(data[start:])
             return
-        status = self._parser.get_status_code()
-        if status < 200:
-            return  # an interim answer; the real one follows
-        headers = self._headers
-        self._in_body = True
-        self._delimited = b"content-length" in headers or b"transfer-encoding" in headers
-        if self._receiver is not None:
-            self._receiver.on_head(status, headers)
-
-    def on_body(self, data: bytes) -> None:
-        if self._receiver is None or self._complete:
-            return
-        if not self._answering:
-            self._answering = True  # the head alone is no answer: engines send it before they begin to work
-            if self.deadline != inf:
-                self.deadline = monotonic() + self._idle_timeout
-        self._receiver.on_data(data)
-
-    def on_message_complete(self) -> None:
-        if self._in_body:
-            self._complete = True
-            self._keep = self._delimited and self._parser.should_keep_alive()  # the parser forgets it at once
+        if length == CHUNKED:
+            self._state = _CHUNKS
+            self._decoder = ChunkDecoder()
         else:
-            self._headers = {}  # of an interim answer
+            self._state = _UNTIL_CLOSE
+        receiver.on_head(status, headers)
+        if start < len(data):
+            if length == UNTIL_CLOSE:
+                self._piece(data[start:])
+            else:
+                self._chunks(data[start:])
 
-    # -- inside
+    def _counted(self, data: bytes) -> None:
+        """A piece of a body of known length, or nothing where its head came alone."""
+        left = self._left
+        size = len(data)
+        if size > left:
+            self._keep = False  # a second answer to one request
+            data = data[:left]
+            size = left
+        self._left = left - size
+        if size:
+            self._piece(data)
+        if size == left:
+            self._finish()
+
+    def _chunks(self, data: bytes) -> None:
+        """A read that is more, or less, than one small chunk."""
+        on_chunk = self._simple_chunks
+        if on_chunk is not None:
+            self._simple_chunks = None
+            data = self._whole_chunks(data, on_chunk)
+            if not data:
+                if self._on_chunk is not None:
+                    self._simple_chunks = self._on_chunk
+                return
+        decoder = self._decoder
+        for piece in decoder.feed(data):
+            self._piece(piece)
+        if self._receiver is None:
+            return
+        if decoder.done:
+            self._keep = self._keep and not decoder.excess
+            self._finish()
+        elif decoder.fault is not None:
+            self._garbage(str(decoder.fault))
+        elif self._on_chunk is not None and decoder.between:
+            self._simple_chunks = self._on_chunk
+
+    def _whole_chunks(self, data: bytes, on_chunk: OnChunk) -> bytes:
+        """Hand on the small whole chunks that `data` begins with, each by itself; returns what follows them."""
+        at = 0
+        while self._on_chunk is not None:
+            line = data.find(b"\r\n", at + 1, at + 6)
+            size = SIZES.get(data[at:line])
+            if size is None:
+                break
+            end = line + size + 4
+            if data[end - 2 : end] != b"\r\n":
+                break
+            self._heard = True
+            on_chunk(data[at:end], line + 2 - at)
+            at = end
+        return data[at:]
+
+    def _piece(self, data: bytes) -> None:
+        receiver = self._receiver
+        if receiver is None:
+            return
+        if receiver is not _DISCARD:
+            self._timeout = self._idle_timeout
+            self._heard = True
+        receiver.on_data(data)
 
     def _finish(self) -> None:
         """The answer is complete, and all that arrived with it is parsed: only now may the next request go out."""
         receiver, self._receiver = self._receiver, None
-        self._used = True
-        self._site.busy.discard(self)
-        transport = self._transport
-        if transport is not None:
-            if self._keep and not self._excess and receiver is not None:
-                transport.resume_reading()
-                self._site.release(self)
-            else:
-                transport.close()
-        if receiver is not None:
-            receiver.on_complete()
+        self._state = _IDLE
+        self._on_chunk = self._simple_chunks = None
+        self.reused = True
+        if receiver is None:
+            return  # it has aborted
+        if self._keep:
+            if self._paused:
+                self.resume()
+            self._site.release(self)
+        else:
+            self.close()
+        receiver.on_complete()
+
+    # -- inside
 
     @property
     def open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._receiver is not None
+
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
 
-    def _reset(self) -> None:
-        self._headers = {}
-        self._answering = False
-        self._in_body = False
-        self._delimited = True
-        self._complete = False
-        self._keep = False
-        self._excess = False
-        self._head_bytes = 0
+    def _garbage(self, what: str) -> None:
+        log.warning("engine at %s: %s", self._site.name, what)
+        self._lose("garbage")
 
     def _lose(self, reason: str) -> None:
         receiver = self._receiver
@@ -241,16 +378,22 @@ class UpstreamConnection(asyncio.Protocol):
 
 class Site:
     """
-    One address: its idle connections, and those that are busy.
+    One address: its connections, idle and busy. `name` stands for it in logs.
 
     `connect` opens a connection with the protocol it is given, by TCP or by Unix socket.
     """
 
-    def __init__(self, connect: Callable[[Callable[[], UpstreamConnection]], Awaitable[object]]) -> None:
+    def __init__(self, name: str, connect: Callable[[Callable[[], UpstreamConnection]], Awaitable[object]]) -> None:
+        self.name = name
         self._connect = connect
         self._idle: list[UpstreamConnection] = []
         self._pending: set[asyncio.Task[None]] = set()
-        self.busy: set[UpstreamConnection] = set()
+        self.connections: set[UpstreamConnection] = set()
+
+    @property
+    def busy(self) -> list[UpstreamConnection]:
+        """The connections on which an answer is still to come."""
+        return [connection for connection in self.connections if connection.busy]
 
     def take_idle(self) -> UpstreamConnection | None:
         """An idle open connection, the one used last first."""
@@ -288,13 +431,14 @@ class Site:
             connection.close()
 
     def forget(self, connection: UpstreamConnection) -> None:
-        self.busy.discard(connection)
+        """`connection` is of no more use."""
+        self.connections.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
 
     def sweep(self, now: float) -> None:
-        """Give up on engines that have been silent for too long."""
-        for connection in list(self.busy):
+        """Give up on engines that have been silent for too long. `now` is in `monotonic` seconds."""
+        for connection in list(self.connections):
             connection.sweep(now)
 
     def close(self) -> None:
@@ -306,9 +450,9 @@ class Site:
 
 def tcp_site(host: str, port: int) -> Site:
     """The site at `host:port`."""
-    return Site(lambda make: asyncio.get_running_loop().create_connection(make, host, port))
+    return Site(f"{host}:{port}", lambda make: asyncio.get_running_loop().create_connection(make, host, port))
 
 
 def unix_site(path: str) -> Site:
     """The site behind the Unix socket at `path`."""
-    return Site(lambda make: asyncio.get_running_loop().create_unix_connection(make, path))
+    return Site(path, lambda make: asyncio.get_running_loop().create_unix_connection(make, path))

@@ -11,40 +11,65 @@ from typing import Any
 
 import orjson
 
-from pointsman.contracts.errors import ApiError, InvalidRequest, PoolUnavailable, UpstreamFailed
+from pointsman.contracts.errors import (
+    ApiError,
+    BodyTooLarge,
+    InvalidRequest,
+    PoolUnavailable,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from pointsman.router.exchange import Endpoint
 
 MAX_REASON = 300
 """Characters of an engine's own reason that are passed on to the client whose request it refused."""
 
+BUSY_RETRY_AFTER = 5
+"""Seconds after which a client may try again where the engines have too much to do."""
+
 _TOO_LONG = re.compile(
     r"context length|context window|maximum context|longer than the model|input_ids_len", re.IGNORECASE
 )
+_PROMPT_FIELD = {Endpoint.CHAT: "messages", Endpoint.COMPLETIONS: "prompt"}
 
 
-def translate(status: int, body: bytes) -> ApiError:
-    """The error for an engine's answer with `status` (not 200) and `body`."""
-    if status in (400, 413, 422):
-        return _refusal(_message(_parsed(body)))
+def translate(status: int, body: bytes, *, endpoint: Endpoint) -> ApiError:
+    """The error for an engine's answer with `status` (not 200) and `body` to a request at `endpoint`."""
+    if status in (400, 422):
+        return _refusal(_message(_parsed(body)), endpoint)
+    if status == 413:
+        return BodyTooLarge("The request is larger than the engine takes.")
     if status in (429, 503):
-        return PoolUnavailable("The engine is too busy to take the request.", retry_after=5)
+        return PoolUnavailable("The engine is too busy to take the request.", retry_after=BUSY_RETRY_AFTER)
+    if status in (408, 504):
+        return UpstreamTimeout("The engine did not answer in time.")
+    if status in (401, 403):
+        return UpstreamFailed(f"The engine does not accept this router's requests (status {status}).")
+    if status in (404, 405):
+        return UpstreamFailed(f"The engine does not know this endpoint or its model (status {status}).")
+    if 300 <= status < 400:
+        return UpstreamFailed(f"The engine answered with a redirect (status {status}), which is never followed.")
+    if status < 300:
+        return UpstreamFailed(f"The engine answered without an answer (status {status}).")
     return UpstreamFailed(f"The engine failed (status {status}).")
 
 
-def translate_event(data: bytes) -> ApiError:
-    """The error for an error event inside a stream."""
-    parsed = _parsed(data)
-    error = parsed.get("error")
-    code = error.get("code") if isinstance(error, dict) else None
-    if code in (400, 413, 422):
-        return _refusal(_message(parsed))
+def translate_event(chunk: dict[str, Any], *, endpoint: Endpoint) -> ApiError:
+    """The error for `chunk`, an error event inside the stream that answers a request at `endpoint`."""
+    error = chunk.get("error")
+    code = (error if isinstance(error, dict) else chunk).get("code")
+    if code in (400, 422):
+        return _refusal(_message(chunk), endpoint)
+    if code == 413:
+        return BodyTooLarge("The request is larger than the engine takes.")
     return UpstreamFailed("The engine failed while it was answering; the answer is incomplete.")
 
 
-def _refusal(message: str) -> InvalidRequest:
+def _refusal(message: str, endpoint: Endpoint) -> InvalidRequest:
     if _TOO_LONG.search(message):
         return InvalidRequest(
             f"The prompt, with the output asked for, is too long for this model: {_short(message)}",
-            param="messages",
+            param=_PROMPT_FIELD[endpoint],
             code="context_length_exceeded",
         )
     return InvalidRequest(f"The engine refused the request: {_short(message)}", code="engine_refused")

@@ -1,0 +1,244 @@
+"""The events of one stream on their way from the engine to the client.
+
+Stands beside `relay.py`, which has the request and its ends; here are the bytes between. An event that is text and
+nothing more goes on as it came, and where it came as one chunk even its framing does. Events are looked at only
+for the usage, for errors, for the end mark, and for the model's name where the client knows the model by
+another one. They are passed on whole, so that a stream that breaks can always be ended by a well-formed event.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import orjson
+
+from pointsman.contracts.errors import ApiError, UpstreamFailed
+from pointsman.router.exchange import Exchange
+from pointsman.router.wire import engine_errors, openai
+
+_TEXT = b"data: {"
+_OBJECT_STARTS = (_TEXT, b"data:{")
+_DONE = (b"data: [DONE]", b"data:[DONE]")
+_KEEP_ALIVE = b":"
+_END = b"}\n\n\r\n"  # of an event that is one chunk, with the chunk's own line end
+_NO_USAGE = b'"usage":null}\n\n\r\n'
+_REASONING = b'"reasoning_content":"'
+
+
+class Stream(Protocol):
+    """What the events belong to. One of the last four is called, once, and ends it."""
+
+    def begin(self) -> None:
+        """The first event is about to be passed on: the client gets its head."""
+
+    def succeed(self) -> None:
+        """The stream is complete."""
+
+    def fail(self, error: ApiError) -> None:
+        """The stream can't go on; the engine is not to blame."""
+
+    def refused(self, error: ApiError) -> None:
+        """The engine reports `error`."""
+
+    def lost(self, reason: str) -> None:
+        """The engine sends what is no stream of events."""
+
+
+class Events:
+    """
+    Passes on the events of the stream that answers `exchange`; none may be longer than `max_event` bytes.
+
+    `count` events have been passed on, `reasoning` of them with reasoning.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_exchange",
+        "_held",
+        "_max_event",
+        "_named",
+        "_renamed",
+        "_send",
+        "_send_chunks",
+        "_stream",
+        "count",
+        "reasoning",
+    )
+
+    def __init__(self, stream: Stream, exchange: Exchange, *, max_event: int) -> None:
+        self._stream = stream
+        self._exchange = exchange
+        self._max_event = max_event
+        self._named = b""  # the engine's name of the model, as it stands in its events; empty where it is ours
+        self._renamed = b""
+        self._held = bytearray()  # of an event that has not arrived whole
+        self._ended = False
+        self._send = exchange.client.send
+        self._send_chunks = exchange.client.send_chunks
+        self.count = 0
+        self.reasoning = 0
+
+    @property
+    def verbatim(self) -> bool:
+        """Whether events go on as they come, so that `on_chunk` may be used; known once the first was passed on."""
+        return self.count > 0 and not self._named
+
+    def on_chunk(self, framed: bytes, start: int) -> None:
+        """One whole chunk of a `verbatim` stream; its data run from `start` to two bytes before its end."""
+        if (
+            self._held
+            or not framed.startswith(_TEXT, start)
+            or not framed.endswith(_END)
+            or framed.find(b"\n", start) != len(framed) - 4  # one line, hence one event
+            or b'"error"' in framed
+            or (b'"usage"' in framed and not framed.endswith(_NO_USAGE) and _tells_usage(framed))
+        ):
+            self.on_data(framed[start:-2])
+            return
+        self.count += 1
+        if _REASONING in framed:
+            self.reasoning += 1
+        self._send_chunks(framed)
+
+    def on_data(self, data: bytes) -> None:
+        """A piece of the stream, cut anywhere: pass on what is whole, keep the rest."""
+        look = 0
+        held = self._held
+        if held:
+            look = max(0, len(held) - 2)  # the line end before an empty line may be there already
+            held += data
+            if _end_of_event(held, look)[0] < 0:
+                self._check_size()
+                return
+            data = bytes(held)
+            held.clear()
+        begin = at = 0  # of what goes on as it is, and of the event that is looked at
+        while True:
+            end, following = _end_of_event(data, max(at, look))
+            if end < 0:
+                break
+            event = data[at:end].strip(b"\r\n")
+            if self.count and not self._named and _is_text(event):
+                self._counted(event)
+            else:
+                if begin < at:
+                    self._send(data[begin:at])
+                self._look_at(event)
+                if self._ended:
+                    return
+                begin = following
+            at = following
+        if begin < at:
+            self._send(data[begin:at])
+        if at < len(data):
+            held += data[at:]
+            self._check_size()
+
+    def _look_at(self, event: bytes) -> None:
+        """One event that is more than text, or must be changed, or is the first."""
+        if not event or event.startswith(_KEEP_ALIVE):
+            return  # a comment is how some engines keep the connection warm
+        if event in _DONE:
+            self._ended = True
+            if self.count:
+                self._stream.succeed()
+            else:
+                self._stream.lost("garbage")
+            return
+        if self._named and event.count(self._named) == 1 and _is_text(event):
+            self._pass(event.replace(self._named, self._renamed))
+            return
+        chunk = _parsed(event)
+        if chunk is None or not (self.count or isinstance(chunk.get("choices"), list) or _is_error(chunk)):
+            self._ended = True
+            self._stream.lost("garbage")
+        elif _is_error(chunk):
+            self._ended = True
+            self._stream.refused(engine_errors.translate_event(chunk, endpoint=self._exchange.endpoint))
+        elif not self._take_usage(chunk):
+            if not self.count:
+                self._learn_name(chunk, event)
+                self._stream.begin()
+            if self._named and isinstance(chunk.get("model"), str):
+                assert self._exchange.model is not None
+                chunk["model"] = self._exchange.model.name
+                event = b"data: " + orjson.dumps(chunk)
+            self._pass(event)
+
+    def _take_usage(self, chunk: dict[str, Any]) -> bool:
+        """Keep the usage that `chunk` tells; True where it tells nothing else, and is ours to send."""
+        usage = openai.usage_from(chunk.get("usage"))
+        if usage is None:
+            return False
+        self._exchange.usage = usage
+        if chunk.get("choices"):
+            return False
+        self._exchange.usage_chunk = chunk
+        return True
+
+    def _learn_name(self, chunk: dict[str, Any], event: bytes) -> None:
+        """See whether the engine calls the model by another name than the client does."""
+        assert self._exchange.model is not None
+        name, ours = chunk.get("model"), self._exchange.model.name
+        if isinstance(name, str) and name != ours:
+            key = b'"model": ' if b'"model": ' in event else b'"model":'
+            self._named = key + orjson.dumps(name)
+            self._renamed = key + orjson.dumps(ours)
+
+    def _pass(self, event: bytes) -> None:
+        self._counted(event)
+        self._send(event + b"\n\n")
+
+    def _counted(self, event: bytes) -> None:
+        self.count += 1
+        if _REASONING in event:
+            self.reasoning += 1
+
+    def _check_size(self) -> None:
+        if len(self._held) > self._max_event:
+            self._ended = True
+            self._stream.fail(UpstreamFailed("The engine sent an event that is too large."))
+
+
+def _end_of_event(data: bytes | bytearray, at: int) -> tuple[int, int]:
+    """Where the event that `at` lies in ends, and where the next one begins; -1 twice where it goes on."""
+    while True:
+        end = data.find(b"\n", at)
+        if end < 0:
+            return -1, -1
+        if data.startswith(b"\n", end + 1):
+            return end, end + 2
+        if data.startswith(b"\r\n", end + 1):
+            return end, end + 3
+        at = end + 1
+
+
+def _is_text(event: bytes) -> bool:
+    """Whether `event` certainly has neither usage nor error, nor is the end: no key of that name is in it."""
+    return (
+        event.startswith(_OBJECT_STARTS)
+        and event.endswith(b"}")
+        and b"\n" not in event
+        and b'"error"' not in event
+        and not (b'"usage"' in event and _tells_usage(event))
+    )
+
+
+def _tells_usage(event: bytes) -> bool:
+    """Whether a key `usage` has a value. (A quote inside a text is escaped, so text is never such a key.)"""
+    return event.count(b'"usage"') > event.count(b'"usage":null') + event.count(b'"usage": null')
+
+
+def _is_error(chunk: dict[str, Any]) -> bool:
+    return bool(chunk.get("error")) or chunk.get("object") == "error"
+
+
+def _parsed(event: bytes) -> dict[str, Any] | None:
+    """The JSON object that is the data of `event`, or None where it has none."""
+    if not event.startswith(_OBJECT_STARTS):
+        return None
+    try:
+        parsed = orjson.loads(event[5:])
+    except orjson.JSONDecodeError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
