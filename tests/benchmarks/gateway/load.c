@@ -7,9 +7,13 @@
  * and says how many tokens the upstream sends, --ramp opens that many connections a second, --keys holds one key
  * a line, of which each request takes the next as its bearer token. Prints "begin" and "end" where the measured
  * time begins and ends, so that the caller can read the clocks of other processes, and then one JSON object.
- * Times in it are microseconds. Whatever is not exactly right counts as an error, also during warm-up. */
+ * Times in it are microseconds. Whatever is not exactly right counts as an error, also during warm-up and while
+ * the last answers are awaited, for PATIENCE at most: a connection without a byte for so long has stalled. */
 
 #include "wire.h"
+
+#define PATIENCE 5000000000ull
+#define NEVER UINT64_MAX
 
 enum framing { HEAD, LENGTH, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER };
 enum mistake { STATUS, FRAMING, TRUNCATED, RESET, CONTENT, STALLED, MISTAKES };
@@ -40,7 +44,7 @@ static char **keys;
 static size_t key_count, key_next;
 static uint64_t random_state, serial;
 
-static bool measures;
+static bool measures, ending;
 static uint64_t answers, tokens, chunks, token_reads, bytes_read, reconnects, mistakes[MISTAKES], status_seen;
 static struct samples latency, first_token, gap, delay;
 
@@ -120,7 +124,7 @@ static void prepare(struct connection *c) {
 static void disconnect(struct connection *c, uint64_t pause) {
     close(c->fd);
     c->fd = -1;
-    c->retry_at = now() + pause;
+    c->retry_at = ending ? NEVER : now() + pause;
 }
 
 /* The answer is not what it should be. The connection is opened anew after a while, so that errors do no storm. */
@@ -208,8 +212,8 @@ static bool finish(struct connection *c, uint64_t time) {
     }
     answers += measures;
     record(&latency, time - c->began);
-    if (c->closes) {
-        reconnects++;
+    if (c->closes || ending) {
+        reconnects += c->closes;
         disconnect(c, 0);
         return false;
     }
@@ -405,21 +409,32 @@ int main(int count, char **words) {
 
     uint64_t start = now(), opening = ramp ? (uint64_t)connections * 1000000000 / ramp : 0;
     uint64_t from = start + opening + warm_up * 1e9, until = from + seconds * 1e9, began = 0;
-    int opened = 0;
-    uint64_t retry_check = 0;
-    for (uint64_t time = start; time < until; time = now()) {
-        if (!measures && time >= from) {
+    int opened = 0, running = connections;
+    uint64_t look_at = 0;
+    double elapsed = 0;
+    for (uint64_t time = start; running && (!ending || time < until + PATIENCE); time = now()) {
+        if (!began && time >= from) {
             puts("begin");
             fflush(stdout);
             began = now();
             measures = true;
         }
+        if (!ending && time >= until) {
+            elapsed = (now() - began) / 1e9;
+            puts("end");
+            fflush(stdout);
+            measures = false;
+            ending = true;
+        }
         int allowed = ramp ? (int)((time - start) / 1000000000.0 * ramp) + 1 : connections;
-        while (opened < connections && opened < allowed) open_connection(&all[opened++]);
-        if (time >= retry_check) {
-            for (int i = 0; i < opened; i++)
-                if (all[i].fd < 0 && all[i].retry_at <= time) open_connection(&all[i]);
-            retry_check = time + 1000000;
+        while (!ending && opened < connections && opened < allowed) open_connection(&all[opened++]);
+        if (time >= look_at) {
+            running = !ending;
+            for (int i = 0; i < opened; i++) {
+                if (all[i].fd < 0 && all[i].retry_at <= time && !ending) open_connection(&all[i]);
+                running += all[i].fd >= 0;
+            }
+            look_at = time + 1000000;
         }
         struct epoll_event events[256];
         int ready = epoll_wait(poll_fd, events, 256, 1);
@@ -429,12 +444,8 @@ int main(int count, char **words) {
             if (c->fd >= 0 && events[i].events & ~EPOLLOUT) receive(c);
         }
     }
-    double elapsed = (now() - began) / 1e9;
-    puts("end");
-    fflush(stdout);
-    measures = false;
-    /* Not a byte during the whole time is a hang, which a count of answers alone would not show. */
+    uint64_t patience_began = now() - PATIENCE;
     for (int i = 0; i < opened; i++)
-        if (all[i].fd >= 0 && all[i].began < began && all[i].last_read < began) mistakes[STALLED]++;
+        if (all[i].fd >= 0 && all[i].began < patience_began && all[i].last_read < patience_began) mistakes[STALLED]++;
     report(elapsed);
 }

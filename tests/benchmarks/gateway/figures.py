@@ -1,0 +1,223 @@
+"""From samples to figures: medians with their spread, what a gateway adds to the direct connection, the verdicts.
+
+Pure arithmetic, apart from measuring and from printing, so that it can be tested. A sample is what the load
+generator printed, with the CPU seconds and the memory beside it; a figure is the median of one quantity over the
+repeats, with the lowest and the highest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks.gateway.tools import Cell
+
+MERGED = 0.05
+"""A gateway that delivers fewer HTTP chunks a token than the direct connection, by more than this share, merges."""
+
+UNARY_1 = Cell("unary", 1, 512)
+UNARY_32 = Cell("unary", 32, 512)
+STREAM_32 = Cell("stream", 32, 512)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The median of the repeats, and between what it lies."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One subject at one cell. Times are microseconds, memory is bytes."""
+
+    throughput: Figure | None
+    """Answers a second; for streams tokens a second over the tokens of one stream."""
+    latency_p50: Figure | None
+    latency_p99: Figure | None
+    added_p50: Figure | None
+    """Over the direct connection in the same repeat."""
+    added_p99: Figure | None
+    first_token_p50: Figure | None
+    added_gap_p99: Figure | None
+    """The 99th percentile between two tokens of one stream, over that of the direct connection."""
+    added_delay_p99: Figure | None
+    """The 99th percentile of the time from the upstream's write of a token to its arrival, over direct."""
+    cpu: Figure | None
+    """CPU of the gateway's processes for one answer."""
+    helper_cpu: Figure | None
+    busy: Figure | None
+    """The share of its core that the gateway used; near 1, it was the gateway that set the throughput."""
+    rss: float
+    chunks: Figure | None
+    """HTTP chunks delivered for each token sent."""
+    reads: Figure | None
+    """Reads of the client that brought tokens, for each token."""
+    merged: bool
+    errors: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One line that Pointsman must reach, and whether it did; None where it was not measured."""
+
+    line: str
+    wanted: str
+    got: str
+    holds: bool | None
+
+
+def figure(values: Iterable[float | None]) -> Figure | None:
+    """The median and spread of the values that are there, or None where there are none."""
+    there = [value for value in values if value is not None]
+    return Figure(median(there), min(there), max(there)) if there else None
+
+
+def row(samples: Sequence[Mapping[str, Any]], direct: Mapping[int, Mapping[str, Any]], tokens: int) -> Row:
+    """
+    The figures of `samples`, the repeats of one subject at one cell.
+
+    `direct` holds the samples of the direct connection at the same cell by repeat, `tokens` is the number of
+    tokens of one stream.
+    """
+
+    def added(name: str, share: str) -> Figure | None:
+        pairs = ((sample, direct.get(sample["repeat"])) for sample in samples)
+        return figure(
+            _difference(_timing(sample, name, share), _timing(base, name, share)) for sample, base in pairs
+        )
+
+    chunks = figure(_per_token(sample, "chunks") for sample in samples)
+    base_chunks = figure(_per_token(sample, "chunks") for sample in direct.values())
+    return Row(
+        throughput=figure(answers(sample, tokens) / sample["seconds"] for sample in samples),
+        latency_p50=figure(_timing(sample, "latency", "p50") for sample in samples),
+        latency_p99=figure(_timing(sample, "latency", "p99") for sample in samples),
+        added_p50=added("latency", "p50"),
+        added_p99=added("latency", "p99"),
+        first_token_p50=figure(_timing(sample, "first_token", "p50") for sample in samples),
+        added_gap_p99=added("gap", "p99"),
+        added_delay_p99=added("delay", "p99"),
+        cpu=figure(cpu_per_answer(sample, tokens, "cpu") for sample in samples),
+        helper_cpu=figure(cpu_per_answer(sample, tokens, "helper_cpu") for sample in samples),
+        busy=figure(sample["cpu"] / sample["seconds"] for sample in samples),
+        rss=max(float(sample["rss"]) for sample in samples),
+        chunks=chunks,
+        reads=figure(_per_token(sample, "token_reads") for sample in samples),
+        merged=is_merged(chunks, base_chunks),
+        errors=sum(error_count(sample) for sample in samples),
+    )
+
+
+def is_merged(chunks: Figure | None, direct: Figure | None) -> bool:
+    """Whether a gateway delivers fewer chunks a token than the direct connection, by more than `MERGED`."""
+    return chunks is not None and direct is not None and chunks.median < direct.median * (1 - MERGED)
+
+
+def answers(sample: Mapping[str, Any], tokens: int) -> float:
+    """Answers in the window. Streams by their tokens, because a short window cuts many streams in two."""
+    return sample["tokens"] / tokens if sample["kind"] == "stream" else float(sample["answers"])
+
+
+def cpu_per_answer(sample: Mapping[str, Any], tokens: int, name: str) -> float | None:
+    """Microseconds of CPU, or None where nothing was answered."""
+    count = answers(sample, tokens)
+    return sample[name] * 1e6 / count if count else None
+
+
+def error_count(sample: Mapping[str, Any]) -> int:
+    return sum(sample["errors"].values())
+
+
+def ratio(samples: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]], tokens: int) -> Figure | None:
+    """CPU for one answer, against `base` in the same repeat."""
+    by_repeat = {sample["repeat"]: cpu_per_answer(sample, tokens, "cpu") for sample in base}
+    pairs = ((cpu_per_answer(item, tokens, "cpu"), by_repeat.get(item["repeat"])) for item in samples)
+    return figure(one / other if one and other else None for one, other in pairs)
+
+
+def verdicts(
+    rows: Mapping[Cell, Mapping[str, Row]],
+    scaling: Mapping[str, Figure | None],
+    crowd: Mapping[str, Any] | None,
+    rust: Sequence[str],
+) -> list[Verdict]:
+    """Pointsman against its lines. `scaling` holds CPU ratios by name, `crowd` the figures of many slow streams."""
+    lines = [
+        _at_least("unary at 32 connections, against smg", rows, UNARY_32, "smg", 1),
+        _at_least("unary at 32 connections, against vllm-router (stretch)", rows, UNARY_32, "vllm-router", 1),
+        _at_least("unary at 32 connections, against LiteLLM", rows, UNARY_32, "litellm", 50),
+    ]
+    streams = {name: median_of(rows.get(STREAM_32, {}).get(name), "throughput") for name in rust}
+    best = max((name for name, value in streams.items() if value), key=lambda name: streams[name] or 0, default="")
+    lines.append(_at_least("streams at 32 connections, against the best Rust peer", rows, STREAM_32, best, 2))
+    own = rows.get(STREAM_32, {}).get("pointsman")
+    chunks = own.chunks if own else None
+    got = f"{chunks.median:.3f} chunks a token" if chunks else "not measured"
+    kept = not own.merged if own and chunks else None
+    lines.append(Verdict("chunks of streams are not merged", f"within {MERGED:.0%}", got, kept))
+    single = rows.get(UNARY_1, {}).get("pointsman")
+    for name, limit in (("added_p50", 350), ("added_p99", 1500)):
+        value = median_of(single, name)
+        what = f"added latency at 1 connection, {name.removeprefix('added_')}"
+        lines.append(_at_most(what, value, limit, lambda number: f"{number / 1000:.3f} ms"))
+    for name, change in scaling.items():
+        value = change.median - 1 if change else None
+        held = None if value is None else abs(value) <= 0.10
+        lines.append(Verdict(f"CPU per request, {name}", "within ±10 %", _told(value, "{:+.1%}"), held))
+    if crowd is not None:
+        count = f"{crowd['streams']} streams"
+        lines.append(_at_most(f"{count}: errors", crowd["errors"], 0, lambda number: f"{number:.0f}"))
+        lines.append(_at_most(f"{count}: memory", crowd["rss"], 2**30, lambda number: f"{number / 2**20:.0f} MiB"))
+        gap = crowd["added_gap_p99"]
+        lines.append(_at_most(f"{count}: added p99 between tokens", gap, 50_000, lambda us: f"{us / 1000:.1f} ms"))
+    errors = [item["pointsman"].errors for item in rows.values() if "pointsman" in item]
+    total = sum(errors) if errors else None
+    lines.append(_at_most("errors of pointsman in the whole matrix", total, 0, lambda number: f"{number:.0f}"))
+    return lines
+
+
+def median_of(item: Row | None, name: str) -> float | None:
+    """The median of one quantity of a row, where both are there."""
+    value = getattr(item, name) if item is not None else None
+    return value.median if isinstance(value, Figure) else None
+
+
+def as_json(item: Row) -> dict[str, Any]:
+    return asdict(item)
+
+
+def _at_least(what: str, rows: Mapping[Cell, Mapping[str, Row]], cell: Cell, other: str, times: float) -> Verdict:
+    own = median_of(rows.get(cell, {}).get("pointsman"), "throughput")
+    base = median_of(rows.get(cell, {}).get(other), "throughput")
+    if not own or not base:
+        return Verdict(what, f"at least {times:g} times", "not measured", None)
+    got = f"{own / base:.2f} times ({own:,.0f}/s against {base:,.0f}/s of {other})"
+    return Verdict(what, f"at least {times:g} times", got, own >= times * base)
+
+
+def _at_most(what: str, value: float | None, limit: float, told: Any) -> Verdict:
+    if value is None:
+        return Verdict(what, f"at most {told(limit)}", "not measured", None)
+    return Verdict(what, f"at most {told(limit)}", told(value), value <= limit)
+
+
+def _told(value: float | None, form: str) -> str:
+    return "not measured" if value is None else form.format(value)
+
+
+def _timing(sample: Mapping[str, Any] | None, name: str, share: str) -> float | None:
+    times = sample[name] if sample else None
+    return float(times[share]) if times else None
+
+
+def _difference(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def _per_token(sample: Mapping[str, Any], name: str) -> float | None:
+    return sample[name] / sample["tokens"] if sample["tokens"] else None

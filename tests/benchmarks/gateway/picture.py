@@ -1,0 +1,137 @@
+"""Draw a run: `python picture.py gateway.json gateway.png`, with matplotlib in an environment of its own.
+
+A script apart, because nothing else of the project needs matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+OWN, OTHER = "#1f6f8b", "#b8bec4"
+SCALES = {"direct": "#e4e7ea", "floor": "#d2d8dd"}
+"""Yardsticks, which are no gateways, are paler."""
+
+
+def colour(name: str) -> str:
+    return OWN if name == "pointsman" else SCALES.get(name, OTHER)
+
+
+def at(rows: list[dict[str, Any]], kind: str, connections: int, size: int) -> list[dict[str, Any]]:
+    return [
+        row
+        for row in rows
+        if (row["kind"], row["connections"], row["size"]) == (kind, connections, size) and row["throughput"]
+    ]
+
+
+def bars(axes: Axes, title: str, rows: list[dict[str, Any]], name: str, unit: str, scale: float, form: str) -> None:
+    """One bar a subject, with the spread of the repeats."""
+    rows = [row for row in rows if row[name]]
+    axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
+    places = range(len(rows))
+    values = [row[name]["median"] / scale for row in rows]
+    low = [max(0.0, value - row[name]["low"] / scale) for value, row in zip(values, rows, strict=True)]
+    high = [max(0.0, row[name]["high"] / scale - value) for value, row in zip(values, rows, strict=True)]
+    axes.barh(places, values, xerr=[low, high], color=[colour(row["subject"]) for row in rows], ecolor="#555")
+    axes.set_yticks(places, [row["subject"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel(unit, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    room = max((value + more for value, more in zip(values, high, strict=True)), default=1)
+    axes.set_xlim(0, room * 1.35)
+    for place, value, more, row in zip(places, values, high, rows, strict=True):
+        note = form.format(value) + (" merged" if row["merged"] else "") + (" errors" if row["errors"] else "")
+        axes.text(value + more + room * 0.02, place, note, va="center", fontsize=8)
+
+
+def main(source: Path, target: Path) -> None:
+    run = json.loads(source.read_text())
+    rows = run["rows"]
+    # LiteLLM is two orders of magnitude away: beside it the others could not be told apart.
+    latency = [row for row in at(rows, "unary", 1, 512) if row["subject"] not in ("direct", "litellm")]
+    per_request = [row for row in at(rows, "unary", 32, 512) if row["subject"] not in ("direct", "litellm")]
+    figure, places = plt.subplots(3, 2, figsize=(12, 11), layout="constrained")
+    small = "0.5 KB bodies"
+    bars(
+        places[0][0],
+        f"Unary, 32 connections, {small}",
+        at(rows, "unary", 32, 512),
+        "throughput",
+        "requests/s",
+        1,
+        "{:,.0f}",
+    )
+    bars(
+        places[0][1],
+        "Streams of 64 tokens, 32 connections",
+        at(rows, "stream", 32, 512),
+        "throughput",
+        "streams/s",
+        1,
+        "{:,.0f}",
+    )
+    bars(
+        places[1][0],
+        f"Added latency, median, 1 connection, {small}",
+        latency,
+        "added_p50",
+        "ms over direct",
+        1000,
+        "{:.3f}",
+    )
+    bars(
+        places[1][1],
+        "Added latency, 99th percentile, 1 connection",
+        latency,
+        "added_p99",
+        "ms over direct",
+        1000,
+        "{:.3f}",
+    )
+    bars(
+        places[2][0],
+        f"CPU of the gateway, 32 connections, {small}",
+        per_request,
+        "cpu",
+        "us a request",
+        1,
+        "{:,.0f}",
+    )
+    sizes(places[2][1], rows)
+    machine = run["machine"]
+    figure.suptitle(
+        f"One core of {machine['cpu']}; upstream and load on another. "
+        "Bars are medians of the repeats, lines go from the lowest to the highest.",
+        fontsize=9,
+    )
+    figure.savefig(target, dpi=110)
+
+
+def sizes(axes: Axes, rows: list[dict[str, Any]]) -> None:
+    """Throughput by the size of the body."""
+    axes.set_title("Unary by body size, 32 connections", loc="left", fontsize=10, fontweight="bold")
+    there = [row for row in rows if row["kind"] == "unary" and row["connections"] == 32 and row["throughput"]]
+    for name in dict.fromkeys(row["subject"] for row in there):
+        points = sorted(
+            (row["size"] / 1024, row["throughput"]["median"]) for row in there if row["subject"] == name
+        )
+        axes.plot(*zip(*points, strict=True), marker="o", label=name, linewidth=2.5 if name == "pointsman" else 1)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel("KB", fontsize=8)
+    axes.set_ylabel("requests/s", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

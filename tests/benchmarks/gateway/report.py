@@ -1,0 +1,85 @@
+"""The tables that a run prints. Apart from the figures, so that what is printed can change without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks.gateway.figures import Figure, Row, Verdict
+from benchmarks.gateway.tools import Cell
+
+BUSY = 0.85
+"""Below this share of its core a gateway was not what set the throughput; such figures carry a star."""
+
+Column = tuple[str, Callable[[Row], str]]
+
+
+def _spread(value: Figure | None, scale: float = 1, digits: int = 0) -> str:
+    if value is None:
+        return "-"
+    low, high = value.low / scale, value.high / scale
+    return f"{value.median / scale:,.{digits}f} ({low:,.{digits}f} .. {high:,.{digits}f})"
+
+
+def _plain(value: Figure | None, scale: float = 1, digits: int = 0) -> str:
+    return "-" if value is None else f"{value.median / scale:,.{digits}f}"
+
+
+UNARY: tuple[Column, ...] = (
+    ("requests/s", lambda row: _spread(row.throughput)),
+    ("added p50 ms", lambda row: _spread(row.added_p50, 1000, 3)),
+    ("added p99 ms", lambda row: _spread(row.added_p99, 1000, 3)),
+    ("CPU us", lambda row: _spread(row.cpu)),
+    ("helpers us", lambda row: _plain(row.helper_cpu)),
+    ("core %", lambda row: _plain(row.busy, 0.01)),
+    ("RSS MiB", lambda row: f"{row.rss / 2**20:.0f}"),
+    ("errors", lambda row: str(row.errors)),
+)
+
+STREAM: tuple[Column, ...] = (
+    ("streams/s", lambda row: _spread(row.throughput)),
+    ("chunks/token", lambda row: _plain(row.chunks, 1, 3) + (" merged" if row.merged else "")),
+    ("reads/token", lambda row: _plain(row.reads, 1, 2)),
+    ("added gap p99 ms", lambda row: _spread(row.added_gap_p99, 1000, 2)),
+    ("first token ms", lambda row: _plain(row.first_token_p50, 1000, 2)),
+    ("CPU us", lambda row: _spread(row.cpu)),
+    ("helpers us", lambda row: _plain(row.helper_cpu)),
+    ("core %", lambda row: _plain(row.busy, 0.01)),
+    ("RSS MiB", lambda row: f"{row.rss / 2**20:.0f}"),
+    ("errors", lambda row: str(row.errors)),
+)
+
+
+def table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; the first to the left, the others to the right."""
+    widths = [max(len(line[at]) for line in (heads, *lines)) for at in range(len(heads))]
+    told = [
+        "  ".join(cell.ljust(width) if at == 0 else cell.rjust(width) for at, (cell, width) in enumerate(pairs))
+        for pairs in (list(zip(line, widths, strict=True)) for line in (heads, *lines))
+    ]
+    return "\n".join(line.rstrip() for line in told)
+
+
+def matrix(rows: Mapping[Cell, Mapping[str, Row]]) -> str:
+    """One table for each cell."""
+    parts = []
+    for cell, found in rows.items():
+        columns = STREAM if cell.kind == "stream" else UNARY
+        lines = [
+            [name + (" *" if _was_idle(cell, item) else ""), *(tell(item) for _, tell in columns)]
+            for name, item in found.items()
+        ]
+        parts.append(f"{cell}\n{table(['', *(head for head, _ in columns)], lines)}")
+    note = f"* had its core, or used it, for less than {BUSY:.0%} of the time: something else set the throughput."
+    return "\n\n".join([*parts, note])
+
+
+def _was_idle(cell: Cell, row: Row) -> bool:
+    # One connection waits for its answers; that no gateway is busy with it says nothing.
+    return cell.connections > 1 and row.rss > 0 and row.busy is not None and row.busy.median < BUSY
+
+
+def judgement(verdicts: Sequence[Verdict]) -> str:
+    """The lines to reach, and whether they were."""
+    words = {True: "yes", False: "NO", None: "?"}
+    lines = [[verdict.line, verdict.wanted, verdict.got, words[verdict.holds]] for verdict in verdicts]
+    return table(["line", "wanted", "got", "reached"], lines)
