@@ -18,7 +18,7 @@ COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install up test lint format clean
+.PHONY: help install up test bench lint format clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -49,6 +49,9 @@ up: install ## Start the whole platform on this machine: ARGS="--port 9000 --sta
 
 test: lint ## Install, check and run all tests; ARGS="tests/unit -x" for some.
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: install ## Measure the gateway beside its peers: ARGS="--quick --only pointsman,direct,floor".
+	@PYTHONPATH=tests $(BIN)/python -m benchmarks.gateway $(ARGS)
 
 lint: install ## ruff, mypy and import-linter.
 	$(BIN)/ruff check .
