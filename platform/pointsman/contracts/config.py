@@ -103,6 +103,8 @@ class Router(Strict):
     """Bytes of request line and headers together; more is 431. Default: 32 KiB."""
     max_response_bytes: Bytes = 64 * MEBI
     """Bytes of an answer that is not streamed, and of one event of a stream. Default: 64 MiB."""
+    max_connections: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 16_384
+    """Client connections of one router process at most; a further one gets 503 and is closed. Default: 16384."""
     header_timeout: Seconds = 10.0
     """Seconds a client has to send its headers. Default: 10."""
     body_timeout: Seconds = 60.0

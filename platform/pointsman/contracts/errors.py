@@ -107,6 +107,14 @@ class BodyTooLarge(ApiError):
     code = "request_too_large"
 
 
+class ExpectationUnknown(ApiError):
+    """The client expects something else than `100-continue`."""
+
+    status = 417
+    type = "invalid_request_error"
+    code = "expectation_unknown"
+
+
 class HeadersTooLarge(ApiError):
     """The request line or the headers are over the configured limit."""
 
@@ -137,6 +145,14 @@ class PoolUnavailable(ApiError):
     status = 503
     type = "server_error"
     code = "pool_unavailable"
+
+
+class TooManyConnections(ApiError):
+    """The data plane holds as many connections as it is allowed to."""
+
+    status = 503
+    type = "server_error"
+    code = "too_many_connections"
 
 
 class AdminUnavailable(ApiError):

@@ -5,14 +5,17 @@ Stands between the HTTP protocol and everything behind it; holds the table of pa
 
 from __future__ import annotations
 
-from pointsman.contracts.errors import MethodNotAllowed
-from pointsman.router.exchange import Endpoint, Exchange
+from pointsman.contracts.errors import ApiError, MethodNotAllowed
+from pointsman.router.exchange import Endpoint, Exchange, Headers
 from pointsman.router.health import Health
-from pointsman.router.http.server import Handling, Request
+from pointsman.router.http.heads import Head
+from pointsman.router.http.server import ClientConnection, Handling
 from pointsman.router.http.wire import header_lines
 from pointsman.router.metrics import Metrics
 from pointsman.router.passthrough import Passthrough
 from pointsman.router.pipeline import Pipeline
+from pointsman.router.pipeline.authenticate import unauthenticated
+from pointsman.router.snapshot import Snapshot
 from pointsman.router.wire import openai
 
 _JSON = header_lines([("content-type", "application/json")])
@@ -22,57 +25,73 @@ _ENDPOINTS = {endpoint.value: endpoint for endpoint in Endpoint}
 class Application:
     """Answers every request of one data-plane process."""
 
-    def __init__(self, pipeline: Pipeline, health: Health, passthrough: Passthrough, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        pipeline: Pipeline,
+        health: Health,
+        passthrough: Passthrough,
+        metrics: Metrics,
+    ) -> None:
+        self._snapshot = snapshot
         self._pipeline = pipeline
         self._health = health
         self._passthrough = passthrough
         self._metrics = metrics
 
-    def __call__(self, request: Request) -> Handling | None:
-        path = request.target.partition("?")[0]
+    def __call__(self, client: ClientConnection, head: Head, body: bytes) -> Handling | None:
+        path = head.target.partition("?")[0]
         endpoint = _ENDPOINTS.get(path)
         if endpoint is not None:
-            if request.method != "POST":
-                _wrong_method(request, "POST")
+            if head.method != "POST":
+                _wrong_method(client, "POST")
                 return None
-            exchange = Exchange(request.connection, endpoint, request.headers, request.body)
+            running = _Running(client, endpoint, head.headers, body)
+            running.pipeline = self._pipeline
             self._metrics.in_flight.add(1)
-            running = _Running(self._pipeline, exchange)
-            self._pipeline.start(exchange)
+            self._pipeline.start(running)
             return running
         if path in self._health.PATHS:
-            if request.method not in ("GET", "HEAD"):
-                _wrong_method(request, "GET, HEAD")
+            if head.method not in ("GET", "HEAD"):
+                _wrong_method(client, "GET, HEAD")
                 return None
-            status, body = self._health.answer(path)
-            request.connection.respond(status, _JSON, body)
+            status, answer = self._health.answer(path)
+            client.respond(status, _JSON, answer)
             return None
         if path == "/metrics":
             self._metrics.flush()  # whoever has read an answer finds it in the counters
-        return self._passthrough.relay(request)
+        return self._passthrough.relay(client, head, body)
+
+    def refusal_of_head(self, method: str, target: str, headers: Headers) -> ApiError | None:
+        """Why a body is not waited for, or None: only who shows a known key makes the router buffer anything."""
+        authorization = headers.get(b"authorization")
+        snapshot = self._snapshot
+        if snapshot.tenant_of(authorization) is None:
+            path = target.partition("?")[0]
+            if path in _ENDPOINTS or not snapshot.is_admin(authorization):
+                return unauthenticated(authorization)
+        return None
 
 
-class _Running:
+class _Running(Exchange):
     """A request in the pipeline, as its connection sees it."""
 
-    __slots__ = ("_exchange", "_pipeline")
+    __slots__ = ("pipeline",)
 
-    def __init__(self, pipeline: Pipeline, exchange: Exchange) -> None:
-        self._pipeline = pipeline
-        self._exchange = exchange
+    pipeline: Pipeline
 
     def abandon(self) -> None:
-        self._pipeline.abandon(self._exchange)
+        self.pipeline.abandon(self)
 
     def pause(self) -> None:
-        if self._exchange.work is not None:
-            self._exchange.work.pause()
+        if self.work is not None:
+            self.work.pause()
 
     def resume(self) -> None:
-        if self._exchange.work is not None:
-            self._exchange.work.resume()
+        if self.work is not None:
+            self.work.resume()
 
 
-def _wrong_method(request: Request, allowed: str) -> None:
+def _wrong_method(client: ClientConnection, allowed: str) -> None:
     answer = openai.error_answer(MethodNotAllowed(f"This path takes {allowed}."))
-    request.connection.respond(answer.status, answer.headers + header_lines([("allow", allowed)]), answer.body)
+    client.respond(answer.status, answer.headers + header_lines([("allow", allowed)]), answer.body)

@@ -10,7 +10,8 @@ from pointsman.contracts.errors import AdminUnavailable, ApiError
 from pointsman.contracts.names import Header
 from pointsman.router.exchange import Headers
 from pointsman.router.http.call import Call
-from pointsman.router.http.server import ClientConnection, Request
+from pointsman.router.http.heads import Head
+from pointsman.router.http.server import ClientConnection
 from pointsman.router.http.upstream import UpstreamConnection, unix_site
 from pointsman.router.http.wire import BODILESS, request_head
 from pointsman.router.wire import openai
@@ -36,9 +37,9 @@ class Passthrough:
     def __init__(self, path: str) -> None:
         self.site = unix_site(path)
 
-    def relay(self, request: Request) -> PassedOn:
-        """Pass `request` on; its connection gets the answer."""
-        passed_on = PassedOn(self, request)
+    def relay(self, client: ClientConnection, head: Head, body: bytes) -> PassedOn:
+        """Pass a request on; `client` gets the answer."""
+        passed_on = PassedOn(self, client, head, body)
         passed_on.start(fresh=False)
         return passed_on
 
@@ -46,12 +47,13 @@ class Passthrough:
 class PassedOn(Call):
     """One relayed request: `server.Handling` towards the client, `Receiver` towards the admin process."""
 
-    __slots__ = ("_client", "_request", "_started")
+    __slots__ = ("_body", "_client", "_head", "_started")
 
-    def __init__(self, passthrough: Passthrough, request: Request) -> None:
+    def __init__(self, passthrough: Passthrough, client: ClientConnection, head: Head, body: bytes) -> None:
         super().__init__(passthrough.site, connect_timeout=TIMEOUT)
-        self._request = request
-        self._client: ClientConnection = request.connection
+        self._client = client
+        self._head = head
+        self._body = body
         self._started = False
 
     def abandon(self) -> None:
@@ -60,7 +62,7 @@ class PassedOn(Call):
     def on_head(self, status: int, headers: Headers) -> None:
         back = b"".join([b"%b: %b\r\n" % (name, headers[name]) for name in _PASSED_BACK if name in headers])
         self._started = True
-        if self._request.method == "HEAD" or status in BODILESS:
+        if self._head.method == "HEAD" or status in BODILESS:
             self._client.respond(status, back, b"")
             self._end()
         else:
@@ -90,16 +92,16 @@ class PassedOn(Call):
         self._refuse(AdminUnavailable("The admin process does not run.", retry_after=2))
 
     def _send(self, connection: UpstreamConnection) -> None:
-        request = self._request
-        headers = [("host", "admin"), (Header.PEER, request.peer)]
+        request = self._head
+        headers = [("host", "admin"), (Header.PEER, self._client.peer)]
         headers += [
             (name.decode(), request.headers[name].decode("latin-1"))
             for name in _PASSED_ON
             if name in request.headers
         ]
         method = "GET" if request.method == "HEAD" else request.method
-        head = request_head(method, request.target, headers, length=len(request.body))
-        connection.send(head + request.body, self, first_byte_timeout=TIMEOUT, idle_timeout=TIMEOUT)
+        head = request_head(method, request.target, headers, length=len(self._body))
+        connection.send(head + self._body, self, first_byte_timeout=TIMEOUT, idle_timeout=TIMEOUT)
 
     def _refuse(self, error: ApiError) -> None:
         self._end()

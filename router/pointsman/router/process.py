@@ -7,10 +7,11 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import uvloop
 from redis.asyncio import Redis
@@ -20,7 +21,7 @@ from pointsman.contracts.names import StateFile
 from pointsman.router.application import Application
 from pointsman.router.fleet import Fleet
 from pointsman.router.health import Health
-from pointsman.router.http.server import ClientConnection
+from pointsman.router.http.clients import Clients
 from pointsman.router.metrics import Metrics
 from pointsman.router.passthrough import Passthrough
 from pointsman.router.pipeline import Pipeline
@@ -38,9 +39,6 @@ log = logging.getLogger(__name__)
 
 SWEEP = 0.5
 """Seconds between two looks for clients and engines that are too slow."""
-
-DRAIN_LOOK = 0.05
-"""Seconds between two looks at whether the last answer has ended."""
 
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
@@ -85,20 +83,12 @@ async def _serve(config: Config, settings: Settings) -> None:
     place.pipeline = relay.pipeline = pipeline
     health = Health(fleet)
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
-    application = Application(pipeline, health, passthrough, metrics)
-    connections: set[ClientConnection] = set()
-
-    def make() -> ClientConnection:
-        return ClientConnection(application, config.router, connections)
-
-    server = await loop.create_server(make, settings.host, settings.port, backlog=BACKLOG)
-    stop = asyncio.Event()
+    clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
+    server = await loop.create_server(clients.connect, settings.host, settings.port, backlog=BACKLOG)
+    stop, hurry = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    tasks = [
-        loop.create_task(fleet.watch()),
-        loop.create_task(_sweep(connections, fleet, passthrough.site.sweep)),
-    ]
+        loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
+    tasks = [loop.create_task(fleet.watch()), loop.create_task(_sweep(clients, fleet, passthrough.site.sweep))]
     gc.collect()
     gc.freeze()  # what exists now lives as long as the process: later collections need not walk it
     log.info("listening on %s:%s", settings.host, settings.port)
@@ -107,7 +97,9 @@ async def _serve(config: Config, settings: Settings) -> None:
     await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
     health.draining = True
     server.close()
-    await _drain(connections, config.router.drain_timeout)
+    await _first_of(clients.drain(config.router.drain_timeout), hurry.wait())
+    clients.cut()
+    await asyncio.sleep(0)  # so that each connection hears of its end
     failures = [task.exception() for task in tasks if task.done() and not task.cancelled()]
     for task in (*tasks, stopped):
         task.cancel()
@@ -122,24 +114,19 @@ async def _serve(config: Config, settings: Settings) -> None:
             raise failure
 
 
-async def _sweep(connections: set[ClientConnection], fleet: Fleet, sweep_admin: Callable[[float], None]) -> None:
+async def _sweep(clients: Clients, fleet: Fleet, sweep_admin: Callable[[float], None]) -> None:
     while True:
         await asyncio.sleep(SWEEP)
         now = monotonic()
-        for connection in list(connections):
-            connection.sweep(now)
+        clients.sweep(now)
         fleet.sweep(now)
         sweep_admin(now)
 
 
-async def _drain(connections: set[ClientConnection], seconds: float) -> None:
-    """Let running answers finish for at most `seconds`, then break the rest off."""
-    for connection in list(connections):
-        connection.drain()
-    for _ in range(int(seconds / DRAIN_LOOK) + 1):
-        if not any(connection.busy for connection in connections):
-            break
-        await asyncio.sleep(DRAIN_LOOK)
-    for connection in list(connections):
-        connection.cut()
-    await asyncio.sleep(0)
+async def _first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Run `coroutines` until one of them ends; stop the others."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

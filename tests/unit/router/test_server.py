@@ -11,8 +11,12 @@ import pytest
 import uvloop
 
 from pointsman.contracts.config import Router
+from pointsman.contracts.errors import ApiError
+from pointsman.router.exchange import Headers
 from pointsman.router.http import server
-from pointsman.router.http.server import ClientConnection, Handling, Request
+from pointsman.router.http.clients import Clients
+from pointsman.router.http.heads import Head
+from pointsman.router.http.server import ClientConnection, Handling
 from pointsman.router.http.wire import head
 
 HEAD = b"HTTP/1.1\r\nhost: x\r\n"
@@ -26,18 +30,22 @@ class Served:
     def __init__(self, *, answer: bytes = b"ok", endless: bool = False) -> None:
         self.answer = answer
         self.endless = endless
-        self.requests: list[Request] = []
-        self.connections: set[ClientConnection] = set()
+        self.requests: list[tuple[Head, bytes]] = []
+        self.clients = Clients(self, Router())
+        self.connections = self.clients.connections
         self.abandoned = asyncio.Event()
 
-    def __call__(self, request: Request) -> Handling | None:
-        self.requests.append(request)
+    def __call__(self, client: ClientConnection, head: Head, body: bytes) -> Handling | None:
+        self.requests.append((head, body))
         if not self.endless:
-            request.connection.respond(200, b"", self.answer)
+            client.respond(200, b"", self.answer)
             return None
-        request.connection.start_stream(b"")
-        request.connection.send(self.answer)
+        client.start_stream(b"")
+        client.send(self.answer)
         return self
+
+    def refusal_of_head(self, method: str, target: str, headers: Headers) -> ApiError | None:
+        return None
 
     def abandon(self) -> None:
         self.abandoned.set()
@@ -58,9 +66,7 @@ def serve(scenario: Scenario, *, answer: bytes = b"ok", endless: bool = False) -
     async def run() -> None:
         loop = asyncio.get_running_loop()
         served = Served(answer=answer, endless=endless)
-        listening = await loop.create_server(
-            lambda: ClientConnection(served, Router(), served.connections), "127.0.0.1", 0
-        )
+        listening = await loop.create_server(served.clients.connect, "127.0.0.1", 0)
         client = socket.socket()
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         client.setblocking(False)
@@ -128,6 +134,7 @@ def test_an_answer_that_has_not_left_keeps_its_connection_busy() -> None:
         connection.drain()
         assert connection.busy
         assert len(await answers(loop, client, b"z")) > 10_000_000
+        client.close()
         await until(lambda: not served.connections)
         assert not connection.busy
 
@@ -151,9 +158,9 @@ def test_a_trailer_is_no_header() -> None:
     async def scenario(served: Served, loop: asyncio.AbstractEventLoop, client: socket.socket) -> None:
         await loop.sock_sendall(client, CHUNKED + b"2\r\nab\r\n0\r\nauthorization: Bearer k\r\nhost: y\r\n\r\n")
         await answers(loop, client, b"ok")
-        (request,) = served.requests
-        assert request.body == b"ab"
-        assert request.headers == {b"host": b"x", b"transfer-encoding": b"chunked"}
+        ((head, body),) = served.requests
+        assert body == b"ab"
+        assert head.headers == {b"host": b"x", b"transfer-encoding": b"chunked"}
 
     serve(scenario)
 
@@ -178,7 +185,7 @@ def test_a_body_in_tiny_chunks_weighs_little_more_than_its_bytes() -> None:
         await answers(loop, client, b"ok")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert served.requests[0].body == b"ab" * (size // 2)
+        assert served.requests[0][1] == b"ab" * (size // 2)
         assert peak < 8 * size
 
     serve(scenario)

@@ -1,37 +1,34 @@
 """The client's side of the data plane: one `asyncio.Protocol` per connection.
 
-Stands in front of everything and trusts nothing: limits on the head and the body, strict framing (llhttp without
-leniencies), deadlines for slow senders, backpressure. A whole request is handed to the application as one
-`Request`; answers come back through the methods of `exchange.Client`. Answers leave in the order in which
-their requests came, one at a time.
+Stands in front of everything and trusts nothing: framing and limits are the reader's, deadlines for slow senders,
+backpressure and the order of answers are decided here. A whole request is handed to the application, which answers
+through the methods of `exchange.Client`. Answers leave in the order in which their requests came, one at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+import traceback
+from enum import Enum
 from time import monotonic
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-import httptools
-
-from pointsman.contracts.config import Router as Limits
-from pointsman.contracts.errors import (
-    ApiError,
-    BodyTooLarge,
-    HeadersTooLarge,
-    InvalidRequest,
-    RequestTimeout,
-)
+from pointsman.contracts.errors import ApiError, RequestTimeout, TooManyConnections
 from pointsman.router.exchange import Headers
-from pointsman.router.http.wire import head, unframed
+from pointsman.router.http.heads import Head, KnownHead, split_head
+from pointsman.router.http.reader import RequestReader
+from pointsman.router.http.wire import BODILESS, CONTINUE, head, status_line, unframed
 from pointsman.router.wire import openai
 
-MAX_PIPELINED = 8
-"""Requests of one connection that may wait behind the one being answered; then nothing more is read."""
+if TYPE_CHECKING:
+    from pointsman.router.http.clients import Clients
+
+log = logging.getLogger(__name__)
+
+MAX_HELD = 64 * 1024
+"""Bytes of further requests that are read while an answer is owed; then the client must wait."""
 
 LINGER = 2.0
 """Seconds for which a refused client may finish sending, so that it gets to read why it was refused."""
@@ -39,22 +36,16 @@ LINGER = 2.0
 STALLED = 60
 """Seconds after which the kernel gives up on a client that takes nothing of what is sent to it."""
 
-MAX_HEADERS = 128
-"""Header fields of one request at most."""
+MAX_PROBES = 4
+"""Interim answers to a client that has shut down its sending side; some clients refuse a sixth."""
 
 
-@dataclass(slots=True)
-class Request:
-    """One request as it arrived. `target` is the path with its query; `peer` the client's address."""
+class Phase(Enum):
+    """What a connection on which no answer is owed waits for; each has its own deadline."""
 
-    connection: ClientConnection
-    method: str
-    target: str
-    headers: Headers
-    body: bytes
-    peer: str
-    http_10: bool
-    keep_alive: bool
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
 
 
 class Handling(Protocol):
@@ -70,8 +61,14 @@ class Handling(Protocol):
         """The client has caught up."""
 
 
-Application = Callable[[Request], Handling | None]
-"""Takes a request and answers it now (None) or later (what to tell about the client's fate)."""
+class Application(Protocol):
+    """Answers requests."""
+
+    def __call__(self, client: ClientConnection, head: Head, body: bytes) -> Handling | None:
+        """Answer through `client`, now (None) or later (what to tell about the client's fate)."""
+
+    def refusal_of_head(self, method: str, target: str, headers: Headers) -> ApiError | None:
+        """Why a request with this head is refused whatever its body is, or None. Asked before a body is awaited."""
 
 
 class ClientConnection(asyncio.Protocol):
@@ -79,52 +76,55 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_application",
-        "_body",
-        "_body_bytes",
         "_chunked",
-        "_connections",
+        "_clients",
         "_current",
         "_deadline",
-        "_error",
+        "_draining",
+        "_ended",
         "_handling",
-        "_head_bytes",
-        "_headers",
-        "_in_head",
+        "_held",
+        "_idle",
+        "_known",
+        "_last",
         "_limits",
         "_lingering",
-        "_parser",
-        "_peer",
-        "_queue",
+        "_phase",
+        "_probes",
+        "_reader",
         "_reading_paused",
         "_refusal",
-        "_target",
+        "_silent",
         "_transport",
-        "_unparsed",
         "_writing_paused",
-        "draining",
+        "peer",
     )
 
-    _body: bytes | bytearray
-    _body_bytes: int
-
-    def __init__(self, application: Application, limits: Limits, connections: set[ClientConnection]) -> None:
-        self._application = application
+    def __init__(self, clients: Clients) -> None:
+        limits = clients.limits
+        self._clients = clients
+        self._application = clients.application
         self._limits = limits
-        self._connections = connections
+        self._known = clients.known_heads
+        self._last: KnownHead | None = None  # the head of the last request, if it is a known one
+        self._reader = RequestReader(limits)
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
-        self._peer = ""
-        self._queue: deque[Request] = deque()
-        self._current: Request | None = None
+        self.peer = ""
+        """The client's address."""
+        self._current: Head | None = None  # of the request being answered
         self._handling: Handling | None = None
         self._chunked = False
+        self._silent = True  # no byte of the answer has been sent
+        self._held = bytearray()  # what came while an answer was owed
+        self._idle = True  # nothing is owed and nothing half read: the next byte begins a request
+        self._draining = clients.draining
+        self._ended = False  # the client sends nothing more
+        self._probes = 0
         self._reading_paused = False
         self._writing_paused = False
         self._lingering = False
         self._refusal: ApiError | None = None
-        self._error: ApiError | None = None
-        self.draining = False
-        self._begin_message()
+        self._phase = Phase.IDLE
         self._deadline = monotonic() + limits.header_timeout
 
     # -- the transport's side
@@ -132,40 +132,53 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, of the same shape
         peer = self._transport.get_extra_info("peername")
-        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
         if isinstance(peer, tuple):
+            self.peer = str(peer[0])
             # Else who never reads his stream would hold a place on an engine for ever.
             raw = self._transport.get_extra_info("socket")
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED * 1000)
-        self._connections.add(self)
+        if not self._clients.admit(self):
+            self._refuse(TooManyConnections("The router holds as many connections as it may.", retry_after=1))
+        elif self._draining:
+            self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._connections.discard(self)
+        self._clients.forget(self)
+        self._reader.close()
         self._transport = None
-        self._queue.clear()
         self._current = None
         handling, self._handling = self._handling, None
         if handling is not None:
             handling.abandon()
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering:
-            return  # a refused client is still sending; what it sends is of no interest
-        if self._in_head and not self._unparsed:
-            self._deadline = monotonic() + self._limits.header_timeout
-        self._unparsed += len(data)  # llhttp itself has no limit on an unfinished head, nor on trailers
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError:
-            self._refuse(self._error or InvalidRequest("This is not a valid HTTP/1.1 request.", code="bad_http"))
-        except httptools.HttpParserError:
-            self._refuse(InvalidRequest("This is not a valid HTTP/1.1 request.", code="bad_http"))
-        else:
-            if self._unparsed > self._limits.max_header_bytes:
-                self._refuse(self._head_too_large())
+        if not self._idle:
+            self._more_received(data)
+            return
+        self._idle = False
+        last = self._last
+        if last is not None:
+            body = last.body_of(data)
+            if body is not None and len(body) <= self._limits.max_body_bytes:
+                self._serve(last.head, body)
+                return
+        self._begin(data, last)
+
+    def eof_received(self) -> bool:
+        """Whether the connection stays: a client may still wait for the answers to what it has sent."""
+        self._ended = True
+        transport, current = self._transport, self._current
+        # TLS has no half of a connection, and HTTP/1.0 no interim answer to find out with who is still there.
+        if transport is None or not transport.can_write_eof() or (current is not None and current.http_10):
+            return False
+        if current is not None:
+            self._probe()
+            return True
+        return bool(self._held or self._reader.requests)
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        self._idle = False
         if self._handling is not None:
             self._handling.pause()
 
@@ -173,75 +186,8 @@ class ClientConnection(asyncio.Protocol):
         self._writing_paused = False
         if self._handling is not None:
             self._handling.resume()
-        elif self._queue:
-            asyncio.get_running_loop().call_soon(self._next)
-
-    # -- the parser's side
-
-    def on_url(self, url: bytes) -> None:
-        self._target += url
-        self._count(len(url))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        headers = self._headers
-        name = name.lower()
-        self._count(len(name) + len(value) + 4)
-        if not self._in_head:
-            return  # a trailer
-        if name in headers:
-            headers[name] += b", " + value
-        elif len(headers) >= MAX_HEADERS:
-            raise self._fault(self._head_too_large())
-        else:
-            headers[name] = value
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._unparsed = 0
-        self._deadline = monotonic() + self._limits.body_timeout
-        if self._parser.should_upgrade():
-            raise self._fault(InvalidRequest("Upgrading the connection is not supported.", code="bad_http"))
-        if b"host" not in self._headers and self._parser.get_http_version() == "1.1":
-            raise self._fault(InvalidRequest("The request has no Host header.", code="bad_http"))
-        length = self._headers.get(b"content-length")
-        if length is not None and int(length) > self._limits.max_body_bytes:
-            raise self._fault(self._too_large())
-        if b"expect" in self._headers and self._current is None and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, data: bytes) -> None:
-        self._body_bytes += len(data)
-        if self._body_bytes > self._limits.max_body_bytes:
-            raise self._fault(self._too_large())
-        self._unparsed = 0
-        if not self._body:
-            self._body = data
-        else:
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)  # a list of tiny chunks would weigh twenty times their bytes
-            self._body += data
-
-    def on_message_complete(self) -> None:
-        parser, body = self._parser, self._body
-        request = Request(
-            self,
-            parser.get_method().decode("latin-1"),
-            self._target.decode("latin-1"),
-            self._headers,
-            bytes(body),
-            self._peer,
-            parser.get_http_version() == "1.0",
-            parser.should_keep_alive(),
-        )
-        self._begin_message()
-        # What a client does not read must not pile up: its next request waits until it has read the last answer.
-        if self._current is not None or self._queue or self._writing_paused:
-            self._queue.append(request)
-            if len(self._queue) >= MAX_PIPELINED and not self._reading_paused and self._transport is not None:
-                self._reading_paused = True
-                self._transport.pause_reading()
-            return
-        self._serve(request)
+        elif self._current is None:
+            asyncio.get_running_loop().call_soon(self._advance)
 
     # -- the application's side: `exchange.Client`
 
@@ -250,7 +196,11 @@ class ClientConnection(asyncio.Protocol):
         request, transport = self._current, self._transport
         if request is None or transport is None:
             return
-        keep = request.keep_alive and not self.draining
+        if request.plain and not self._draining and status not in BODILESS:
+            transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (status_line(status), headers, len(body), body))
+            self._done(True)
+            return
+        keep = request.keep_alive and not self._draining
         start = head(status, headers, length=len(body), keep_alive=keep, http_10=request.http_10)
         transport.write(start if request.method == "HEAD" else start + body)
         self._done(keep)
@@ -260,10 +210,14 @@ class ClientConnection(asyncio.Protocol):
         request, transport = self._current, self._transport
         if request is None or transport is None:
             return
+        self._silent = False
+        if request.plain and not self._draining:
+            self._chunked = True
+            transport.write(b"%b%btransfer-encoding: chunked\r\n\r\n" % (status_line(status), headers))
+            return
         # HTTP/1.0 knows no chunks: there the end of the connection is the end of the answer.
         self._chunked = not request.http_10
-        keep = request.keep_alive and not self.draining and self._chunked
-        request.keep_alive = keep
+        keep = request.keep_alive and not self._draining and self._chunked
         transport.write(head(status, headers, length=None, keep_alive=keep, http_10=request.http_10))
 
     def send(self, data: bytes) -> None:
@@ -289,7 +243,7 @@ class ClientConnection(asyncio.Protocol):
             transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
         elif data:
             transport.write(data)
-        self._done(request.keep_alive and not self.draining)
+        self._done(request.keep_alive and self._chunked and not self._draining)
 
     def cut(self) -> None:
         """Break the connection off: the started answer can't be finished, and the client must notice."""
@@ -300,43 +254,183 @@ class ClientConnection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """Close or refuse a client that is slower than the limits allow."""
-        if self._current is not None or self._queue or now < self._deadline or self._transport is None:
+        if self._current is not None:
+            if self._ended:
+                self._probe()
+            return
+        # Who does not take his last answer is the kernel's to give up on.
+        if now < self._deadline or self._transport is None or self._transport.get_write_buffer_size() > 0:
             return
         if self._lingering:
             self._transport.abort()
-        elif self._in_head and not self._unparsed:
-            self._transport.close()  # idle between two requests
-        else:
+        elif self._reader.begun:
             self._refuse(RequestTimeout("The request took too long to arrive."))
+        else:
+            self._transport.close()  # idle between two requests
 
     def drain(self) -> None:
-        """Take no further request: close now if idle, else after the running answer."""
-        self.draining = True
-        if self._current is None and self._transport is not None and not self._lingering:
+        """Take no further request: close now if idle, else after what is under way."""
+        self._draining = True
+        if self._idle and self._transport is not None:
             self._transport.close()
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is still owed, or has not left yet."""
-        return self._current is not None or (
-            self._transport is not None and self._transport.get_write_buffer_size() > 0
-        )
+        """Whether a request is under way, or its answer has not left yet."""
+        if self._transport is None:
+            return False
+        owed = self._current is not None or self._reader.requests or self._refusal is not None
+        under_way = not self._idle and not self._lingering
+        return bool(owed or under_way or self._transport.get_write_buffer_size() > 0)
 
-    # -- inside
+    # -- inside: requests come in
 
-    def _begin_message(self) -> None:
-        self._target = b""
-        self._headers: Headers = {}
-        self._body = b""
-        self._body_bytes = 0
-        self._in_head = True
-        self._head_bytes = 0
-        self._unparsed = 0
+    def _begin(self, data: bytes, last: KnownHead | None) -> None:
+        """`data` begins a request, and is not a whole one just like the `last`."""
+        if last is not None:
+            length = last.length_of(data)
+            if length is not None and 0 < length <= self._limits.max_body_bytes:
+                self._reader.count(last.head, length, b"")
+                self._wait()
+                return
+        found = split_head(data)
+        if found is None:
+            self._read(data)
+            return
+        key, _, end, length = found
+        known = self._known.get(key)
+        if known is None:
+            if length and self._known.seen_before(key):
+                self._remember(data, *found)
+            else:
+                self._read(data)
+            return
+        self._last = known
+        if length > self._limits.max_body_bytes or len(data) > end + length:
+            self._read(data)
+        elif len(data) == end + length:
+            self._serve(known.head, data[end:])
+        else:
+            self._reader.count(known.head, length, data[end:])
+            self._wait()
 
-    def _serve(self, request: Request) -> None:
+    def _more_received(self, data: bytes) -> None:
+        """`data` came while an answer is owed, or belongs to a request of which a part is here already."""
+        if self._lingering:
+            return  # a refused client is still sending; what it sends is of no interest
+        if self._current is not None or self._held or self._writing_paused or self._reader.requests:
+            self._hold(data)
+        elif self._reader.counting:
+            taken = self._reader.feed_counted(data)
+            if taken < len(data):
+                self._hold(data[taken:])
+            self._advance()
+        else:
+            self._read(data)
+
+    def _read(self, data: bytes) -> None:
+        """Have llhttp read `data`, up to the first request that is complete."""
+        try:
+            taken = self._reader.feed(data)
+        except ApiError as error:
+            self._refuse(error)
+            return
+        if taken < len(data):
+            self._hold(data[taken:])
+        self._advance()
+
+    def _remember(self, data: bytes, key: bytes, place: int, end: int, length: int) -> None:
+        """
+        Have llhttp read the head that ends at `end` by itself, and the rest after it.
+
+        The head is remembered if it can mean nothing but a request with a body of `length` bytes.
+        """
+        reader = self._reader
+        try:
+            reader.feed(data, end)
+        except ApiError as error:
+            self._refuse(error)
+            return
+        request = reader.head
+        if (
+            request is not None
+            and request.plain
+            and reader.expected == length
+            and b"transfer-encoding" not in request.headers
+            and b"expect" not in request.headers
+            # Else any stranger could fill the memory with his own.
+            and self._application.refusal_of_head(request.method, request.target, request.headers) is None
+        ):
+            self._known.add(key, place, request)
+        self._read(data[end:])
+
+    def _hold(self, data: bytes) -> None:
+        """Keep `data` unread, and the client from sending much more of it."""
+        self._held += data
+        if len(self._held) > MAX_HELD and not self._reading_paused and not self._ended:
+            assert self._transport is not None
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    # -- inside: one thing after another
+
+    def _advance(self) -> None:
+        """Do what is next, unless an answer is owed: answer, refuse, read what was held, wait."""
+        transport, reader = self._transport, self._reader
+        if self._current is not None or self._writing_paused or transport is None:
+            return
+        if reader.requests:
+            self._serve(*reader.requests.popleft())
+        elif self._refusal is not None:
+            self._say(self._refusal)
+        elif self._lingering:
+            return
+        elif self._held:
+            data = bytes(self._held)
+            self._held.clear()
+            if self._reading_paused:
+                self._reading_paused = False
+                if not self._ended:
+                    transport.resume_reading()
+            self._idle = not reader.begun
+            self.data_received(data)
+        elif self._ended:
+            transport.close()
+        else:
+            self._wait()
+
+    def _wait(self) -> None:
+        """Nothing is owed: wait for what is missing, for as long as the limits allow."""
+        reader = self._reader
+        self._idle = not reader.begun
+        phase = Phase.IDLE if self._idle else Phase.HEAD if reader.head is None else Phase.BODY
+        if phase is self._phase:
+            return
+        self._phase = phase
+        if reader.head is None:
+            limits = self._limits
+            self._deadline = monotonic() + (limits.keep_alive_timeout if self._idle else limits.header_timeout)
+            return
+        self._deadline = monotonic() + self._limits.body_timeout
+        request = reader.head
+        refusal = self._application.refusal_of_head(request.method, request.target, request.headers)
+        if refusal is not None:
+            self._refuse(refusal)
+        elif reader.wants_continue:
+            assert self._transport is not None
+            self._transport.write(CONTINUE)
+
+    def _serve(self, request: Head, body: bytes) -> None:
         self._current = request
-        handling = self._application(request)
-        if self._current is request:
+        try:
+            handling = self._application(self, request, body)
+        except Exception as error:
+            # Only the kind of the failure is logged: its text may quote the request.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("a request failed: %s\n%s", type(error).__name__, frames)
+            self.cut()
+            return
+        if self._current is not None:
             self._handling = handling
             if self._writing_paused and handling is not None:
                 handling.pause()
@@ -344,58 +438,65 @@ class ClientConnection(asyncio.Protocol):
     def _done(self, keep_alive: bool) -> None:
         self._current = None
         self._handling = None
-        self._deadline = monotonic() + self._limits.keep_alive_timeout
-        transport = self._transport
-        assert transport is not None
+        self._silent = True
         if not keep_alive:
-            transport.close()
-        elif self._queue:
-            # In a turn of its own, so that a long pipeline neither recurses nor starves other connections.
-            asyncio.get_running_loop().call_soon(self._next)
-        elif self._refusal is not None:
-            self._refuse(self._refusal)
-
-    def _next(self) -> None:
-        if self._current is not None or not self._queue or self._transport is None or self._writing_paused:
+            self._part()
             return
-        request = self._queue.popleft()
-        if self._reading_paused and len(self._queue) < MAX_PIPELINED // 2:
-            self._reading_paused = False
-            self._transport.resume_reading()
-        self._serve(request)
+        self._deadline = monotonic() + self._limits.keep_alive_timeout
+        self._phase = Phase.IDLE
+        reader = self._reader
+        if self._held or self._refusal is not None or reader.requests:
+            # In a turn of its own, so that a long pipeline neither recurses nor starves other connections.
+            asyncio.get_running_loop().call_soon(self._advance)
+        elif reader.begun or self._ended or self._writing_paused:
+            self._advance()
+        else:
+            self._idle = True
 
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.max_header_bytes:
-            raise self._fault(self._head_too_large())
+    def _probe(self) -> None:
+        """
+        Find out whether a client that sends no more still waits for its answer.
 
-    def _head_too_large(self) -> HeadersTooLarge:
-        return HeadersTooLarge(
-            f"The request line and the headers are larger than {self._limits.max_header_bytes} bytes, "
-            f"or there are more than {MAX_HEADERS} headers."
-        )
-
-    def _fault(self, error: ApiError) -> ApiError:
-        """Remember why a parser callback gave up: httptools swallows the exception itself."""
-        self._error = error
-        return error
-
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"The body is larger than {self._limits.max_body_bytes} bytes.")
+        One that has gone answers an interim answer with a reset, and then the next one fails.
+        """
+        if self._silent and self._probes < MAX_PROBES and self._transport is not None:
+            self._probes += 1
+            self._transport.write(CONTINUE)
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer what can't be parsed, after the answers that are still owed, and close."""
-        self._refusal = error
-        transport = self._transport
-        if self._current is not None or self._queue or transport is None:
-            self._lingering = True
-            return
-        answer = openai.error_answer(error)
-        transport.write(
-            head(answer.status, answer.headers, length=len(answer.body), keep_alive=False, http_10=False)
-            + answer.body
-        )
+        """Read no more; answer with `error` after the answers that are still owed, and close."""
+        self._idle = False
         self._lingering = True
+        self._refusal = error
+        self._held.clear()
+        self._advance()
+
+    def _say(self, refusal: ApiError) -> None:
+        transport, request = self._transport, self._reader.head
+        assert transport is not None
+        self._refusal = None
+        answer = openai.error_answer(refusal)
+        start = head(answer.status, answer.headers, length=len(answer.body), keep_alive=False, http_10=False)
+        transport.write(start if request is not None and request.method == "HEAD" else start + answer.body)
+        self._part()
+
+    def _part(self) -> None:
+        """
+        Close once everything has left, but go on taking what the client still sends for a while.
+
+        A socket that is closed with something unread resets its connection, and the answer may be lost with it.
+        """
+        transport = self._transport
+        assert transport is not None
+        self._idle = False
+        self._lingering = True
+        self._held.clear()
+        self._reader.requests.clear()
+        if self._ended or not transport.can_write_eof():
+            transport.close()
+            return
         self._deadline = monotonic() + LINGER
-        if transport.can_write_eof():
-            transport.write_eof()
+        if self._reading_paused:
+            self._reading_paused = False
+            transport.resume_reading()
+        transport.write_eof()

@@ -9,6 +9,9 @@ from http import HTTPStatus
 BODILESS = frozenset({204, 304})
 """Statuses whose answers end with their head, whatever it says."""
 
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+"""The interim answer: go on."""
+
 
 @cache
 def status_line(status: int) -> bytes:

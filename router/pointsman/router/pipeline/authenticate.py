@@ -41,11 +41,7 @@ class Authenticate:
         authorization = exchange.headers.get(b"authorization")
         exchange.tenant = self._snapshot.tenant_of(authorization)
         if exchange.tenant is None:
-            raise Unauthenticated(
-                "No API key was given: send it as 'Authorization: Bearer KEY'."
-                if authorization is None
-                else "The API key is not known."
-            )
+            raise unauthenticated(authorization)
         return Outcome.NEXT
 
     def _new_id(self) -> str:
@@ -56,3 +52,12 @@ class Authenticate:
             start = 0
         self._used = start + 32
         return self._random[start : start + 32]
+
+
+def unauthenticated(authorization: bytes | None) -> Unauthenticated:
+    """The refusal of a request whose `Authorization` header shows no known key."""
+    return Unauthenticated(
+        "No API key was given: send it as 'Authorization: Bearer KEY'."
+        if authorization is None
+        else "The API key is not known."
+    )
