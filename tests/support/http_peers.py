@@ -15,7 +15,7 @@ from pointsman.router.http.heads import Head, KnownHeads
 from pointsman.router.http.server import ClientConnection, Handling
 
 TURNS = 4
-"""Turns of the event loop after which a connection without a clock has done all that it will do."""
+"""Turns of the event loop without an answer after which a connection waits for its client."""
 
 
 class Socket(asyncio.Transport):
@@ -137,18 +137,21 @@ async def converse(made: Clients, pieces: Iterable[bytes], *, end: bool = False)
             break
         if piece:
             connection.data_received(piece)
-        await _quiet(connection)
+        await _quiet(transport)
     if end and not transport.closed and not connection.eof_received():
         transport.closed = True
-    await _quiet(connection)
+    await _quiet(transport)
     connection.connection_lost(None)
     await asyncio.sleep(0)
     return transport
 
 
-async def _quiet(connection: ClientConnection) -> None:
-    for _ in range(TURNS):
-        await asyncio.sleep(0)
+async def _quiet(transport: Socket) -> None:
+    size = -1
+    while size != len(transport.sent):
+        size = len(transport.sent)
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
 
 def cut(data: bytes, places: Iterable[int]) -> list[bytes]:
