@@ -9,7 +9,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 LOCKS := requirements/base.txt requirements/engine-cpu.txt requirements/engine-no-deps.txt
-BUILD := pyproject.toml hatch_build.py router/pointsman/router/predictor/kernel.c
+BUILD := pyproject.toml hatch_build.py $(sort $(wildcard router/pointsman/router/predictor/*.[ch]))
 STAMP := $(VENV)/.installed-$(shell cat $(LOCKS) $(BUILD) 2>/dev/null | cksum | tr ' ' '-')
 
 PIP_INSTALL := $(BIN)/python -m pip install --no-deps --no-compile
@@ -18,7 +18,7 @@ COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install up test bench lint format clean
+.PHONY: help install up test bench soak lint format clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -52,6 +52,9 @@ test: lint ## Install, check and run all tests; ARGS="tests/unit -x" for some.
 
 bench: install ## Measure the gateway beside its peers: ARGS="--quick --only pointsman,direct,floor".
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.gateway $(ARGS)
+
+soak: install ## The long runs, 15 minutes; ARGS=--short for the short ones, ARGS="-k drain" for some.
+	$(BIN)/python -m pytest -c tests/soak/pytest.ini tests/soak $(ARGS)
 
 lint: install ## ruff, mypy and import-linter.
 	$(BIN)/ruff check .

@@ -1,0 +1,155 @@
+"""Fifty thousand mixed requests leave nothing behind, and every one of them is in the books.
+
+What is left is counted in four ways: open sockets of the router by who is at the other end, live objects inside
+it (unfinished asyncio tasks among them, see `observed_router.py`), its memory, and its own and the engines' gauges.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import pytest
+import uvloop
+
+from pointsman.contracts.names import Metric
+from soak.gateways import SoakGateway
+from soak.mix import COPIES, GOOD, MAX_BODY, POOLS, RUDE, Mix, Tally
+from support.gateway import sample_sum, wait_for
+
+CLIENTS = 64
+"""Connections at a time."""
+
+BY_LABEL = {"Cell", "Account", "Histogram"}
+"""Objects of which there is one for each combination of labels ever seen, not one for each request."""
+
+IDLE = {"UpstreamConnection", "ChunkDecoder"}
+"""Objects that idle connections to engines hold; those are compared with the sockets."""
+
+
+@pytest.fixture
+def requests(short: bool) -> int:
+    return 5_000 if short else 50_000
+
+
+@pytest.fixture
+def growth_bound(short: bool) -> float:
+    """MiB that the router may grow by after the warm-up."""
+    return 4.0 if short else 8.0
+
+
+def test_mixed_requests_leave_nothing_behind(
+    folder: Path, requests: int, growth_bound: float, say: Callable[[str, object], None]
+) -> None:
+    tenants = [{"name": GOOD}, {"name": RUDE}]
+    router = {"max_body_bytes": MAX_BODY}
+    with SoakGateway(folder, observed=True, pools=POOLS, copies=COPIES, tenants=tenants, router=router) as gateway:
+        warm_up = load(gateway, requests // 2, seed=1)
+        sockets, alive, memory = at_rest(gateway)
+        counted_before = gateway.metrics()
+
+        began = monotonic()
+        tally = load(gateway, requests, seed=2)
+        say("requests", f"{tally.requests} after {warm_up.requests} to warm up, {CLIENTS} at a time")
+        say("requests/s", f"{tally.requests / (monotonic() - began):.0f}")
+        say("sessions", ", ".join(f"{name} {count}" for name, count in sorted(tally.sessions.items())))
+        sockets_after, alive_after, memory_after = at_rest(gateway, alive)
+        say("router's sockets before", dict(sockets))
+        say("router's sockets after", dict(sockets_after))
+        say("router's tasks before, after", f"{alive['Task']}, {alive_after['Task']}")
+        say("router's objects before, after", f"{sum(alive.values())}, {sum(alive_after.values())}")
+        say("objects that differ", differences(alive, alive_after))
+        say("router's memory before, after (MiB)", f"{memory:.1f}, {memory_after:.1f} (bound: +{growth_bound})")
+
+        say("sessions that went wrong", Counter(tally.wrong) or "none")
+
+        assert sockets_after["clients"] == 0
+        assert own_files(sockets_after) == own_files(sockets)
+        assert sockets_after["unix"] <= sockets["unix"] + CLIENTS
+        assert alive_after["UpstreamConnection"] <= sockets_after["engines"] + sockets_after["unix"]
+        assert alive_after["Task"] == alive["Task"]
+        assert lasting(alive_after) == lasting(alive)
+        assert memory_after - memory < growth_bound
+        check_books(tally, counted_before, gateway.metrics(), say)
+
+        # Without engines the idle connections to them must go as well; nothing else is left but what always is.
+        for pool in gateway.engines.values():
+            for engine in pool:
+                engine.process.stop()
+        wait_for(lambda: gateway.sockets()["engines"] == 0, "the connections to engines to end")
+        without_engines = gateway.sockets()
+        say("router's sockets without engines", dict(without_engines))
+        assert own_files(without_engines) == own_files(sockets)
+        assert gateway.router.popen.poll() is None
+        assert tally.wrong == []
+
+
+def load(gateway: SoakGateway, requests: int, *, seed: int) -> Tally:
+    """Send about `requests` mixed requests."""
+    mix = Mix(gateway.port, gateway.keys, seed=seed)
+    uvloop.run(mix.run(until=lambda: mix.tally.requests >= requests, clients=CLIENTS))
+    return mix.tally
+
+
+def at_rest(
+    gateway: SoakGateway, alike: dict[str, int] | None = None
+) -> tuple[Counter[str], dict[str, int], float]:
+    """Sockets, live objects and memory of a router that has come to rest; with objects as `alike`, if they will."""
+    gateway.settle()
+    deadline = monotonic() + 20
+    while True:
+        first, second = gateway.alive(), gateway.alive()
+        still = lasting(first) == lasting(second) and (alike is None or lasting(second) == lasting(alike))
+        if still or monotonic() > deadline:
+            return gateway.sockets(), second, gateway.memory()
+
+
+def own_files(sockets: Counter[str]) -> int:
+    """Open files that are no sockets of clients, engines, Redis or the admin process."""
+    return sockets["files"] - sockets["clients"] - sockets["engines"] - sockets["unix"]
+
+
+def lasting(alive: dict[str, int]) -> dict[str, int]:
+    """The objects of which a request leaves none behind."""
+    return {name: count for name, count in alive.items() if count and name not in BY_LABEL | IDLE}
+
+
+def differences(before: dict[str, int], after: dict[str, int]) -> dict[str, str]:
+    names = sorted(before.keys() | after.keys())
+    return {
+        name: f"{before.get(name, 0)} to {after.get(name, 0)}"
+        for name in names
+        if before.get(name, 0) != after.get(name, 0)
+    }
+
+
+def check_books(tally: Tally, before: str, after: str, say: Callable[[str, object], None]) -> None:
+    """What the counters say of the good tenant is what it read; of the rude one, what it may have caused."""
+
+    def counted(name: str, **labels: str) -> int:
+        return round(sample_sum(after, name, **labels) - sample_sum(before, name, **labels))
+
+    good = tally.sent[GOOD]
+    say("requests of the good tenant made, counted", f"{good}, {counted(Metric.REQUESTS, tenant=GOOD)}")
+    assert counted(Metric.REQUESTS, tenant=GOOD) == good
+    assert counted(Metric.REQUESTS, tenant="", status="401") == tally.sent[""]
+    for (tenant, model, status), count in sorted(tally.statuses.items()):
+        if tenant == GOOD:
+            labels = {"tenant": GOOD, "model": model, "status": str(status)}
+            say(
+                f"status {status}, model {model or 'not known'}: read, counted",
+                f"{count}, {counted(Metric.REQUESTS, **labels)}",
+            )
+            assert counted(Metric.REQUESTS, **labels) == count
+    read_whole = sum(count for (tenant, _, _), count in tally.statuses.items() if tenant == RUDE)
+    rude = counted(Metric.REQUESTS, tenant=RUDE)
+    say("requests of the rude tenant read whole, counted, sent", f"{read_whole}, {rude}, {tally.sent[RUDE]}")
+    assert read_whole <= rude <= tally.sent[RUDE]
+    for (mode, token_class), tokens in sorted(tally.tokens.items()):
+        labels = {"tenant": GOOD, "model": "sound", "mode": mode, "token_class": token_class}
+        say(f"tokens read, counted: {mode}, {token_class}", f"{tokens}, {counted(Metric.TOKENS, **labels)}")
+        assert counted(Metric.TOKENS, **labels) == tokens
+    assert sum(tally.tokens.values()) > 0
+    assert counted(Metric.ESTIMATED, tenant=GOOD, model="sound") == 0
