@@ -4,47 +4,172 @@ from __future__ import annotations
 
 import math
 import shutil
+import sysconfig
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pointsman.router.predictor import Predictor, artefact, native
+from pointsman.router.predictor import Predictor, artefact, features, native
+from pointsman.router.predictor.excerpt import LONGEST, excerpt
 
 WEIGHTS = artefact.read(None)
 COMPILED = Predictor(WEIGHTS)
 PLAIN = Predictor(WEIGHTS, compiled=False)
+BUILT = (
+    any(shutil.which(name) for name in ("cc", "gcc", "clang"))
+    and Path(sysconfig.get_path("include"), "Python.h").is_file()
+)
 
 ANY = st.text(st.characters(), max_size=900)
 """Lone surrogates and NUL among them."""
-LIKELY = st.text("ab zé.?!:\n\t0証の,-#\0", max_size=900)
+LIKELY = st.text("ab zé.?!:：。？\n\r\t0証の,-#=`\0\x1c\u3000", max_size=900)
+"""What the borders of words, lines and sentences depend on."""
+LONG = st.lists(
+    st.tuples(
+        st.sampled_from(["", "\n", " ", "。", "😀"]) | LIKELY.map(lambda text: text[:40]), st.integers(1, 3000)
+    ),
+    max_size=5,
+).map(lambda runs: "".join((text * times)[:2500] for text, times in runs))
+"""Of up to 12,500 characters, so that both ends and the gap between them are met."""
+TAGGED = st.lists(st.sampled_from(["<document>", "</document>", "</", "<", "/", "\n", "Why? ", "x" * 1990])).map(
+    "".join
+)
 
 
-def test_the_kernel_is_there_wherever_a_compiler_is() -> None:
+def test_the_kernel_is_there_wherever_it_can_be_compiled() -> None:
     assert PLAIN.arithmetic == "numpy"
-    compiler = any(shutil.which(name) for name in ("cc", "gcc", "clang"))
-    assert COMPILED.arithmetic == ("compiled" if compiler else "numpy")
+    assert COMPILED.arithmetic == ("compiled" if BUILT else "numpy")
 
 
-@settings(max_examples=400)
-@given(text=ANY | LIKELY)
+@settings(max_examples=600, deadline=None)
+@given(text=ANY | LIKELY | LONG | TAGGED)
 @example(text="")
 @example(text="x" * 5000)
 @example(text="prove it " * 900)
 @example(text=" " * 300 + "x" * 900)
 @example(text="\ud800" * 700)
 @example(text="証明してください。" * 200)
+@example(text="p r o v e 🥰\U000e0131\U000e011e")
+@example(text="Context:\nwhy?\n\nAnswer:\n```\n")
+@example(text=". " * 400)
+@example(text="\n" * 601)
 def test_both_say_the_same_of_any_text(text: str) -> None:
     probability = PLAIN.probability(text)
     assert 0 < probability < 1
     assert math.isclose(COMPILED.probability(text), probability, abs_tol=1e-6)
 
 
+@settings(max_examples=300, deadline=None)
+@given(text=ANY | LIKELY | LONG, data=st.data())
+def test_both_cut_out_the_same(text: str, data: st.DataObject) -> None:
+    """Where the first and the last lines begin and end shows in what a weight of theirs alone makes of a text."""
+    if not BUILT:
+        return
+    place = data.draw(st.sampled_from(range(features.COUNT_SIZE - 11, features.COUNT_SIZE)))
+    kernel = _kernel_of_one_count(place)
+    assert kernel is not None
+    read = excerpt(text)
+    words = int(features.extract((read,)).sizes[0]) - 1
+    expected = 1 / (1 + math.exp(-0.01 * features.of_the_whole(read, words)[place]))
+    said = kernel.probability(text)
+    if said is None:
+        assert "</" in text
+    else:
+        assert math.isclose(said, expected, rel_tol=1e-12)
+    assert math.isclose(kernel.probability_of_excerpt(*read), expected, rel_tol=1e-12)
+
+
+def test_a_text_with_tags_is_left_to_python() -> None:
+    kernel = _kernel()
+    if kernel is None:
+        return
+    assert kernel.probability("<document>x</document> Why?") is None
+    assert kernel.probability("x" * 2500 + "</document>" + "x" * 2500) is not None
+
+
+@pytest.mark.parametrize("text", [None, b"prove it", 1, ["prove it"]])
+def test_what_is_no_text_is_refused(text: Any) -> None:
+    kernel = _kernel()
+    if kernel is None:
+        return
+    with pytest.raises(TypeError):
+        kernel.probability(text)
+    with pytest.raises(TypeError):
+        kernel.probability_of_excerpt(text, 0, 0, 0, 0, False)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("x" * (LONGEST + 1), 1, 1, 1, 0, False),
+        ("x", 2, 1, 1, 0, False),
+        ("x", 1, 2, 1, 0, False),
+        ("x", -1, 1, 1, 0, False),
+        ("x", 1, -1, 1, 0, False),
+        ("x", 1, 1, -1, 0, False),
+        ("x", 1, 1, 1, -1, False),
+    ],
+)
+def test_what_is_no_excerpt_is_refused(fields: tuple[Any, ...]) -> None:
+    kernel = _kernel()
+    if kernel is None:
+        return
+    with pytest.raises(ValueError, match="not an excerpt"):
+        kernel.probability_of_excerpt(*fields)
+
+
+@pytest.mark.parametrize("part", features.KernelArrays._fields)
+@pytest.mark.parametrize("how", ["cut", "empty"])
+def test_tables_that_lead_nowhere_are_refused(monkeypatch: pytest.MonkeyPatch, part: str, how: str) -> None:
+    tables = features.kernel_tables()
+    array = getattr(tables.arrays, part)
+    smaller = array[: len(array) // 2 if how == "cut" else 0]
+    broken = tables._replace(arrays=tables.arrays._replace(**{part: smaller}))
+    monkeypatch.setattr(features, "kernel_tables", lambda: broken)
+    if BUILT:
+        with pytest.raises(ValueError, match=r"size|many|not there"):
+            _kernel()
+
+
+@pytest.mark.parametrize("part", ["blocks", "buckets", "headings"])
+def test_entries_that_point_past_their_table_are_refused(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    tables = features.kernel_tables()
+    array = getattr(tables.arrays, part).copy()
+    array[-1] = np.iinfo(array.dtype).max
+    broken = tables._replace(arrays=tables.arrays._replace(**{part: array}))
+    monkeypatch.setattr(features, "kernel_tables", lambda: broken)
+    if BUILT:
+        with pytest.raises(ValueError, match="not there"):
+            _kernel()
+
+
+@pytest.mark.parametrize("name", features.KernelNumbers._fields)
+def test_a_kernel_written_for_other_features_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    tables = features.kernel_tables()
+    numbers = tables.numbers._replace(**{name: getattr(tables.numbers, name) + 1})
+    monkeypatch.setattr(features, "kernel_tables", lambda: tables._replace(numbers=numbers))
+    if BUILT:
+        with pytest.raises(ValueError, match="the features are not those"):
+            _kernel()
+
+
+def test_weights_of_another_size_are_refused() -> None:
+    table, counts = np.zeros(features.TABLE_SIZE, np.float32), [0.0] * features.COUNT_SIZE
+    for wrong in ((table[1:], counts), (table, counts[1:]), (table, [*counts, 0.0]), (table, [0.0] * 1000)):
+        if BUILT:
+            with pytest.raises(ValueError, match=r"many|features are not those"):
+                native.kernel_of(*wrong, 0.0)
+
+
 def test_a_kernel_of_another_source_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     other = tmp_path / "kernel.c"
-    other.write_bytes(native.SOURCE.read_bytes() + b"\n")
-    monkeypatch.setattr(native, "SOURCE", other)
+    other.write_bytes(native.SOURCES[-1].read_bytes() + b"\n")
+    monkeypatch.setattr(native, "SOURCES", (*native.SOURCES[:-1], other))
     assert Predictor(WEIGHTS).arithmetic == "numpy"
 
 
@@ -54,4 +179,15 @@ def test_a_library_that_cannot_be_loaded_is_not_used(tmp_path: Path, content: by
     if content is not None:
         library.write_bytes(content)
     table = WEIGHTS.table.astype("float32")
-    assert native.scorer(table, WEIGHTS.counts.tolist(), library=library) is None
+    assert native.kernel_of(table, WEIGHTS.counts.tolist(), 0.0, library=library) is None
+
+
+@cache
+def _kernel_of_one_count(place: int) -> native.Kernel | None:
+    counts = [0.0] * features.COUNT_SIZE
+    counts[place] = 0.01
+    return native.kernel_of(np.zeros(features.TABLE_SIZE, np.float32), counts, 0.0)
+
+
+def _kernel() -> native.Kernel | None:
+    return native.kernel_of(WEIGHTS.table.astype(np.float32), WEIGHTS.counts.tolist(), 0.0)

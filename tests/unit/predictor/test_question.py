@@ -74,6 +74,23 @@ def test_any_shape_of_messages_is_survived(messages: list[dict[str, object]]) ->
     assert question is None or question.strip()
 
 
+def test_only_what_follows_the_last_user_message_is_looked_at() -> None:
+    class Message(dict[str, object]):
+        def get(self, key: str, default: object = None) -> object:
+            raise AssertionError("an earlier message was read")
+
+    earlier = Message(role="user", content="Prove it.")
+    last = {"role": "user", "content": "Thanks!"}
+    assert question_of([earlier, last, {"role": "tool", "content": "done"}]) == "Thanks!"
+
+
+@given(st.text())
+def test_white_space_alone_is_no_question(text: str) -> None:
+    expected = text if text.strip() else None
+    assert question_of([{"role": "user", "content": text}]) == expected
+    assert question_of([{"role": "user", "content": [{"type": "text", "text": text}]}]) == expected
+
+
 def test_a_marked_document_is_cut_off_wherever_it_stands() -> None:
     document = "<document>\n" + "Prove the theorem by induction. " * 300 + "\n</document>"
     for text in (f"{document}\nWho wrote it?", f"Who wrote it?\n{document}"):

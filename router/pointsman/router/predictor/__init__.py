@@ -1,6 +1,6 @@
 """The predictor: does this question need thinking?
 
-Reads the last user message, answers with a calibrated probability in about a tenth of a millisecond, and says why.
+Reads the last user message, answers with a calibrated probability in some microseconds, and says why.
 Serving needs `Predictor` and `question_of` only, and NumPy; training and measuring stand beside them and may use
 SciPy. Knows no request, no policy and no store.
 """

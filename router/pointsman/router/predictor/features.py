@@ -96,6 +96,7 @@ _BETWEEN = AFTER + BEFORE
 _U32 = np.uint32
 Hashes = npt.NDArray[np.uint32]
 _MULTIPLIER = 0x01000193
+_LETTER_SALT = 0x51ED270B
 _SHIFT = _U32(32 - TABLE_BITS)
 
 
@@ -139,7 +140,7 @@ def _tables() -> _Tables:
     base[0] = back[0] = 1
     begins, stops = _borders()
     return _Tables(
-        letters=_spread(folded + _U32(0x51ED270B)),
+        letters=_spread(folded + _U32(_LETTER_SALT)),
         kinds=kinds,
         powers=np.multiply.accumulate(base, dtype=_U32),
         inverse_powers=np.multiply.accumulate(back, dtype=_U32),
@@ -363,60 +364,80 @@ def of_the_whole(excerpt: Excerpt, words: int) -> dict[int, float]:
 
 
 class KernelArrays(NamedTuple):
-    """Tables of this module that `kernel.c` reads, in its order; they must outlive it."""
+    """Tables of this module as `kernel.c` reads them, in its order."""
 
-    letters: Hashes
-    kinds: npt.NDArray[np.uint8]
-    powers: Hashes
-    inverses: Hashes
+    blocks: npt.NDArray[np.uint16]
+    """Which block of `characters` each stretch of 2^`block_bits` code points has; equal blocks are one."""
+    characters: Hashes
+    """Of each: what makes its code the folded one (16 bits), `TokenKind` (8 bits), whether it is white space."""
+    filter: npt.NDArray[np.uint8]
+    """A bit for each two of the `buckets` that says whether one of them holds a phrase."""
     buckets: npt.NDArray[np.uint16]
     phrases: Hashes
     headings: npt.NDArray[np.uint8]
 
 
 class KernelNumbers(NamedTuple):
-    """Numbers of this module that `kernel.c` reads, in its order."""
+    """What features are, in numbers: `kernel.h` repeats them in this order, and refuses others. 32 bits each."""
 
-    multiplier: int
     limit: int
-    group_count: int
-    heading_count: int
-    table_shift: int
-    bucket_shift: int
-    max_run: int
-    beginning: int
-    before: int
-    after: int
+    block_bits: int
+    pad: int
     space: int
     single: int
+    base: int
+    letter_salt: int
+    max_run: int
+    beginning: int
+    table_bits: int
+    bucket_bits: int
+    filter_bits: int
     most_hits: int
 
 
-def kernel_tables() -> tuple[KernelArrays, KernelNumbers, list[int]]:
-    """What `kernel.c` needs of this module: tables, numbers, and the seed of each group."""
-    tables, phrases = _tables(), _phrases()
+class KernelTables(NamedTuple):
+    """All that `kernel.c` needs of this module; `seeds`: one a group; `multiplier`: what spreads the phrases."""
+
+    arrays: KernelArrays
+    numbers: KernelNumbers
+    seeds: list[int]
+    multiplier: int
+    heading_count: int
+
+
+_BLOCK_BITS = 6
+_FILTER_BITS = 16
+
+
+def kernel_tables() -> KernelTables:
+    phrases = _phrases()
+    folded, kinds = alphabet.tables()
+    codes = np.arange(len(folded), dtype=_U32)
+    spaces = np.array([chr(code).isspace() for code in range(len(folded))], dtype=_U32)
+    characters = ((folded - codes) & _U32(0xFFFF)) | kinds.astype(_U32) << _U32(16) | spaces << _U32(24)
+    distinct, blocks = np.unique(characters.reshape(-1, 1 << _BLOCK_BITS), axis=0, return_inverse=True)
+    occupied = phrases.buckets.reshape(-1, 1 << (_BUCKET_BITS - _FILTER_BITS)).any(axis=1)
     numbers = KernelNumbers(
-        multiplier=int(phrases.multiplier),
-        limit=len(tables.kinds) - 1,
-        group_count=len(GROUPS),
-        heading_count=_HEADINGS,
-        table_shift=int(_SHIFT),
-        bucket_shift=int(_BUCKET_SHIFT),
-        max_run=MAX_RUN,
-        beginning=BEGINNING,
-        before=len(BEFORE),
-        after=len(AFTER),
+        limit=alphabet.LIMIT,
+        block_bits=_BLOCK_BITS,
+        pad=ord(alphabet.PAD),
         space=TokenKind.SPACE,
         single=TokenKind.SINGLE,
+        base=_MULTIPLIER,
+        letter_salt=_LETTER_SALT,
+        max_run=MAX_RUN,
+        beginning=BEGINNING,
+        table_bits=TABLE_BITS,
+        bucket_bits=_BUCKET_BITS,
+        filter_bits=_FILTER_BITS,
         most_hits=_MOST_HITS,
     )
     arrays = KernelArrays(
-        tables.letters,
-        tables.kinds,
-        tables.powers,
-        tables.inverse_powers,
-        phrases.buckets,
-        phrases.hashes,
-        phrases.headings,
+        blocks=blocks.ravel().astype(np.uint16),
+        characters=distinct.ravel(),
+        filter=np.packbits(occupied, bitorder="little"),
+        buckets=phrases.buckets,
+        phrases=phrases.hashes,
+        headings=phrases.headings,
     )
-    return arrays, numbers, _SEEDS.tolist()
+    return KernelTables(arrays, numbers, _SEEDS.tolist(), int(phrases.multiplier), _HEADINGS)

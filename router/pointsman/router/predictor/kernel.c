@@ -1,118 +1,163 @@
-/* The predictor's arithmetic for one text, in one pass: what `features.py` and `model.py` do with NumPy.
+/* The predictor's arithmetic for one excerpt, in one pass: what `features.py` and `model.py` do with NumPy.
  *
- * Stands beside them as a faster way to the same number; a property test holds the two together. Optional: where
- * no compiler was at hand when Pointsman was installed, NumPy does the work. Reads what it is given, allocates
- * nothing, knows no Python.
+ * Stands beside them as a faster way to the same number; a property test holds the two together. Between two requests
+ * the gateway touches more memory than the caches hold, so what counts here is how few cache lines are read and that
+ * their misses overlap. Reads what it is given, allocates nothing, knows no Python.
  */
+#include "kernel.h"
+
 #include <math.h>
-#include <stdint.h>
 
-/* Of which source this was compiled: a library left over from another one is not used. */
-uint32_t pointsman_fingerprint(void) { return FINGERPRINT; }
-
-enum { ROOM = 1024, MAX_COUNTS = 512 };
-
-/* A group of hashed features, as `features.Group`; `part`: 0 the whole text, 1 its closing, 2 its opening. */
-typedef struct {
-    int32_t line, part;
-    uint32_t seed;
-    double scale;
-} Group;
-
-typedef struct {
-    /* for each code point up to `limit`: its hash and its token kind */
-    const uint32_t *letters;
-    const uint8_t *kinds;
-    /* powers of the rolling hashes and their inverses, ROOM of each at least */
-    const uint32_t *powers, *inverses;
-    /* the lexicon: a hash table without collisions; entry 0 is none */
-    const uint16_t *buckets;
-    const uint32_t *phrases;
-    const uint8_t *headings;
-    /* the weights */
-    const float *table;
-    const double *counts;
-    const Group *groups;
-    uint32_t multiplier;
-    int32_t limit, group_count, heading_count, table_shift, bucket_shift, max_run, beginning;
-    int32_t before, after, space, single, most_hits;
-} Model;
-
-/* How many of the ascending `starts` lie before `position`. */
-static int32_t words_before(const int32_t *starts, int32_t count, int32_t position) {
-    int32_t low = 0;
-    while (low < count && starts[low] < position) low++;
-    return low;
+/* The finaliser of MurmurHash3: cheaper than a table of all letters, which would have to come from memory. */
+static inline uint32_t spread(uint32_t folded) {
+    uint32_t mixed = folded + LETTER_SALT;
+    mixed = (mixed ^ mixed >> 16) * 0x85EBCA6Bu;
+    mixed = (mixed ^ mixed >> 13) * 0xC2B2AE35u;
+    return mixed ^ mixed >> 16;
 }
 
-/*
- * The log-odds of thinking that words and phrases add up to, without bias and counts of the whole; NAN where the
- * text is too long. `codes`: `length` code points, pads included; `opening`, `closing`: characters of the text
- * that are its first and its last lines; `words`: set to the number of words.
- */
-double pointsman_score(const Model *m, const uint32_t *codes, int32_t length, int32_t opening, int32_t closing,
-                       int32_t *words) {
-    uint32_t prefix[ROOM + 1], chain[ROOM + 1], word[ROOM], beginning[ROOM];
-    uint8_t kinds[ROOM], hits[MAX_COUNTS] = {0};
-    int32_t starts[ROOM], ends[ROOM], begun = 0, count = 0;
-    double score = 0;
+static inline Letter computed(const Model *m, uint32_t code) {
+    uint32_t found = character(m, code);
+    return (Letter){spread((code + found) & 0xFFFF), kind_of(found)};
+}
 
-    if (length > ROOM || length < m->before + m->after || 3 * m->heading_count > MAX_COUNTS) return NAN;
-    prefix[0] = 0;
-    for (int32_t i = 0; i < length; i++) {
-        uint32_t code = codes[i] > (uint32_t)m->limit ? (uint32_t)m->limit : codes[i];
-        kinds[i] = m->kinds[code];
-        prefix[i + 1] = prefix[i] + m->letters[code] * m->powers[i];
+static inline Letter letter_of(const Model *m, uint32_t code) {
+    return code < ASCII ? m->ascii[code] : computed(m, code);
+}
+
+void pointsman_prepare(Model *m) {
+    for (uint32_t code = 0; code < ASCII; code++) m->ascii[code] = computed(m, code);
+}
+
+/* The words of an excerpt, a pad before them and pads after them. */
+typedef struct {
+    /* Hashes of each word, of each with the next, and of the words' beginnings. */
+    uint32_t word[1 + LONGEST + MAX_RUN], pair[1 + LONGEST], beginning[1 + LONGEST];
+    /* Words of the text; the first of its last lines and the end of its first lines, the pad before them counted. */
+    int32_t count, last_from, first_to;
+} Words;
+
+static void read_words(const Model *m, const Excerpt *e, Words *w) {
+    const Letter pad = letter_of(m, PAD);
+    const int32_t closing = e->size - e->closing;
+    int32_t count = 0, last_from = 1, first_to = 1, i = 0;
+    Letter letter = letter_of(m, e->codes[0]);
+    w->word[0] = w->beginning[0] = pad.hash;
+    while (i < e->size) {
+        if (letter.kind == SPACE) {
+            letter = letter_of(m, e->codes[++i]);
+            continue;
+        }
+        uint32_t kind = letter.kind, hash = letter.hash, beginning = hash, power = BASE;
+        last_from += i < closing;
+        first_to += i < e->opening;
+        letter = letter_of(m, e->codes[++i]);
+        if (kind != SINGLE) {
+            int32_t begins_until = i + BEGINNING - 1;
+            for (; letter.kind == kind; letter = letter_of(m, e->codes[++i])) {
+                hash += letter.hash * power;
+                power *= BASE;
+                beginning = i < begins_until ? hash : beginning;
+            }
+        }
+        count++;
+        w->word[count] = hash;
+        w->beginning[count] = beginning;
     }
-    for (int32_t i = 1; i < length - 1; i++) {
-        if (kinds[i] == m->space) continue;
-        int alone = kinds[i] == m->single;
-        if (alone || kinds[i] != kinds[i - 1]) starts[begun++] = i;
-        if (alone || kinds[i] != kinds[i + 1]) ends[count++] = i + 1;
+    for (int32_t run = 1; run <= MAX_RUN; run++) w->word[count + run] = pad.hash;
+    for (int32_t j = 0; j <= count; j++) w->pair[j] = w->word[j] + w->word[j + 1] * BASE;
+    if (closing == 0) last_from = 0;
+    w->count = count;
+    w->last_from = last_from < count ? last_from : count; /* the last lines may begin inside the last word */
+    w->first_to = first_to;
+}
+
+static inline uint32_t may_be_phrase(const Model *m, uint32_t place) {
+    uint32_t bit = place >> (32 - FILTER_BITS);
+    return m->filter[bit >> 3] >> (bit & 7) & 1;
+}
+
+/* What the lexicon's phrases say. */
+static double phrases_say(const Model *m, const Words *w) {
+    uint32_t hits[3 * MAX_HEADINGS] = {0};
+    for (int32_t j = 0; j < w->count + 2; j++) {
+        uint32_t hashes[MAX_RUN], hash = 0, power = 1, any = 0;
+        for (int32_t run = 0; run < MAX_RUN; run++, power *= BASE) {
+            hashes[run] = hash += w->word[j + run] * power;
+            any |= may_be_phrase(m, hash * m->multiplier);
+        }
+        if (!any) continue;
+        for (int32_t run = 0; run < MAX_RUN; run++) {
+            uint32_t place = hashes[run] * m->multiplier;
+            if (!may_be_phrase(m, place)) continue;
+            uint32_t entry = m->buckets[place >> (32 - BUCKET_BITS)];
+            if (!entry || m->phrases[entry] != hashes[run]) continue;
+            uint32_t *hit = hits + m->headings[entry];
+            hit[0]++;
+            hit[m->heading_count] += j >= w->last_from;
+            hit[2 * m->heading_count] += j < w->first_to;
+        }
     }
+    double sum = 0;
+    for (uint32_t h = 0; h < 3 * m->heading_count; h++)
+        if (hits[h]) sum += (hits[h] < MOST_HITS ? hits[h] : MOST_HITS) * m->counts[h];
+    return sum;
+}
 
-    chain[0] = 0;
-    for (int32_t j = 0; j < count; j++) {
-        int32_t start = starts[j], end = ends[j], head = start + m->beginning < end ? start + m->beginning : end;
-        word[j] = (prefix[end] - prefix[start]) * m->inverses[start];
-        beginning[j] = (prefix[head] - prefix[start]) * m->inverses[start];
-        chain[j + 1] = chain[j] + word[j] * m->powers[j];
-    }
+/* What the counts that are about the whole text say, as `features.of_the_whole`. */
+static double whole_says(const Model *m, const Excerpt *e, int32_t words) {
+    uint32_t last = e->size ? e->codes[e->size - 1] : 0;
+    double size = e->size ? e->size : 1;
+    const double values[WHOLE_COUNTS] = {
+        log1p((double)e->length),
+        log1p(words),
+        log1p((double)e->lines),
+        e->document ? 1 : 0,
+        size / (words ? words : 1),
+        last == '?' || last == 0xFF1F || last == 0x061F ? 1 : 0,
+        size < 12 ? 1 : 0,
+        log1p(e->closing),
+        log1p(e->opening),
+        e->closing / size,
+        e->opening / size,
+    };
+    double sum = 0;
+    for (int i = 0; i < WHOLE_COUNTS; i++) sum += values[i] * m->counts[3 * m->heading_count + (uint32_t)i];
+    return sum;
+}
 
-    int32_t size = length - m->before - m->after, text_end = m->before + size, width = count - m->max_run + 1;
-    int32_t first = words_before(starts, count, m->before - 1), stop = words_before(starts, count, text_end);
-    int32_t last_from = words_before(starts, count, closing == size ? m->before - 1 : text_end - closing);
-    if (last_from > stop - 1) last_from = stop - 1; /* the last lines may begin inside the last word */
-    int32_t first_to = words_before(starts, count, m->before + opening);
-    *words = stop - first - 1;
+/* The sum of `count` weights; in four parts, so that one addition need not wait for the last. */
+static double sum_of(const float *table, const uint32_t *cells, uint32_t count) {
+    double sums[4] = {0};
+    uint32_t i = 0;
+    for (; i + 4 <= count; i += 4)
+        for (uint32_t part = 0; part < 4; part++) sums[part] += table[cells[i + part]];
+    for (; i < count; i++) sums[0] += table[cells[i]];
+    return sums[0] + sums[1] + (sums[2] + sums[3]);
+}
 
-    for (int32_t g = 0; g < m->group_count; g++) {
+double pointsman_probability(const Model *m, const Excerpt *e) {
+    Words w;
+    const uint32_t *const lines[] = {[LINE_WORD] = w.word, [LINE_PAIR] = w.pair, [LINE_BEGINNING] = w.beginning};
+    uint32_t cells[MAX_GROUPS * (1 + LONGEST)], sizes[MAX_GROUPS], used = 0;
+    read_words(m, e, &w);
+    /* First ask for every weight, then do other work, then add them up: the misses overlap. */
+    for (uint32_t g = 0; g < m->group_count; g++) {
         const Group *group = &m->groups[g];
-        int32_t from = group->part == 1 ? last_from : first, to = group->part == 2 ? first_to : stop;
-        int32_t run = group->line + 1;
-        double sum = 0;
-        if (to > width) to = width;
-        if (to <= from) return NAN;
+        const uint32_t *line = lines[group->line];
+        int32_t from = group->part == PART_CLOSING ? w.last_from : 0;
+        int32_t to = group->part == PART_OPENING ? w.first_to : w.count + 1;
         for (int32_t j = from; j < to; j++) {
-            uint32_t hash = group->line == m->max_run ? beginning[j]
-                            : run == 1                ? word[j]
-                                                      : (chain[j + run] - chain[j]) * m->inverses[j];
-            sum += m->table[(hash * group->seed) >> m->table_shift];
+            uint32_t cell = (line[j] * group->seed) >> (32 - TABLE_BITS);
+            __builtin_prefetch(m->table + cell);
+            cells[used++] = cell;
         }
-        score += sum / sqrt((double)(to - from)) * group->scale;
+        sizes[g] = (uint32_t)(to - from);
     }
-
-    for (int32_t j = 0; j < width; j++) {
-        for (int32_t run = 1; run <= m->max_run; run++) {
-            uint32_t hash = run == 1 ? word[j] : (chain[j + run] - chain[j]) * m->inverses[j];
-            uint16_t entry = m->buckets[(hash * m->multiplier) >> m->bucket_shift];
-            if (!entry || m->phrases[entry] != hash) continue;
-            uint8_t *hit = hits + m->headings[entry];
-            hit[0] += hit[0] < m->most_hits;
-            if (j >= last_from) hit[m->heading_count] += hit[m->heading_count] < m->most_hits;
-            if (j < first_to) hit[2 * m->heading_count] += hit[2 * m->heading_count] < m->most_hits;
-        }
-    }
-    for (int32_t h = 0; h < 3 * m->heading_count; h++) score += hits[h] * m->counts[h];
-    return score;
+    double score = m->bias + whole_says(m, e, w.count) + phrases_say(m, &w);
+    const uint32_t *cell = cells;
+    for (uint32_t g = 0; g < m->group_count; cell += sizes[g++])
+        score += sum_of(m->table, cell, sizes[g]) / sqrt(sizes[g]) * m->groups[g].scale;
+    if (score >= 0) return 1 / (1 + exp(-score));
+    return exp(score) / (1 + exp(score));
 }

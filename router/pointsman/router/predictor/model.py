@@ -1,7 +1,7 @@
 """The predictor: how likely a question is to need thinking, and what speaks for it.
 
-Stands in the data plane's hot path: a call costs the same small number of NumPy calls whatever the length of the
-text. Holds no state but its weights, opens no file but theirs, and keeps no text.
+Stands in the data plane's hot path: a call is one call of the compiled kernel, or else a small number of NumPy
+calls, whatever the length of the text. Holds no state but its weights, opens no file but theirs, and keeps no text.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Predictor:
         self._counts: list[float] = (weights.counts * np.float64(weights.slope)).tolist()
         self._bias = weights.slope * weights.bias + weights.offset
         features.extract((excerpt(""),))  # builds the tables now, so that the first request does not pay for them
-        self._kernel = native.scorer(self._table, self._counts) if compiled else None
+        self._kernel = native.kernel_of(self._table, self._counts, self._bias) if compiled else None
 
     @property
     def arithmetic(self) -> str:
@@ -63,16 +63,11 @@ class Predictor:
 
     def probability(self, text: str) -> float:
         """P(think) in [0, 1] of one question, any string of any length."""
-        read = excerpt(text)
-        if self._kernel is not None:
-            score, words = self._kernel(read)
-            if score == score:  # NaN: not a text for the kernel
-                whole = features.of_the_whole(read, words)
-                weights = self._counts
-                return _sigmoid(
-                    score + sum([value * weights[place] for place, value in whole.items()]) + self._bias
-                )
-        return _sigmoid(self._scores(features.extract((read,)))[0])
+        kernel = self._kernel
+        if kernel is None:
+            return _sigmoid(self._scores(features.extract((excerpt(text),)))[0])
+        probability = kernel.probability(text)
+        return kernel.probability_of_excerpt(*excerpt(text)) if probability is None else probability
 
     def probabilities(self, texts: Sequence[str]) -> list[float]:
         """P(think) of each text, in order: what `probability` says of each; NumPy takes many in one pass."""

@@ -1,95 +1,85 @@
-"""The predictor's arithmetic in C, where it was compiled when Pointsman was installed.
+"""The predictor for single texts in C, where it was compiled when Pointsman was installed.
 
-Stands between the model and `kernel.c`: hands tables and weights over once, and then each text as code points.
-Where there is no compiled kernel, or it can't be loaded, the model uses NumPy; the numbers are the same.
+Stands between the model and `binding.c`: finds the compiled kernel and hands tables and weights over, once. Where
+there is no kernel, or it can't be loaded, the model uses NumPy; the numbers are the same.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
-from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from pointsman.router.predictor import features
-from pointsman.router.predictor.excerpt import Excerpt
 
-SOURCE = Path(__file__).with_name("kernel.c")
-LIBRARY = Path(__file__).with_name("_kernel.so")
-"""Made from `SOURCE` by the build hook at installation; see docs/decisions/a-kernel-for-the-predictor.md."""
-
-Score = Callable[[Excerpt], tuple[float, int]]
-"""What an excerpt's words and phrases add up to in log-odds (NaN: ask NumPy), and how many words it has."""
+_FOLDER = Path(__file__).parent
+SOURCES = tuple(_FOLDER / name for name in ("kernel.h", "excerpt.c", "kernel.c", "binding.c"))
+LIBRARY = _FOLDER / f"_kernel{EXTENSION_SUFFIXES[0]}"
+"""Made from `SOURCES` by the build hook at installation; see docs/decisions/a-kernel-for-the-predictor.md."""
 
 
-class _Group(ctypes.Structure):
-    _fields_ = (
-        ("line", ctypes.c_int32),
-        ("part", ctypes.c_int32),
-        ("seed", ctypes.c_uint32),
-        ("scale", ctypes.c_double),
-    )
+class Kernel(Protocol):
+    """One set of weights in the compiled kernel. Holds no state besides them; safe to share between threads."""
+
+    def probability(self, text: str, /) -> float | None:
+        """P(think) of a text; None where it may hold the tags of a document, which Python looks for."""
+
+    def probability_of_excerpt(
+        self, text: str, opening: int, closing: int, length: int, lines: int, document: bool, /
+    ) -> float:
+        """P(think) of what `excerpt` cut out."""
 
 
-class _Model(ctypes.Structure):
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in features.KernelArrays._fields),
-        ("table", ctypes.c_void_p),
-        ("counts", ctypes.c_void_p),
-        ("groups", ctypes.POINTER(_Group)),
-        *(
-            (name, ctypes.c_uint32 if name == "multiplier" else ctypes.c_int32)
-            for name in features.KernelNumbers._fields
-        ),
-    )
-
-
-def scorer(table: npt.NDArray[np.float32], counts: list[float], *, library: Path = LIBRARY) -> Score | None:
+def kernel_of(
+    table: npt.NDArray[np.float32], counts: list[float], bias: float, *, library: Path = LIBRARY
+) -> Kernel | None:
     """
-    The compiled scorer for one set of weights, or None where there is no kernel that can be loaded.
+    The compiled kernel for one set of weights, or None where there is none that can be loaded.
 
-    `table`: the weights of the hashed features [TABLE_SIZE]; `counts`: those of the counts [COUNT_SIZE].
+    `table`: the weights of the hashed features [TABLE_SIZE]; `counts`: those of the counts [COUNT_SIZE]; `bias`:
+    the log-odds of nothing at all. Raises ValueError where the features are not those the kernel was written for.
     """
-    kernel = _loaded(library)
-    if kernel is None:
+    module = _loaded(library)
+    if module is None:
         return None
-    function = kernel.pointsman_score
-    function.restype = ctypes.c_double
-    int32 = ctypes.c_int32
-    function.argtypes = (ctypes.c_void_p, ctypes.c_char_p, int32, int32, int32, ctypes.POINTER(int32))
-    arrays, numbers, seeds = features.kernel_tables()
-    weights = np.ascontiguousarray(table, np.float32), np.array(counts, np.float64)
-    groups = (_Group * len(features.GROUPS))(
-        *(
-            _Group(group.line, group.part, seed, group.scale)
-            for group, seed in zip(features.GROUPS, seeds, strict=True)
-        )
+    tables = features.kernel_tables()
+    groups = np.array(
+        [
+            (group.line, group.part, seed, group.scale)
+            for group, seed in zip(features.GROUPS, tables.seeds, strict=True)
+        ],
+        dtype=[("line", np.uint32), ("part", np.uint32), ("seed", np.uint32), ("scale", np.float32)],
     )
-    model = _Model(
-        *(array.ctypes.data for array in (*arrays, *weights)), groups, *(int(number) for number in numbers)
+    kernel: Kernel = module.Kernel(
+        np.array(tables.numbers, np.uint32),
+        tables.multiplier,
+        tables.heading_count,
+        groups,
+        (*tables.arrays, np.ascontiguousarray(table, np.float32)),
+        np.array(counts, np.float64),
+        bias,
     )
-    address = ctypes.addressof(model)
-    before, after = features.BEFORE, features.AFTER
-
-    def score(excerpt: Excerpt, _alive: Any = (model, arrays, weights, groups)) -> tuple[float, int]:
-        codes = f"{before}{excerpt.text}{after}".encode("utf-32-le", "surrogatepass")
-        words = int32()
-        total: float = function(address, codes, len(codes) // 4, excerpt.opening, excerpt.closing, words)
-        return total, words.value
-
-    return score
+    return kernel
 
 
-def _loaded(library: Path) -> ctypes.CDLL | None:
-    """The kernel, unless it is missing, unfit for this machine, or compiled from another source than ours."""
+def _loaded(library: Path) -> Any:
+    """The compiled module, or None: it is missing, unfit for this machine, or compiled from other sources."""
+    spec = spec_from_file_location("_kernel", library, loader=ExtensionFileLoader("_kernel", str(library)))
+    if spec is None or spec.loader is None:
+        return None
     try:
-        kernel = ctypes.CDLL(str(library))
-    except OSError:
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ImportError:
         return None
-    kernel.pointsman_fingerprint.restype = ctypes.c_uint32
-    ours = hashlib.sha256(SOURCE.read_bytes()).hexdigest()[:8]
-    return kernel if kernel.pointsman_fingerprint() == int(ours, 16) else None
+    return module if getattr(module, "FINGERPRINT", None) == fingerprint() else None
+
+
+def fingerprint() -> str:
+    """Hash of the kernel's sources, in hexadecimal; the build hook compiles it in."""
+    return hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()[:16]

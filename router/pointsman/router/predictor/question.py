@@ -21,18 +21,19 @@ def question_of(messages: Sequence[Mapping[str, Any]]) -> str | None:
     """
     The text of the last user message, or None where there is none to judge.
 
-    `messages` are OpenAI chat messages; `content` may be a string or a list of parts. Among several text parts
-    those of `DOCUMENT_LENGTH` characters or more are left out, unless all are that long.
+    `messages` are OpenAI chat messages as JSON was read; `content` may be a string or a list of parts. Among
+    several text parts those of `DOCUMENT_LENGTH` characters or more are left out, unless all are that long. Costs
+    nothing for what stands before that message, nor for the length of its text.
     """
     for message in reversed(messages):
-        if isinstance(message, Mapping) and message.get("role") == "user":
+        if isinstance(message, dict) and message.get("role") == "user":
             return _text_of(message.get("content"))
     return None
 
 
 def _text_of(content: object) -> str | None:
     if isinstance(content, str):
-        return content if content.strip() else None
+        return content if _says_something(content) else None
     if not isinstance(content, (list, tuple)):
         return None
     texts = list(_texts(content[-_MOST_PARTS:]))
@@ -45,9 +46,14 @@ def _text_of(content: object) -> str | None:
 
 def _texts(parts: Iterable[object]) -> Iterable[str]:
     for part in parts:
-        if isinstance(part, Mapping) and part.get("type") in ("text", "input_text"):
+        if isinstance(part, dict) and part.get("type") in ("text", "input_text"):
             text = part.get("text")
-            if isinstance(text, str) and text.strip():
+            if isinstance(text, str) and _says_something(text):
                 yield text
-        elif isinstance(part, str) and part.strip():
+        elif isinstance(part, str) and _says_something(part):
             yield part
+
+
+def _says_something(text: str) -> bool:
+    """Whether `text` has anything but white space; copies nothing, as `strip` would."""
+    return bool(text) and not text.isspace()

@@ -1,0 +1,216 @@
+/* The predictor's kernel as a Python type: takes the tables and weights over once, and then a string a call.
+ *
+ * Stands between `native.py` and the rest of the kernel. All that Python hands over is checked here, so that the
+ * kernel needs no check of its own; the characters of a string are read where they lie.
+ */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "kernel.h"
+
+typedef struct {
+    PyObject_HEAD
+    Model model;
+    void *memory;
+} Kernel;
+
+static int refuse(const char *why) {
+    PyErr_SetString(PyExc_ValueError, why);
+    return 0;
+}
+
+enum { BLOCKS, CHARACTERS, FILTER, BUCKETS, PHRASES, HEADINGS, TABLE, ARRAYS };
+static const size_t ITEM[ARRAYS] = {2, 4, 1, 2, 4, 1, 4};
+
+/* Whether no table leads outside another, whatever text is read. */
+static int fits(const Model *m, const Py_ssize_t *sizes, Py_ssize_t counts) {
+    if (m->heading_count > MAX_HEADINGS) return refuse("more headings than there is room for");
+    if (counts != 3 * (Py_ssize_t)m->heading_count + WHOLE_COUNTS) return refuse("too many or too few counts");
+    if (sizes[TABLE] != 1 << TABLE_BITS) return refuse("too many or too few weights");
+    if (sizes[BUCKETS] != 1 << BUCKET_BITS) return refuse("too many or too few buckets");
+    if (sizes[FILTER] * 8 != 1 << FILTER_BITS) return refuse("a filter of the wrong size");
+    if (sizes[BLOCKS] != (LIMIT >> BLOCK_BITS) + 1) return refuse("too many or too few blocks");
+    if (sizes[PHRASES] != sizes[HEADINGS]) return refuse("not as many phrases as headings of theirs");
+    for (Py_ssize_t i = 0; i < sizes[BLOCKS]; i++)
+        if (((Py_ssize_t)m->blocks[i] + 1) << BLOCK_BITS > sizes[CHARACTERS])
+            return refuse("a block that is not there");
+    for (Py_ssize_t i = 0; i < sizes[BUCKETS]; i++)
+        if (m->buckets[i] >= sizes[PHRASES]) return refuse("a phrase that is not there");
+    for (Py_ssize_t i = 0; i < sizes[HEADINGS]; i++)
+        if (m->headings[i] >= m->heading_count) return refuse("a heading that is not there");
+    for (uint32_t i = 0; i < m->group_count; i++) {
+        uint32_t line = m->groups[i].line;
+        int known = line == LINE_WORD || line == LINE_PAIR || line == LINE_BEGINNING;
+        if (!known || m->groups[i].part > PART_OPENING)
+            return refuse("a group that is not there");
+    }
+    return 1;
+}
+
+/* Copies the tables into one stretch of memory, where the system can one huge page: one address to translate. */
+static int take_over(Kernel *kernel, const Py_buffer *arrays, Py_ssize_t *sizes) {
+    const size_t huge = 2u << 20, line = 64;
+    size_t total = 0;
+    for (int i = 0; i < ARRAYS; i++) {
+        if (arrays[i].len == 0 || (size_t)arrays[i].len % ITEM[i] || (size_t)arrays[i].len > huge * 64)
+            return refuse("an array of the wrong size");
+        sizes[i] = arrays[i].len / (Py_ssize_t)ITEM[i];
+        total += ((size_t)arrays[i].len + line - 1) / line * line;
+    }
+    total = (total + huge - 1) / huge * huge;
+    if (posix_memalign(&kernel->memory, huge, total)) {
+        PyErr_NoMemory();
+        return 0;
+    }
+#ifdef MADV_HUGEPAGE
+    madvise(kernel->memory, total, MADV_HUGEPAGE);
+#endif
+    const void *placed[ARRAYS];
+    char *at = kernel->memory;
+    for (int i = 0; i < ARRAYS; i++) {
+        placed[i] = memcpy(at, arrays[i].buf, (size_t)arrays[i].len);
+        at += ((size_t)arrays[i].len + line - 1) / line * line;
+    }
+    Model *m = &kernel->model;
+    m->blocks = placed[BLOCKS];
+    m->characters = placed[CHARACTERS];
+    m->filter = placed[FILTER];
+    m->buckets = placed[BUCKETS];
+    m->phrases = placed[PHRASES];
+    m->headings = placed[HEADINGS];
+    m->table = placed[TABLE];
+    return 1;
+}
+
+/* Kernel(numbers, multiplier, heading_count, groups, arrays, counts, bias): buffers laid out as in `kernel.h`. */
+static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    Py_buffer numbers, groups, counts, arrays[ARRAYS];
+    unsigned multiplier, headings;
+    double bias;
+    if (keywords && PyDict_GET_SIZE(keywords)) {
+        PyErr_SetString(PyExc_TypeError, "Kernel takes no keywords");
+        return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "y*IIy*(y*y*y*y*y*y*y*)y*d", &numbers, &multiplier, &headings, &groups,
+                          &arrays[BLOCKS], &arrays[CHARACTERS], &arrays[FILTER], &arrays[BUCKETS], &arrays[PHRASES],
+                          &arrays[HEADINGS], &arrays[TABLE], &counts, &bias))
+        return NULL;
+    Kernel *kernel = (Kernel *)type->tp_alloc(type, 0);
+    int good = kernel != NULL;
+    if (good) {
+        Model *m = &kernel->model;
+        Py_ssize_t sizes[ARRAYS];
+        static const uint32_t OURS[] = POINTSMAN_NUMBERS;
+        good = numbers.len == (Py_ssize_t)sizeof OURS && !memcmp(numbers.buf, OURS, sizeof OURS) &&
+               groups.len <= (Py_ssize_t)sizeof m->groups && groups.len % (Py_ssize_t)sizeof(Group) == 0 &&
+               counts.len <= (Py_ssize_t)sizeof m->counts;
+        if (!good) {
+            refuse("the features are not those that the kernel was written for");
+        } else {
+            m->multiplier = multiplier;
+            m->heading_count = headings;
+            memcpy(m->groups, groups.buf, (size_t)groups.len);
+            memcpy(m->counts, counts.buf, (size_t)counts.len);
+            m->group_count = (uint32_t)((size_t)groups.len / sizeof(Group));
+            m->bias = bias;
+            good = take_over(kernel, arrays, sizes) && fits(m, sizes, counts.len / (Py_ssize_t)sizeof(double));
+            if (good) pointsman_prepare(m);
+        }
+    }
+    PyBuffer_Release(&numbers);
+    PyBuffer_Release(&groups);
+    PyBuffer_Release(&counts);
+    for (int i = 0; i < ARRAYS; i++) PyBuffer_Release(&arrays[i]);
+    if (!good) Py_CLEAR(kernel);
+    return (PyObject *)kernel;
+}
+
+static void kernel_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    free(((Kernel *)self)->memory);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* `string` as the kernel reads it; 0 with an exception set where it is no string. */
+static int text_of(PyObject *string, Text *text) {
+    if (!PyUnicode_Check(string)) {
+        PyErr_Format(PyExc_TypeError, "expected a string, not %.100s", Py_TYPE(string)->tp_name);
+        return 0;
+    }
+    if (PyUnicode_READY(string) < 0) return 0;
+    *text = (Text){PyUnicode_DATA(string), (int)PyUnicode_KIND(string), PyUnicode_GET_LENGTH(string)};
+    return 1;
+}
+
+static PyObject *kernel_probability(PyObject *self, PyObject *string) {
+    const Model *model = &((Kernel *)self)->model;
+    Text text;
+    Excerpt excerpt;
+    if (!text_of(string, &text)) return NULL;
+    if (!pointsman_excerpt(model, text, &excerpt)) Py_RETURN_NONE;
+    return PyFloat_FromDouble(pointsman_probability(model, &excerpt));
+}
+
+static PyObject *kernel_of_excerpt(PyObject *self, PyObject *args) {
+    const Model *model = &((Kernel *)self)->model;
+    PyObject *string;
+    Text text;
+    Excerpt excerpt;
+    long long length, lines;
+    if (!PyArg_ParseTuple(args, "OiiLLp", &string, &excerpt.opening, &excerpt.closing, &length, &lines,
+                          &excerpt.document) ||
+        !text_of(string, &text))
+        return NULL;
+    if (text.length > LONGEST || excerpt.opening < 0 || excerpt.opening > text.length || excerpt.closing < 0 ||
+        excerpt.closing > text.length || length < 0 || lines < 0) {
+        PyErr_SetString(PyExc_ValueError, "not an excerpt");
+        return NULL;
+    }
+    excerpt.size = 0;
+    excerpt.length = length;
+    excerpt.lines = lines;
+    pointsman_append(&excerpt, text, 0, text.length);
+    return PyFloat_FromDouble(pointsman_probability(model, &excerpt));
+}
+
+static PyMethodDef METHODS[] = {
+    {"probability", kernel_probability, METH_O,
+     "probability(text) -> float | None\n\nP(think) of a text; None where it may hold the tags of a document."},
+    {"probability_of_excerpt", kernel_of_excerpt, METH_VARARGS,
+     "probability_of_excerpt(text, opening, closing, length, lines, document) -> float\n\n"
+     "P(think) of what `excerpt.excerpt` cut out."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot SLOTS[] = {
+    {Py_tp_new, kernel_new},
+    {Py_tp_dealloc, kernel_dealloc},
+    {Py_tp_methods, METHODS},
+    {0, NULL},
+};
+
+static PyType_Spec SPEC = {
+    .name = "pointsman.router.predictor._kernel.Kernel",
+    .basicsize = sizeof(Kernel),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = SLOTS,
+};
+
+static struct PyModuleDef MODULE = {
+    PyModuleDef_HEAD_INIT, .m_name = "_kernel", .m_doc = "The predictor's compiled kernel.", .m_size = -1};
+
+PyMODINIT_FUNC PyInit__kernel(void) {
+    PyObject *module = PyModule_Create(&MODULE), *type = PyType_FromSpec(&SPEC);
+    /* Of which sources this was compiled: a library left over from others is not used. */
+    if (!module || !type || PyModule_AddStringConstant(module, "FINGERPRINT", FINGERPRINT) ||
+        PyModule_AddObjectRef(module, "Kernel", type))
+        Py_CLEAR(module);
+    Py_XDECREF(type);
+    return module;
+}

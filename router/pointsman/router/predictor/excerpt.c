@@ -1,0 +1,131 @@
+/* The part of a text that is read, as `excerpt.py` cuts it out of texts without tags.
+ *
+ * Stands before `kernel.c`. Reads a few thousand characters from each end of a text, where they lie, and copies those
+ * few hundred that count.
+ */
+#include "kernel.h"
+
+/* The code point at `place`; all from the model's limit on are one. */
+static inline uint16_t code_at(Text text, int64_t place) {
+    uint32_t code;
+    if (text.width == 1) return ((const uint8_t *)text.data)[place];
+    if (text.width == 2) code = ((const uint16_t *)text.data)[place];
+    else code = ((const uint32_t *)text.data)[place];
+    return (uint16_t)(code < LIMIT ? code : LIMIT);
+}
+
+static inline int is_colon(uint32_t code) { return code == ':' || code == 0xFF1A; }
+
+/* What a line that only closes a block is made of. */
+static int is_rule(uint32_t code) {
+    switch (code) {
+    case '-': case '=': case '*': case '_': case '`': case '#': case '~': case '>':
+    case ' ': case '\t': case '\r': case '\n': return 1;
+    default: return 0;
+    }
+}
+
+/* Counts the line breaks of `size` characters into `lines`, and says whether a closing tag begins there. */
+#define SCANNER(NAME, CHARACTER)                                                                  \
+    static int NAME(const CHARACTER *codes, int32_t size, int64_t *lines) {                       \
+        int32_t breaks = 0, tags = 0;                                                             \
+        for (int32_t i = 0; i < size; i++) breaks += codes[i] == '\n';                            \
+        for (int32_t i = 0; i + 1 < size; i++) tags |= (codes[i] == '<') & (codes[i + 1] == '/'); \
+        *lines += breaks;                                                                         \
+        return tags;                                                                              \
+    }
+
+SCANNER(scan_narrow, uint8_t)
+SCANNER(scan_middle, uint16_t)
+SCANNER(scan_wide, uint32_t)
+
+static int scan(Text text, int64_t from, int64_t to, int64_t *lines) {
+    int32_t size = to > from ? (int32_t)(to - from) : 0;
+    if (!size) return 0;
+    if (text.width == 1) return scan_narrow((const uint8_t *)text.data + from, size, lines);
+    if (text.width == 2) return scan_middle((const uint16_t *)text.data + from, size, lines);
+    return scan_wide((const uint32_t *)text.data + from, size, lines);
+}
+
+/* The first, or the last, line break in [from, to), or -1. */
+static int32_t first_break(const Excerpt *e, int32_t from, int32_t to) {
+    if (to > e->size) to = e->size;
+    for (int32_t i = from; i < to; i++)
+        if (e->codes[i] == '\n') return i;
+    return -1;
+}
+
+static int32_t last_break(const Excerpt *e, int32_t from, int32_t to) {
+    for (int32_t i = to - 1; i >= from; i--)
+        if (e->codes[i] == '\n') return i;
+    return -1;
+}
+
+/* Where the first sentence that ends in [from, to) ends, or -1. */
+static int32_t sentence_end(const Model *m, const Excerpt *e, int32_t from, int32_t to) {
+    for (int32_t i = from; i < to; i++) {
+        uint32_t code = e->codes[i];
+        if (code == 0x3002 || code == 0xFF01 || code == 0xFF1F) return i + 1;
+        int stops = code == '.' || code == '!' || code == '?';
+        if (stops && i + 1 < to && is_space(m, e->codes[i + 1])) return i + 2;
+    }
+    return -1;
+}
+
+static int32_t without_space(const Model *m, const Excerpt *e, int32_t end) {
+    while (end > 0 && is_space(m, e->codes[end - 1])) end--;
+    return end;
+}
+
+static int32_t first_lines(const Model *m, const Excerpt *e) {
+    int32_t end = first_break(e, 0, OPENING);
+    if (0 < end && end <= 40) {
+        int32_t said = without_space(m, e, end);
+        if (said > 0 && is_colon(e->codes[said - 1])) end = first_break(e, end + 2, OPENING + end);
+    }
+    if (end > 0) return end;
+    if (e->size <= OPENING) return e->size;
+    end = sentence_end(m, e, 40, OPENING);
+    return end >= 0 ? end : OPENING;
+}
+
+static int32_t last_lines(const Model *m, const Excerpt *e) {
+    int32_t said = e->size, from = e->size > CLOSING ? e->size - CLOSING : 0;
+    while (said > 0 && is_rule(e->codes[said - 1])) said--;
+    int32_t start = last_break(e, from, said);
+    if (start >= 0 && said - start <= 24 && is_colon(e->codes[said - 1]))
+        start = last_break(e, from, without_space(m, e, start));
+    if (start >= 0) return e->size - start - 1;
+    if (e->size <= CLOSING) return e->size;
+    int32_t end = sentence_end(m, e, from, e->size - 20);
+    return end >= 0 ? e->size - end : CLOSING;
+}
+
+void pointsman_append(Excerpt *e, Text text, int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) e->codes[e->size++] = code_at(text, i);
+    e->codes[e->size] = PAD;
+}
+
+int pointsman_excerpt(const Model *m, Text text, Excerpt *e) {
+    int64_t length = text.length, soon = length < REACH ? length : REACH;
+    int64_t later = length - REACH > REACH ? length - REACH : REACH;
+    e->lines = 0;
+    if (scan(text, 0, soon, &e->lines) || scan(text, later, length, &e->lines)) return 0;
+    int whole = length <= HEAD + TAIL;
+    int64_t begin = 0, head = whole ? length : HEAD, tail = whole ? 0 : length - TAIL, end = length;
+    while (begin < head && is_space(m, code_at(text, begin))) begin++;
+    while (end > tail && end > begin && is_space(m, code_at(text, end - 1))) end--;
+    e->size = 0;
+    if (whole) {
+        pointsman_append(e, text, begin, end);
+    } else {
+        pointsman_append(e, text, begin, head);
+        e->codes[e->size++] = PAD;
+        pointsman_append(e, text, tail, end);
+    }
+    e->length = length;
+    e->document = 0;
+    e->opening = first_lines(m, e);
+    e->closing = last_lines(m, e);
+    return 1;
+}
