@@ -142,6 +142,10 @@ class Pool(Strict):
     """What tokens of this pool cost. Pools of one model and mode must agree."""
     max_ongoing_requests: Number = 64
     """Requests that one replica works on at a time. Default: 64."""
+    max_waiting: NumberOrZero = 1024
+    """Requests that wait for a place at a time; one more gets 503 at once. 0: none waits. Default: 1024."""
+    health_interval: Annotated[Seconds, Field(le=300)] = 5.0
+    """Seconds between two health checks of a replica; two in a row that fail take it out. Default: 5."""
     connect_timeout: Seconds = 2.0
     """Seconds to wait for a connection to a replica. Default: 2."""
     first_byte_timeout: Seconds = 120.0

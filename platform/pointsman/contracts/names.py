@@ -38,6 +38,7 @@ class Metric:
     STEP = "pointsman_step_seconds_total"
     IN_FLIGHT = "pointsman_requests_in_flight"
     REPLICAS = "pointsman_pool_replicas"
+    RESTING_REPLICAS = "pointsman_resting_replicas"
 
 
 class RedisKey:
@@ -47,6 +48,8 @@ class RedisKey:
     """Set of the addresses that ever registered; members whose own key has expired are dropped by readers."""
     REPLICA = "pointsman:replica:{address}"
     """JSON of one replica's registration, with a time-to-live."""
+    EPOCH = "pointsman:epoch"
+    """A random word, written by whichever replica finds none: another one tells that Redis was emptied."""
 
 
 class Env:
@@ -68,4 +71,6 @@ class StateFile:
     """The configuration this instance runs, after `up` added the demo tenant's key digest."""
     ADMIN_SOCKET = "admin.sock"
     METRICS = "metrics"
+    LAST_KNOWN = "replicas.json"
+    """The replicas that the router knew last, for one that starts while Redis is away."""
     LOGS = "logs"

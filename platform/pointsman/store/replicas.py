@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass, replace
+from time import monotonic
 
 import orjson
 from redis.asyncio import Redis
@@ -47,18 +49,35 @@ class Replica:
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Replica))
 
+FORGOTTEN = 60.0
+"""Seconds after which a registration that ran out is taken off the list of addresses as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """
+    What the store holds: the live registrations, ordered by pool and address; the addresses whose registration
+    ran out without being withdrawn; and the `epoch`, which changes when Redis is emptied (None: nobody wrote one).
+    """
+
+    replicas: tuple[Replica, ...]
+    expired: frozenset[str]
+    epoch: str | None
+
 
 class ReplicaRegistry:
     """Reads and writes registrations. Every method raises `redis.exceptions.RedisError` where Redis fails."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._expired_since: dict[str, float] = {}
 
     async def register(self, replica: Replica, *, ttl: float = TTL) -> None:
         """Write or renew the registration of `replica` for `ttl` seconds."""
         async with self._redis.pipeline(transaction=False) as batch:
+            batch.set(RedisKey.EPOCH, secrets.token_hex(8), nx=True)
             batch.sadd(RedisKey.REPLICAS, replica.address)
-            batch.set(_key(replica.address), orjson.dumps(asdict(replica)), px=int(ttl * 1000))
+            batch.set(_key(replica.address), encoded(replica), px=int(ttl * 1000))
             await batch.execute()
 
     async def withdraw(self, address: str) -> None:
@@ -69,25 +88,35 @@ class ReplicaRegistry:
             await batch.execute()
 
     async def alive(self) -> list[Replica]:
+        """The replicas whose registration has not expired, ordered by pool and address."""
+        return list((await self.read()).replicas)
+
+    async def read(self) -> Reading:
         """
-        The replicas whose registration has not expired, ordered by pool and address.
+        What the store holds now.
 
         A registration that can't be read, one of another version say, is left out and logged.
         """
         members = await self._redis.smembers(RedisKey.REPLICAS)
         addresses = sorted(_text(member) for member in members)
-        if not addresses:
-            return []
-        values = await self._redis.mget([_key(address) for address in addresses])
-        gone = [address for address, value in zip(addresses, values, strict=True) if value is None]
-        if gone:
-            await self._redis.srem(RedisKey.REPLICAS, *gone)
+        epoch, *values = await self._redis.mget([RedisKey.EPOCH, *map(_key, addresses)])
+        expired = {address for address, value in zip(addresses, values, strict=True) if value is None}
+        await self._forget(expired)
         replicas = [
             replica
             for address, value in zip(addresses, values, strict=True)
-            if value is not None and (replica := _read(address, value)) is not None
+            if value is not None and (replica := decoded(address, value)) is not None
         ]
-        return sorted(replicas, key=lambda replica: (replica.pool, replica.address))
+        ordered = sorted(replicas, key=lambda replica: (replica.pool, replica.address))
+        return Reading(tuple(ordered), frozenset(expired), None if epoch is None else _text(epoch))
+
+    async def _forget(self, expired: Set[str]) -> None:
+        """Take addresses off the list that ran out long ago; not at once, so that every reader sees it."""
+        now = monotonic()
+        self._expired_since = {address: self._expired_since.get(address, now) for address in expired}
+        gone = [address for address, since in self._expired_since.items() if now - since >= FORGOTTEN]
+        if gone:
+            await self._redis.srem(RedisKey.REPLICAS, *gone)
 
 
 async def keep_registered(registry: ReplicaRegistry, replica: Replica, *, load: Callable[[], int]) -> None:
@@ -110,7 +139,13 @@ async def keep_registered(registry: ReplicaRegistry, replica: Replica, *, load: 
             await registry.withdraw(replica.address)
 
 
-def _read(address: str, value: bytes | str) -> Replica | None:
+def encoded(replica: Replica) -> bytes:
+    """`replica` as it is written."""
+    return orjson.dumps(asdict(replica))
+
+
+def decoded(address: str, value: bytes | str) -> Replica | None:
+    """The replica at `address` that `value` describes; None, and a line in the log, where it makes no sense."""
     try:
         fields = orjson.loads(value)
         known = {field: fields[field] for field in _FIELDS}

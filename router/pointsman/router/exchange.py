@@ -17,6 +17,7 @@ from pointsman.contracts.pricing import Cost, Usage
 
 if TYPE_CHECKING:
     from pointsman.router.fleet import Replica
+    from pointsman.router.fleet.output_length import OutputLength
     from pointsman.router.snapshot import ModelView, TenantView
 
 Headers = dict[bytes, bytes]
@@ -93,6 +94,7 @@ class Exchange:
         "max_tokens",
         "model",
         "needs",
+        "output_length",
         "payload",
         "place_deadline",
         "pool",
@@ -141,6 +143,7 @@ class Exchange:
         self.pool: Pool | None = None
         self.replica: Replica | None = None
         self.predicted_tokens = 0
+        self.output_length: OutputLength | None = None
         self.place_deadline = 0.0
         # relay
         self.attempts = 0

@@ -9,6 +9,7 @@ import orjson
 
 from pointsman.contracts.config import Pool
 from pointsman.router.fleet import Fleet
+from pointsman.router.fleet.breaker import Circuit
 
 
 class Health:
@@ -42,6 +43,7 @@ class Health:
                 "can_answer": able,
                 "replicas": len(state.replicas),
                 "healthy": sum(replica.healthy for replica in state.replicas.values()),
+                "circuits": {circuit.value: state.count(circuit) for circuit in Circuit},
                 "waiting": len(state.waiting),
             }
             if not able:

@@ -41,6 +41,7 @@ _HELP = {
     Metric.STEP: "Seconds spent in each step of the pipeline, waiting not included.",
     Metric.IN_FLIGHT: "Requests in the pipeline now.",
     Metric.REPLICAS: "Replicas of each pool that can answer now.",
+    Metric.RESTING_REPLICAS: "Replicas of each pool whose circuit breaker is open or half open.",
 }
 
 

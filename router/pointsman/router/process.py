@@ -20,6 +20,7 @@ from pointsman.contracts.config import Config
 from pointsman.contracts.names import StateFile
 from pointsman.router.application import Application
 from pointsman.router.fleet import Fleet
+from pointsman.router.fleet.last_known import LastKnown
 from pointsman.router.health import Health
 from pointsman.router.http.clients import Clients
 from pointsman.router.metrics import Metrics
@@ -65,7 +66,8 @@ async def _serve(config: Config, settings: Settings) -> None:
     redis = Redis.from_url(settings.redis_url, socket_timeout=2.0, socket_connect_timeout=2.0)
     metrics = Metrics(settings.state_dir / StateFile.METRICS, loop.call_later)
     snapshot = compile_snapshot(config)
-    fleet = Fleet(config, ReplicaRegistry(redis), metrics, secret=settings.secret)
+    last_known = LastKnown(settings.state_dir / StateFile.LAST_KNOWN)
+    fleet = Fleet(config, ReplicaRegistry(redis), metrics, secret=settings.secret, last_known=last_known)
     place = Place(fleet)
     relay = Relay(fleet, metrics, max_response_bytes=config.router.max_response_bytes)
     predictor = Predictor.load(Path(config.predictor) if config.predictor else None)

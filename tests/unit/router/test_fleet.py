@@ -9,8 +9,10 @@ from typing import Any, cast
 from pointsman.contracts.config import Config
 from pointsman.router.fleet import Fleet
 from pointsman.router.metrics import Metrics
+from pointsman.store.replicas import Reading
 
 POOL = {"name": "p", "model": "m", "modes": ["think"], "engine": "simulated", "prices": {"input": 1, "output": 2}}
+NOTHING = Reading((), frozenset(), None)
 
 
 class DeafRegistry:
@@ -19,13 +21,13 @@ class DeafRegistry:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
 
-    async def alive(self) -> list[Any]:
+    async def read(self) -> Reading:
         self.asked.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
-            return []
-        return []
+            return NOTHING
+        return NOTHING
 
 
 def test_the_watch_ends_although_redis_swallows_the_cancellation(tmp_path: Path) -> None:

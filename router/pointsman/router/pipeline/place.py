@@ -1,78 +1,209 @@
-"""Which replica: the least busy usable one of a pool of the decided mode; or wait for one.
+"""Which replica: one of a pool of the decided mode, where the conversation's prefix is cached if it may be.
 
 Stands after `decide` and before `relay`, which comes back here when a replica fails before its first byte. The
-mode is never changed here: a request waits for its own track, and is refused when that takes too long.
+mode is never changed here: a request waits for its own track, and is refused when that takes too long. What
+does not change from one request to the next is worked out once for each tenant and model.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import zlib
+from collections.abc import Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from pointsman.contracts.config import Pool
 from pointsman.contracts.errors import InvalidRequest, PoolUnavailable
+from pointsman.contracts.modes import Mode
 from pointsman.router.exchange import Exchange
-from pointsman.router.fleet import Fleet, PoolState
+from pointsman.router.fleet import Fleet, PoolState, Replica
+from pointsman.router.fleet.output_length import OutputLength
+from pointsman.router.pipeline.conversation import conversation_key
 from pointsman.router.pipeline.outcome import Outcome
 
 if TYPE_CHECKING:
     from pointsman.router.pipeline import Pipeline
+    from pointsman.router.snapshot import ModelView, TenantView
 
 RETRY_AFTER = 5
 """Seconds after which a client whose request found no replica may try again."""
 
+BYTES_OF_A_TOKEN = 4
+"""Bytes of a request for each token of its prompt, roughly."""
+
+PREFILL_WEIGHT = 16
+"""Prompt tokens that are taken to cost an engine what one token of output costs: it reads them many at a time."""
+
+MOST_PREFILL = 2048
+"""Predicted tokens that a prompt counts for at most, since bytes may be an image or be cached already."""
+
+MAX_ROUTES = 10_000
+"""Pairs of tenant and model that are remembered; with more, all are forgotten and learnt anew."""
+
+
+_BYTES_OF_AN_OUTPUT_TOKEN = BYTES_OF_A_TOKEN * PREFILL_WEIGHT
+_THINK = Mode.THINK  # a member of an Enum is slow to look up by way of its class
+
+
+class Track:
+    """What is known of the requests of one tenant, model and mode. `pools` are those that answer the mode."""
+
+    __slots__ = ("_able", "_fleet", "_mode", "_pools", "output_length", "states")
+
+    def __init__(self, fleet: Fleet, mode: Mode, pools: Iterable[Pool]) -> None:
+        self._fleet = fleet
+        self._mode = mode
+        self._pools = tuple(pools)
+        self._able: dict[tuple[str, ...], tuple[PoolState, ...]] = {}
+        self.states = tuple(fleet.pools[pool.name] for pool in self._pools)
+        self.output_length = OutputLength()
+
+    def able(self, needs: dict[str, str]) -> tuple[PoolState, ...]:
+        """
+        The pools that can do all of `needs`; at least one.
+
+        Raises `InvalidRequest` naming the field that needs what none of them can do.
+        """
+        key = tuple(needs)
+        states = self._able.get(key)
+        if states is None:
+            pools = self._pools
+            for need, field in needs.items():
+                pools = tuple(pool for pool in pools if getattr(pool.capabilities, need))
+                if not pools:
+                    raise InvalidRequest(
+                        f"'{field}' is not supported by this model in mode {self._mode}.",
+                        param=field,
+                        code="unsupported_parameter",
+                    )
+            states = self._able[key] = tuple(self._fleet.pools[pool.name] for pool in pools)
+        return states
+
+
+class Route:
+    """One tenant's way to one model: the tracks by mode, and the seed of the keys of its conversations."""
+
+    __slots__ = ("model", "no_think", "seed", "think")
+
+    def __init__(self, fleet: Fleet, tenant: TenantView, model: ModelView) -> None:
+        self.model = model
+        self.seed = zlib.crc32(f"{tenant.cache_salt}\0{model.name}".encode())
+        self.think = self._track(fleet, Mode.THINK)
+        self.no_think = self._track(fleet, Mode.NO_THINK)
+
+    def _track(self, fleet: Fleet, mode: Mode) -> Track | None:
+        pools = self.model.pools.get(mode)
+        return None if pools is None else Track(fleet, mode, pools)
+
 
 class Place:
-    """Fills `pool`, `replica` and `place_deadline`. `pipeline` is set once the pipeline exists."""
+    """
+    Fills `pool`, `replica`, `predicted_tokens`, `output_length` and `place_deadline`.
+
+    `pipeline` is set once the pipeline exists.
+    """
 
     name = "place"
     pipeline: Pipeline
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self._routes: dict[tuple[str, str], Route] = {}
 
     def __call__(self, exchange: Exchange) -> Outcome:
+        tenant, model, decision = exchange.tenant, exchange.model, exchange.decision
+        assert tenant is not None
+        assert model is not None
+        assert decision is not None
+        route = self._routes.get((tenant.name, model.name))
+        if route is None or route.model is not model:
+            route = self._new_route(tenant, model)
+        track = route.think if decision.mode is _THINK else route.no_think
+        assert track is not None
+        states = track.able(exchange.needs) if exchange.needs else track.states
         failed = exchange.replica
-        states = [self._fleet.pools[pool.name] for pool in _capable_pools(exchange)]
+        if failed is None:
+            exchange.output_length = track.output_length
+            exchange.predicted_tokens = _predicted(exchange, track, states[0].config)
+        tokens = exchange.predicted_tokens
         for state in states:
-            replica = state.pick(avoid=failed)
+            if state.waiting and failed is None:
+                continue  # first come, first served; one whose replica failed came before those that wait
+            key = conversation_key(exchange, route.seed) if state.many else 0
+            replica = state.take(key, tokens, failed)
             if replica is not None:
                 exchange.pool = state.config
                 exchange.replica = replica
-                replica.outstanding += 1
                 return Outcome.NEXT
-        exchange.pool = states[0].config
-        exchange.replica = None
+        return self._wait(exchange, states, route.seed)
+
+    def _new_route(self, tenant: TenantView, model: ModelView) -> Route:
+        if len(self._routes) >= MAX_ROUTES:
+            self._routes.clear()
+        route = self._routes[tenant.name, model.name] = Route(self._fleet, tenant, model)
+        return route
+
+    def _wait(self, exchange: Exchange, states: tuple[PoolState, ...], seed: int) -> Outcome:
+        pool = exchange.pool = states[0].config
+        failed, exchange.replica = exchange.replica, None
         now = monotonic()
         if exchange.place_deadline == 0.0:
-            exchange.place_deadline = now + exchange.pool.place_timeout
+            exchange.place_deadline = now + pool.place_timeout
         if now >= exchange.place_deadline:
-            raise _unavailable(exchange.pool)
-        exchange.work = _Waiting(self.pipeline, exchange, states, exchange.place_deadline - now)
+            raise _unavailable(pool)
+        if failed is None:
+            states = tuple(state for state in states if len(state.waiting) < state.config.max_waiting)
+            if not states:
+                raise PoolUnavailable(
+                    f"Too many requests wait for a replica of pool '{pool.name}'.", retry_after=RETRY_AFTER
+                )
+        exchange.work = _Waiting(self.pipeline, exchange, states, seed, failed)
         return Outcome.WAIT
 
 
 class _Waiting:
-    """A request that waits for a replica of any of `states`."""
+    """A request that waits for a place in any of `states`; before all others, where `failed` had it already."""
 
-    __slots__ = ("_call", "_exchange", "_pipeline", "_states", "_timer")
+    __slots__ = ("_exchange", "_failed", "_key", "_pipeline", "_states", "_timer")
 
-    def __init__(self, pipeline: Pipeline, exchange: Exchange, states: list[PoolState], seconds: float) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        exchange: Exchange,
+        states: tuple[PoolState, ...],
+        seed: int,
+        failed: Replica | None,
+    ) -> None:
         self._pipeline = pipeline
         self._exchange = exchange
         self._states = states
-        self._call: Callable[[], None] = self._try_again
+        self._failed = failed
+        self._key = conversation_key(exchange, seed)
         for state in states:
-            state.waiting.append(self._call)
+            state.waiting[self] = None
+            if failed is not None:
+                state.waiting.move_to_end(self, last=False)
+        seconds = exchange.place_deadline - monotonic()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+
+    def try_again(self, state: PoolState) -> bool:
+        """Take a place in the pool `state` and go on; False where there is none."""
+        exchange = self._exchange
+        replica = state.take(self._key, exchange.predicted_tokens, self._failed)
+        if replica is None:
+            return False
+        self.abort()
+        exchange.pool = state.config
+        exchange.replica = replica
+        exchange.work = None
+        self._pipeline.resume(exchange)
+        return True
 
     def abort(self) -> None:
         self._timer.cancel()
         for state in self._states:
-            if self._call in state.waiting:
-                state.waiting.remove(self._call)
+            state.waiting.pop(self, None)
 
     def pause(self) -> None:
         """Nothing is being sent."""
@@ -80,32 +211,22 @@ class _Waiting:
     def resume(self) -> None:
         """Nothing is being sent."""
 
-    def _try_again(self) -> None:
-        self.abort()
-        self._exchange.work = None
-        self._pipeline.again(self._exchange, Place.name)
-
     def _expire(self) -> None:
         self.abort()
-        self._exchange.work = None
-        assert self._exchange.pool is not None
-        self._pipeline.refuse(self._exchange, _unavailable(self._exchange.pool))
+        exchange = self._exchange
+        exchange.work = None
+        assert exchange.pool is not None
+        self._pipeline.refuse(exchange, _unavailable(exchange.pool))
 
 
-def _capable_pools(exchange: Exchange) -> list[Pool]:
-    """The pools of the model and mode that can do all the request needs; at least one."""
-    assert exchange.model is not None
-    pools = exchange.model.pools[exchange.mode]
-    for need, field in exchange.needs.items():
-        able = tuple(pool for pool in pools if getattr(pool.capabilities, need))
-        if not able:
-            raise InvalidRequest(
-                f"'{field}' is not supported by this model in mode {exchange.mode}.",
-                param=field,
-                code="unsupported_parameter",
-            )
-        pools = able
-    return list(pools)
+def _predicted(exchange: Exchange, track: Track, pool: Pool) -> int:
+    """What the request will cost a replica, in tokens of output; at least 1."""
+    output = track.output_length.tokens
+    most = exchange.max_tokens or pool.default_max_tokens
+    if output > most:
+        output = most
+    prompt = len(exchange.body) // _BYTES_OF_AN_OUTPUT_TOKEN
+    return output + (MOST_PREFILL if prompt > MOST_PREFILL else prompt)  # noqa: FURB136 - a call costs more
 
 
 def _unavailable(pool: Pool) -> PoolUnavailable:

@@ -39,6 +39,8 @@ class Settle:
         if pool is not None and usage is not None:
             exchange.cost = cost_of(usage, self._snapshot.prices[pool.name])
             account.spent(usage, exchange.cost)
+            if exchange.output_length is not None and exchange.error is None and not usage.estimated:
+                exchange.output_length.learn(usage.completion_tokens)
         if exchange.stream_started:
             account.first_byte(exchange.first_byte_at - exchange.started_at)
         error = exchange.error

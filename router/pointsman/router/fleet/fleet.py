@@ -1,0 +1,185 @@
+"""All pools of one configuration, and what happens to their replicas: the package's face towards the pipeline.
+
+Stands on the other files of the package and ties them together: requests tell it how replicas behaved, the
+store which there are, the health checks how they are; it passes each on to the replica's circuit and its pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from time import monotonic
+
+from pointsman.contracts.config import Config
+from pointsman.contracts.names import Metric
+from pointsman.router.fleet.breaker import CONNECT, REFUSED, Circuit
+from pointsman.router.fleet.health_checks import HealthChecks
+from pointsman.router.fleet.last_known import LastKnown
+from pointsman.router.fleet.pool_state import PoolState
+from pointsman.router.fleet.registrations import Registrations
+from pointsman.router.fleet.replica import Replica
+from pointsman.router.http.upstream import Site
+from pointsman.router.metrics import Metrics
+from pointsman.store.replicas import ReplicaRegistry
+
+log = logging.getLogger(__name__)
+
+MISSES = 2
+"""Health checks that fail in a row take a replica out; one that is answered brings it back."""
+
+
+class Fleet:
+    """
+    All pools of one configuration, by name in `pools`.
+
+    `secret`: what replicas that registered themselves want to see; `last_known`: where their list is kept, None for
+    nowhere.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        registry: ReplicaRegistry,
+        metrics: Metrics,
+        *,
+        secret: str,
+        last_known: LastKnown | None = None,
+    ) -> None:
+        self.pools: dict[str, PoolState] = {}
+        for pool in config.pools:
+            labels = {"pool": pool.name, "model": pool.model}
+            able = metrics.gauge(Metric.REPLICAS, labels)
+            self.pools[pool.name] = PoolState(pool, able, metrics.gauge(Metric.RESTING_REPLICAS, labels))
+        self.secret = secret
+        self._leaving: list[Site] = []
+        self._checks = HealthChecks(self._checked, lambda replica: self.pools[replica.pool].config.health_interval)
+        registering = [state for state in self.pools.values() if not state.config.urls]
+        self.uses_store = bool(registering)
+        self._registrations = Registrations(
+            registry,
+            registering,
+            interval=config.router.registry_interval,
+            last_known=last_known,
+            came=self._came,
+            left=self._left,
+            doubted=self._doubted,
+        )
+        for state in self.pools.values():
+            for url in state.config.urls:
+                address = _address(url)
+                replica = state.replicas[address] = Replica(state.config.name, address, "")
+                self._came(state, replica)
+
+    @property
+    def store_reachable(self) -> bool:
+        """Whether the store answered the last time it was asked; True where nobody asks it."""
+        return self._registrations.reachable
+
+    async def watch(self) -> None:
+        """Follow the registrations, and the health of replicas, until cancelled."""
+        loop = asyncio.get_running_loop()
+        tasks = [loop.create_task(self._checks.run())]
+        if self.uses_store:
+            tasks.append(loop.create_task(self._registrations.follow()))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # neither ends by itself: it failed
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def failed(self, replica: Replica, reason: str) -> None:
+        """
+        `replica` failed a request: its circuit opens, where that was enough.
+
+        `reason`: `connect`, `timeout`, `closed`, `garbage`, or `refused` for a server error of the engine.
+        """
+        if reason in (CONNECT, "closed"):
+            replica.site.close()  # what is idle there is most likely dead as well
+        state = self.pools[replica.pool]
+        breaker, now = replica.breaker, monotonic()
+        resting = len(state.replicas) - state.count(Circuit.CLOSED)
+        others = resting - (breaker.state is not Circuit.CLOSED)
+        if breaker.failed(reason, now, may_open=2 * (others + 1) <= len(state.replicas)):
+            if breaker.state is Circuit.OPEN:
+                rest = breaker.open_until - now
+                log.warning(
+                    "replica %s of pool %s rests for %.1f s: %s", replica.address, replica.pool, rest, reason
+                )
+            self._current(replica)
+        elif breaker.state is Circuit.CLOSED and reason != REFUSED:
+            self._checks.soon(replica)
+
+    def succeeded(self, replica: Replica) -> None:
+        """`replica` began a stream, or gave a whole answer."""
+        if replica.breaker.succeeded():
+            log.info("replica %s of pool %s takes requests again", replica.address, replica.pool)
+            self._current(replica)
+
+    def released(self, replica: Replica, tokens: int) -> None:
+        """A request on `replica` has ended; `tokens` are what it was predicted to cost."""
+        self.pools[replica.pool].give_back(replica, tokens)
+
+    def sweep(self, now: float) -> None:
+        """Give up on replicas that are silent for longer than their pool allows."""
+        for state in self.pools.values():
+            for replica in state.replicas.values():
+                replica.site.sweep(now)
+        for site in self._leaving:
+            site.sweep(now)
+        self._leaving = [site for site in self._leaving if site.busy]
+
+    def close(self) -> None:
+        """Close what is idle."""
+        for state in self.pools.values():
+            for replica in state.replicas.values():
+                replica.site.close()
+
+    # -- what the registrations and the health checks tell
+
+    def _came(self, state: PoolState, replica: Replica) -> None:
+        self._checks.at(replica, monotonic())
+
+    def _left(self, replica: Replica) -> None:
+        """Nothing more is placed on `replica`; what still runs there keeps its deadlines."""
+        self._checks.forget(replica)
+        replica.site.close()
+        self._leaving.append(replica.site)
+
+    def _doubted(self, replica: Replica) -> None:
+        """Place nothing on `replica` before it has answered its health endpoint again."""
+        replica.healthy = False
+        self._checks.soon(replica)
+
+    def _checked(self, replica: Replica, healthy: bool) -> None:
+        breaker, now = replica.breaker, monotonic()
+        was = (replica.healthy, breaker.state)
+        breaker.health_told(healthy, now)
+        if healthy:
+            replica.healthy = True
+            self.pools[replica.pool].answered = True
+        elif replica.failing >= MISSES:
+            replica.healthy = False
+        if (replica.healthy, breaker.state) != was:
+            what = "can answer" if replica.healthy else "does not answer its health endpoint"
+            log.info("replica %s of pool %s %s", replica.address, replica.pool, what)
+        self._current(replica)
+
+    def _current(self, replica: Replica) -> None:
+        """Act on what has just been told about `replica`, unless it has left meanwhile."""
+        state = self.pools[replica.pool]
+        if state.replicas.get(replica.address) is not replica:
+            return
+        if replica.breaker.state is Circuit.OPEN:
+            self._checks.at(replica, replica.breaker.open_until)
+        before = (replica.member, replica.usable)
+        replica.refresh()
+        if (replica.member, replica.usable) != before:
+            state.refresh()
+
+
+def _address(url: str) -> str:
+    rest = url.removeprefix("http://").split("/", 1)[0]
+    return rest if ":" in rest.rsplit("]", 1)[-1] else f"{rest}:80"

@@ -1,0 +1,71 @@
+"""One replica: where it is, how it is, and what this router has running on it.
+
+Data for the rest of the package; the flags that `place` reads per request are worked out in `refresh`, which
+runs when something changed.
+"""
+
+from __future__ import annotations
+
+from pointsman.router.fleet.breaker import Breaker, Circuit
+from pointsman.router.http.upstream import Site, tcp_site
+
+
+class Replica:
+    """
+    One replica.
+
+    `outstanding`: requests of this router that run on it; `tokens`: what they were predicted to cost;
+    `member`: requests may be placed on it, as far as its health and its circuit go; `usable`: one may be
+    placed on it right now.
+    """
+
+    __slots__ = (
+        "address",
+        "breaker",
+        "checked_at",
+        "checking",
+        "failing",
+        "healthy",
+        "host",
+        "instance",
+        "member",
+        "missing_since",
+        "next_check",
+        "outstanding",
+        "pool",
+        "port",
+        "site",
+        "tokens",
+        "usable",
+    )
+
+    def __init__(self, pool: str, address: str, instance: str) -> None:
+        self.pool = pool
+        self.address = address
+        self.instance = instance
+        host, _, port = address.rpartition(":")
+        self.host = host.strip("[]")
+        self.port = int(port)
+        self.site: Site = tcp_site(self.host, self.port)
+        self.breaker = Breaker()
+        self.outstanding = 0
+        self.tokens = 0
+        self.member = False
+        self.usable = False
+        self.healthy = False
+        self.failing = 0
+        """Health checks in a row that failed."""
+        self.checking = False
+        """A health check runs now."""
+        self.checked_at = 0.0
+        """When the last one began (`monotonic` seconds)."""
+        self.next_check = 0.0
+        """When the next one is due (`monotonic` seconds)."""
+        self.missing_since: float | None = None
+        """Since when its registration is missing, where it is kept all the same."""
+
+    def refresh(self) -> None:
+        """Work out `member` and `usable`."""
+        breaker = self.breaker
+        self.member = self.healthy and breaker.state is not Circuit.OPEN
+        self.usable = self.member and not breaker.trial
