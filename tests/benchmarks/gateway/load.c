@@ -12,7 +12,7 @@
 
 #include "wire.h"
 
-#define PATIENCE 5000000000ull
+#define PATIENCE 10000000000ull
 #define NEVER UINT64_MAX
 
 enum framing { HEAD, LENGTH, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER };

@@ -1,8 +1,9 @@
 """The peers: where each comes from, how it is installed, and with what command line it is measured.
 
 Each gets a virtual environment of its own from a lock file in `requirements/`, and is configured to do as little
-as it can: one worker on one core, round robin over the same upstream ports, no retries, errors alone logged. What
-it cannot be told to leave out it does. A peer that cannot be installed is reported, and left out.
+as it can: one worker on one core, round robin over the same upstream ports, errors alone logged. What it cannot be
+told to leave out it does. Retries stay as they come, because the upstream never fails. A peer that cannot be
+installed is reported, and left out.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def _rust(port: int, ports: Sequence[int]) -> list[str]:
     """What the three Rust gateways, of one ancestry, share."""
     where = ["--host", "127.0.0.1", "--port", str(port), "--prometheus-host", "127.0.0.1"]
     where += ["--prometheus-port", str(free_port())]
-    limits = ["--max-concurrent-requests", "20000", "--disable-retries"]
+    limits = ["--max-concurrent-requests", "20000"]
     return [*where, *_workers(ports), "--policy", "round_robin", "--log-level", "error", *limits]
 
 

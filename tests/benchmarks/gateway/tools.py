@@ -140,10 +140,12 @@ class Upstream:
     def __init__(self, argv: list[str]) -> None:
         self.argv = argv
         self.ports: tuple[int, ...] = ()
+        self.pid = 0
 
     def __enter__(self) -> Upstream:
         self._process = subprocess.Popen(self.argv, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
+        self.pid = self._process.pid
         self.ports = tuple(int(word) for word in self._process.stdout.readline().split())
         return self
 
