@@ -24,6 +24,7 @@ UNTIL_CLOSE = -2
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?")
 _FIELD = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)", re.IGNORECASE)
 _LONGEST_LENGTH = 15
 _REMEMBERED = 512
 _LONGEST_REMEMBERED = 128
@@ -37,7 +38,10 @@ class BadAnswer(Exception):
 
 
 class Head(NamedTuple):
-    """`length` is the body's in bytes, or `CHUNKED` or `UNTIL_CLOSE`; `keep` whether the connection stays."""
+    """
+    `length` is the body's in bytes, or `CHUNKED` or `UNTIL_CLOSE`, and no longer among `headers`; `keep` tells
+    whether the connection stays.
+    """
 
     status: int
     headers: Headers
@@ -65,7 +69,7 @@ def parse_head(data: bytes) -> Head:
         keep = b"close" not in options and (keep or b"keep-alive" in options)
     if b"content-encoding" in headers and headers[b"content-encoding"].lower() != b"identity":
         raise BadAnswer("a content-encoding, though none was asked for")
-    length = headers.get(b"content-length")
+    length = headers.pop(b"content-length", None)
     if b"transfer-encoding" in headers:
         if headers[b"transfer-encoding"].lower() != b"chunked":
             raise BadAnswer("a transfer-encoding that is not chunked")
@@ -81,6 +85,37 @@ def parse_head(data: bytes) -> Head:
     if status in BODILESS:
         size = 0
     return Head(status, headers, size, keep and size != UNTIL_CLOSE)
+
+
+class KnownHead:
+    """A head that has been parsed, so that the next one which differs in nothing but its length need not be."""
+
+    __slots__ = ("_after", "_before", "_digits", "head")
+
+    def __init__(self, data: bytes, head: Head) -> None:
+        """`data` are all bytes of `head`, with the empty line at its end."""
+        self.head = head
+        self._before = data
+        self._after = b""
+        self._digits = len(data)  # where they begin
+        if head.length >= 0:
+            match = _LENGTH.search(data)
+            assert match is not None
+            self._before, self._after = data[: match.start(1)], data[match.end(1) :]
+            self._digits = match.start(1)
+
+    def match(self, data: bytes) -> tuple[int, int] | None:
+        """The length of the body and where in `data` it begins, or None where `data` begin with another head."""
+        if not data.startswith(self._before):
+            return None
+        start = self._digits
+        if not self._after:
+            return self.head.length, start
+        end = data.find(self._after, start, start + _LONGEST_LENGTH + len(self._after))
+        digits = data[start:end]
+        if end < 0 or not digits.isdigit():
+            return None
+        return int(digits), end + len(self._after)
 
 
 def field(line: bytes) -> tuple[bytes, bytes]:

@@ -82,10 +82,12 @@ class ChunkDecoder:
                 self._trailer(line)
 
     def _size(self, line: bytes) -> None:
-        match = _SIZE_LINE.fullmatch(line)
-        if match is None:
-            raise BadAnswer("a chunk's size is none")
-        size = int(match[1], 16)
+        size = SIZES.get(line)
+        if size is None:
+            match = _SIZE_LINE.fullmatch(line)
+            if match is None:
+                raise BadAnswer("a chunk's size is none")
+            size = int(match[1], 16)
         if size:
             self._left = size + 2
             self._state = _DATA

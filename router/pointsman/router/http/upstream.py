@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, cast
 
 from pointsman.router.exchange import Headers
-from pointsman.router.http.answer_head import CHUNKED, UNTIL_CLOSE, BadAnswer, parse_head
+from pointsman.router.http.answer_head import CHUNKED, UNTIL_CLOSE, BadAnswer, Head, KnownHead, parse_head
 from pointsman.router.http.chunks import SIZES, ChunkDecoder
 
 log = logging.getLogger(__name__)
@@ -30,8 +30,11 @@ REST = 5.0
 
 _BEGINNING = b"HTTP/1."
 
-OnChunk = Callable[[bytes, int], None]
-"""Takes one whole chunk with its framing, and where in it the data begin, which end two bytes before its end."""
+OnChunk = Callable[[bytes, bytes], bool]
+"""
+Takes a chunk, or leaves it (False) to `on_data`. Given are the chunk with its framing, and all of it that follows
+its size line: as many bytes as that says and two more, of which it is for the taker to see that they are CR LF.
+"""
 
 
 class Receiver(Protocol):
@@ -67,7 +70,7 @@ class _Discard:
 
 
 _DISCARD = _Discard()
-_IDLE, _HEAD, _LENGTH, _CHUNKS, _UNTIL_CLOSE = range(5)
+_IDLE, _HEAD, _LENGTH, _CHUNKS, _PART, _UNTIL_CLOSE = range(6)
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -86,6 +89,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep",
         "_left",
         "_on_chunk",
+        "_part",
         "_paused",
         "_receiver",
         "_simple_chunks",
@@ -108,6 +112,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0
         self._keep = False
         self._on_chunk: OnChunk | None = None
+        self._part = b""  # of a small chunk for `_on_chunk`
         self._simple_chunks: OnChunk | None = None  # the same, while the next byte begins a chunk
         self._paused = False
         self._timeout = 0.0
@@ -189,19 +194,22 @@ class UpstreamConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         on_chunk = self._simple_chunks
         if on_chunk is not None:
-            line = data.find(b"\r\n", 1, 6)
-            size = SIZES.get(data[:line])
-            if size is not None and line + size + 4 == len(data) and data.endswith(b"\r\n"):
+            line, _, rest = data.partition(b"\r\n")
+            if SIZES.get(line) != len(rest) - 2:
+                self._chunks(self._whole_chunks(data))
+            elif on_chunk(data, rest):
                 self._heard = True
-                on_chunk(data, line + 2)
-                return
-            self._chunks(data)
+            else:
+                self._chunks(data)
             return
         state = self._state
         if state == _HEAD:
             self._read_head(data)
         elif state == _CHUNKS:
             self._chunks(data)
+        elif state == _PART:
+            self._state = _CHUNKS
+            self._chunks(self._whole_chunks(self._part + data))
         elif state == _LENGTH:
             self._counted(data)
         elif state == _UNTIL_CLOSE:
@@ -214,6 +222,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._site.forget(self)
+        self._give_part()
         receiver, self._receiver = self._receiver, None
         self._on_chunk = self._simple_chunks = None
         if receiver is None:
@@ -228,6 +237,12 @@ class UpstreamConnection(asyncio.Protocol):
     def _read_head(self, data: bytes) -> None:
         if self._head:
             data = self._head + data
+        else:
+            for known in self._site.known_heads:
+                match = known.match(data)
+                if match is not None:
+                    self._answer(known.head, match[0], data, match[1])
+                    return
         start = 0
         while True:
             end = data.find(b"\r\n\r\n", start)
@@ -239,33 +254,38 @@ class UpstreamConnection(asyncio.Protocol):
                     self._garbage("no HTTP/1.1 status line")
                 return
             try:
-                status, headers, length, keep = parse_head(data[start:end])
+                parsed = parse_head(data[start:end])
             except BadAnswer as fault:
                 self._garbage(str(fault))
                 return
-            start = end + 4
-            if status >= 200:
+            begin, start = start, end + 4
+            if parsed.status >= 200:
                 break
-            if status == 101:
+            if parsed.status == 101:
                 self._garbage("an upgrade that nobody asked for")
                 return
         self._head = b""
+        if parsed.status == 200:
+            self._site.remember(KnownHead(data[begin:start], parsed))
+        self._answer(parsed, parsed.length, data, start)
+
+    def _answer(self, head: Head, length: int, data: bytes, start: int) -> None:
+        """An answer begins whose body has `length`, and starts at `start` in `data`."""
         receiver = self._receiver
         assert receiver is not None
-        self._keep = keep
+        self._keep = head.keep
         if length >= 0:
             self._state = _LENGTH
             self._left = length
-            receiver.on_head(status, headers)
-            # Empty where the whole answer is: also an answer without a body ends here.
-            self._counted(data[start:])
+            receiver.on_head(head.status, head.headers)
+            self._counted(data[start:])  # if only to find out that it is complete
             return
         if length == CHUNKED:
             self._state = _CHUNKS
             self._decoder = ChunkDecoder()
         else:
             self._state = _UNTIL_CLOSE
-        receiver.on_head(status, headers)
+        receiver.on_head(head.status, head.headers)
         if start < len(data):
             if length == UNTIL_CLOSE:
                 self._piece(data[start:])
@@ -287,15 +307,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._finish()
 
     def _chunks(self, data: bytes) -> None:
-        """A read that is more, or less, than one small chunk."""
-        on_chunk = self._simple_chunks
-        if on_chunk is not None:
-            self._simple_chunks = None
-            data = self._whole_chunks(data, on_chunk)
-            if not data:
-                if self._on_chunk is not None:
-                    self._simple_chunks = self._on_chunk
-                return
+        """A piece of a body in chunks, cut anywhere."""
+        self._simple_chunks = None
+        if self._state == _PART:
+            return
         decoder = self._decoder
         for piece in decoder.feed(data):
             self._piece(piece)
@@ -309,19 +324,26 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._on_chunk is not None and decoder.between:
             self._simple_chunks = self._on_chunk
 
-    def _whole_chunks(self, data: bytes, on_chunk: OnChunk) -> bytes:
-        """Hand on the small whole chunks that `data` begins with, each by itself; returns what follows them."""
-        at = 0
-        while self._on_chunk is not None:
-            line = data.find(b"\r\n", at + 1, at + 6)
+    def _whole_chunks(self, data: bytes) -> bytes:
+        """
+        Hand on the small whole chunks that `data` begins with, each by itself; returns what follows them.
+
+        Keeps the part of another one: who takes whole chunks has no use for parts.
+        """
+        self._heard = True
+        at, total = 0, len(data)
+        while self._on_chunk is not None and at < total:
+            line = data.find(b"\r\n", at, at + 8)
             size = SIZES.get(data[at:line])
             if size is None:
                 break
             end = line + size + 4
-            if data[end - 2 : end] != b"\r\n":
+            if end > total:
+                self._state = _PART
+                self._part = data[at:]
+                return b""
+            if not self._on_chunk(data[at:end], data[line + 2 : end]):
                 break
-            self._heard = True
-            on_chunk(data[at:end], line + 2 - at)
             at = end
         return data[at:]
 
@@ -369,7 +391,16 @@ class UpstreamConnection(asyncio.Protocol):
         log.warning("engine at %s: %s", self._site.name, what)
         self._lose("garbage")
 
+    def _give_part(self) -> None:
+        """Nothing more will come: what has come of a chunk is still part of the answer."""
+        if self._state == _PART:
+            self._state = _CHUNKS
+            self._on_chunk = None
+            for piece in self._decoder.feed(self._part):
+                self._piece(piece)
+
     def _lose(self, reason: str) -> None:
+        self._give_part()
         receiver = self._receiver
         self.abort()
         if receiver is not None:
@@ -387,6 +418,7 @@ class Site:
         self.name = name
         self._connect = connect
         self._idle: list[UpstreamConnection] = []
+        self.known_heads: list[KnownHead] = []
         self._pending: set[asyncio.Task[None]] = set()
         self.connections: set[UpstreamConnection] = set()
 
@@ -422,6 +454,11 @@ class Site:
             connection.close()
             raise
         use(connection)
+
+    def remember(self, known: KnownHead) -> None:
+        """Keep a head that has just come: but for its length, and until the second changes, it will come again."""
+        kind = known.head.length < 0
+        self.known_heads = [other for other in self.known_heads if (other.head.length < 0) != kind] + [known]
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep `connection` for the next request."""

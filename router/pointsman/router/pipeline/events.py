@@ -20,8 +20,8 @@ _TEXT = b"data: {"
 _OBJECT_STARTS = (_TEXT, b"data:{")
 _DONE = (b"data: [DONE]", b"data:[DONE]")
 _KEEP_ALIVE = b":"
-_END = b"}\n\n\r\n"  # of an event that is one chunk, with the chunk's own line end
-_NO_USAGE = b'"usage":null}\n\n\r\n'
+_ENDS = (b"}\n\n\r\n", b"}\r\n\r\n\r\n")  # of an event that is one chunk, with the chunk's own line end
+_NO_USAGE = tuple(b'"usage":' + null + end for null in (b"null", b" null") for end in _ENDS)
 _REASONING = b'"reasoning_content":"'
 
 
@@ -78,27 +78,31 @@ class Events:
         self.count = 0
         self.reasoning = 0
 
-    @property
-    def verbatim(self) -> bool:
-        """Whether events go on as they come, so that `on_chunk` may be used; known once the first was passed on."""
-        return self.count > 0 and not self._named
+    def on_chunk(self, framed: bytes, rest: bytes) -> bool:
+        """
+        Take one chunk of a stream of which an event has been passed on, or leave it (False) to `on_data`.
 
-    def on_chunk(self, framed: bytes, start: int) -> None:
-        """One whole chunk of a `verbatim` stream; its data run from `start` to two bytes before its end."""
+        `framed` is all of it, `rest` what follows its size line: as many bytes as that says, and two more.
+        """
         if (
             self._held
-            or not framed.startswith(_TEXT, start)
-            or not framed.endswith(_END)
-            or framed.find(b"\n", start) != len(framed) - 4  # one line, hence one event
-            or b'"error"' in framed
-            or (b'"usage"' in framed and not framed.endswith(_NO_USAGE) and _tells_usage(framed))
+            or not rest.startswith(_TEXT)
+            or not rest.endswith(_ENDS)
+            or rest.find(b"\n") < len(rest) - 5  # more than one line, hence maybe more than one event
+            or rest.rfind(b'"error"') >= 0
+            or (rest.rfind(b'"usage"') >= 0 and not rest.endswith(_NO_USAGE) and _tells_usage(rest))
         ):
-            self.on_data(framed[start:-2])
-            return
+            return False
+        if self._named:
+            if rest.count(self._named) != 1:
+                return False
+            self._send(rest[:-2].replace(self._named, self._renamed))
+        else:
+            self._send_chunks(framed)
         self.count += 1
-        if _REASONING in framed:
+        if rest.rfind(_REASONING) >= 0:
             self.reasoning += 1
-        self._send_chunks(framed)
+        return True
 
     def on_data(self, data: bytes) -> None:
         """A piece of the stream, cut anywhere: pass on what is whole, keep the rest."""

@@ -112,7 +112,7 @@ class Relaying(Call):
         events = self._events
         if events is not None:
             events.on_data(data)
-            if events.verbatim and self._connection is not None:
+            if events.count and self._connection is not None:
                 self._connection.take_chunks(events.on_chunk)
             return
         if not self._body:
