@@ -87,7 +87,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="a rough look within 5 minutes")
     parser.add_argument("--only", default=",".join(names), help=f"what to measure, of {','.join(names)}")
     parser.add_argument("--repeats", type=int, help="repeats of each small cell (default: 5; quick: 3)")
-    parser.add_argument("--seconds", type=float, help="length of each measurement (default: 3; quick: 1.5)")
+    parser.add_argument("--seconds", type=float, help="length of each measurement (default: 3; quick: 1.2)")
     parser.add_argument("--streams", type=int, help="slow concurrent streams (default: as many as files allow)")
     parser.add_argument("--no-scaling", action="store_true", help="leave out tenants, replicas and slow streams")
     parser.add_argument(

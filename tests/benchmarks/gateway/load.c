@@ -1,18 +1,17 @@
 /* Closed-loop load: each of N keep-alive connections sends its next request when the last answer is complete.
  *
  *   load --port N [--path P] [--connections N] [--seconds S] [--warm-up S] [--ramp N] [--size BYTES]
- *        [--model NAME] [--stream TOKENS] [--header 'NAME: VALUE']... [--keys FILE] [--seed N]
+ *        [--model NAME] [--stream TOKENS] [--header 'NAME: VALUE']... [--keys FILE] [--seed N] [--patience S]
  *
  * --size is that of the request body, give or take a fifth; no two prompts are equal. --stream asks for streams
  * and says how many tokens the upstream sends, --ramp opens that many connections a second, --keys holds one key
  * a line, of which each request takes the next as its bearer token. Prints "begin" and "end" where the measured
  * time begins and ends, so that the caller can read the clocks of other processes, and then one JSON object.
  * Times in it are microseconds. Whatever is not exactly right counts as an error, also during warm-up and while
- * the last answers are awaited, for PATIENCE at most: a connection without a byte for so long has stalled. */
+ * the last answers are awaited, for --patience at most: a connection without a byte for so long has stalled. */
 
 #include "wire.h"
 
-#define PATIENCE 10000000000ull
 #define NEVER UINT64_MAX
 
 enum framing { HEAD, LENGTH, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER };
@@ -38,7 +37,7 @@ struct samples {
 static int poll_fd, port, connections = 1, ramp, expected;
 static const char *path = "/v1/chat/completions", *model = "bench";
 static size_t body_size = 512;
-static double seconds = 3, warm_up = 0.5;
+static double seconds = 3, warm_up = 0.5, patience = 10;
 static struct bytes extra, text;
 static char **keys;
 static size_t key_count, key_next;
@@ -385,6 +384,7 @@ static void read_options(int count, char **words) {
         else if (!strcmp(name, "--connections")) connections = number(value);
         else if (!strcmp(name, "--seconds")) seconds = number(value);
         else if (!strcmp(name, "--warm-up")) warm_up = number(value);
+        else if (!strcmp(name, "--patience")) patience = number(value);
         else if (!strcmp(name, "--ramp")) ramp = number(value);
         else if (!strcmp(name, "--size")) body_size = number(value);
         else if (!strcmp(name, "--model")) model = value;
@@ -409,10 +409,11 @@ int main(int count, char **words) {
 
     uint64_t start = now(), opening = ramp ? (uint64_t)connections * 1000000000 / ramp : 0;
     uint64_t from = start + opening + warm_up * 1e9, until = from + seconds * 1e9, began = 0;
+    uint64_t grace = patience * 1e9;
     int opened = 0, running = connections;
     uint64_t look_at = 0;
     double elapsed = 0;
-    for (uint64_t time = start; running && (!ending || time < until + PATIENCE); time = now()) {
+    for (uint64_t time = start; running && (!ending || time < until + grace); time = now()) {
         if (!began && time >= from) {
             puts("begin");
             fflush(stdout);
@@ -444,8 +445,8 @@ int main(int count, char **words) {
             if (c->fd >= 0 && events[i].events & ~EPOLLOUT) receive(c);
         }
     }
-    uint64_t patience_began = now() - PATIENCE;
+    uint64_t quiet_since = now() - grace;
     for (int i = 0; i < opened; i++)
-        if (all[i].fd >= 0 && all[i].began < patience_began && all[i].last_read < patience_began) mistakes[STALLED]++;
+        if (all[i].fd >= 0 && all[i].began < quiet_since && all[i].last_read < quiet_since) mistakes[STALLED]++;
     report(elapsed);
 }

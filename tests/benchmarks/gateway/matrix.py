@@ -44,17 +44,16 @@ class Plan:
 
 def plan(*, quick: bool, repeats: int | None, seconds: float | None, streams: int) -> Plan:
     """The whole matrix, within 20 minutes; or a quick look at it, within 5."""
-    main = (repeats or (3 if quick else 5), seconds or (1.5 if quick else 3.0))
-    side = (1, main[1]) if quick else (min(main[0], 3), min(main[1], 2.0))
-    visits = []
-    for kind in ("unary", "stream"):
-        for connections in CONNECTIONS:
-            often = side if quick and connections == max(CONNECTIONS) else main
-            visits.append(Visit(Cell(kind, connections, SMALL), *often))
-    for size in (MEDIUM, LARGE):
-        visits += [Visit(Cell("unary", count, size), *side) for count in ((32,) if quick else CONNECTIONS)]
-    # A fleet of slow streams has to run for longer than one stream lasts to show what its end costs.
-    return Plan(tuple(visits), 3 if quick else 7, 1.0 if quick else 2.0, streams, 8.0 if quick else 20.0)
+    main = (repeats or (3 if quick else 5), seconds or (1.2 if quick else 3.0))
+    side = (1, main[1]) if quick else (min(main[0], 3), min(main[1], 1.5))
+    small = [Visit(Cell(kind, count, SMALL), *main) for kind in ("unary", "stream") for count in (1, 32)]
+    small += [Visit(Cell("unary", 256, SMALL), *(side if quick else main))]
+    if quick:
+        large = [Visit(Cell("unary", 32, size), *side) for size in (MEDIUM, LARGE)]
+        return Plan((*small, *large), 3, 1.0, streams, 6.0)
+    small += [Visit(Cell("stream", 256, SMALL), *main)]
+    large = [Visit(Cell("unary", count, size), *side) for size in (MEDIUM, LARGE) for count in CONNECTIONS]
+    return Plan((*small, *large), 7, 2.0, streams, 20.0)
 
 
 def run(tools: Tools, visits: Sequence[Visit], tested: Sequence[Subject]) -> list[dict[str, Any]]:
@@ -71,9 +70,11 @@ def run(tools: Tools, visits: Sequence[Visit], tested: Sequence[Subject]) -> lis
     return samples
 
 
-def sample(tools: Tools, subject: Subject, cell: Cell, repeat: int, seconds: float) -> dict[str, Any]:
+def sample(
+    tools: Tools, subject: Subject, cell: Cell, repeat: int, seconds: float, warm_up: float = 0.3
+) -> dict[str, Any]:
     """One measurement, told on the standard error."""
-    taken = tools.measure(subject.target, cell, seconds=seconds)
+    taken = tools.measure(subject.target, cell, seconds=seconds, warm_up=warm_up)
     taken |= {"subject": subject.name, "repeat": repeat, **vars(cell)}
     unit, count = ("tokens", taken["tokens"]) if cell.kind == "stream" else ("answers", taken["answers"])
     told = f"[{repeat + 1}] {cell}: {subject.name:<14}{count / taken['seconds']:>10,.0f} {unit}/s"
@@ -113,7 +114,8 @@ def scaling(tools: Tools, folder: Path, what: Plan) -> tuple[dict[str, Figure | 
         ) as replicas,
     ):
         samples = [
-            sample(tools, subject, cell, repeat, what.scaling_seconds)
+            # Long enough for each tenant and each replica to have been met before the clock is read.
+            sample(tools, subject, cell, repeat, what.scaling_seconds, warm_up=1.0)
             for repeat in range(what.scaling_repeats)
             for subject in (base, tenants, replicas)
         ]
@@ -140,8 +142,9 @@ def crowd(tools: Tools, folder: Path, what: Plan) -> tuple[dict[str, Any], list[
                 subject.target,
                 cell,
                 seconds=what.stream_seconds,
-                warm_up=2,
-                ramp=max(100, what.streams // 8),
+                warm_up=1,
+                ramp=max(100, what.streams // 6),
+                patience=3,
                 tokens=tokens,
             )
             samples.append(taken | {"subject": subject.name, "repeat": 0, **vars(cell)})

@@ -16,13 +16,15 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-OWN, OTHER = "#1f6f8b", "#b8bec4"
-SCALES = {"direct": "#e4e7ea", "floor": "#d2d8dd"}
-"""Yardsticks, which are no gateways, are paler."""
-
-
-def colour(name: str) -> str:
-    return OWN if name == "pointsman" else SCALES.get(name, OTHER)
+COLOURS = {
+    "pointsman": "#1f6f8b",
+    "floor": "#cfd5da",
+    "smg": "#d98c5f",
+    "vllm-router": "#c2a83e",
+    "sglang-router": "#8f86b5",
+    "litellm": "#a65b6b",
+}
+"""The floor is a yardstick and no gateway, so it is pale."""
 
 
 def at(rows: list[dict[str, Any]], kind: str, connections: int, size: int) -> list[dict[str, Any]]:
@@ -41,7 +43,7 @@ def bars(axes: Axes, title: str, rows: list[dict[str, Any]], name: str, unit: st
     values = [row[name]["median"] / scale for row in rows]
     low = [max(0.0, value - row[name]["low"] / scale) for value, row in zip(values, rows, strict=True)]
     high = [max(0.0, row[name]["high"] / scale - value) for value, row in zip(values, rows, strict=True)]
-    axes.barh(places, values, xerr=[low, high], color=[colour(row["subject"]) for row in rows], ecolor="#555")
+    axes.barh(places, values, xerr=[low, high], color=[COLOURS[row["subject"]] for row in rows], ecolor="#555")
     axes.set_yticks(places, [row["subject"] for row in rows])
     axes.invert_yaxis()
     axes.set_xlabel(unit, fontsize=8)
@@ -55,57 +57,20 @@ def bars(axes: Axes, title: str, rows: list[dict[str, Any]], name: str, unit: st
 
 def main(source: Path, target: Path) -> None:
     run = json.loads(source.read_text())
-    rows = run["rows"]
-    # LiteLLM is two orders of magnitude away: beside it the others could not be told apart.
-    latency = [row for row in at(rows, "unary", 1, 512) if row["subject"] not in ("direct", "litellm")]
-    per_request = [row for row in at(rows, "unary", 32, 512) if row["subject"] not in ("direct", "litellm")]
+    # The direct connection is no gateway, and shares its one core with the load: it has no bar of its own.
+    rows = [row for row in run["rows"] if row["subject"] != "direct"]
+    unary, stream = at(rows, "unary", 32, 512), at(rows, "stream", 32, 512)
+    # LiteLLM is two orders of magnitude away: beside its times the others could not be told apart.
+    lean = [row for row in unary if row["subject"] != "litellm"]
+    latency = [row for row in at(rows, "unary", 1, 512) if row["subject"] != "litellm"]
     figure, places = plt.subplots(3, 2, figsize=(12, 11), layout="constrained")
-    small = "0.5 KB bodies"
+    bars(places[0][0], "Unary, 0.5 KB, 32 connections", unary, "throughput", "requests/s", 1, "{:,.0f}")
+    bars(places[0][1], "Streams of 64 tokens, 32 connections", stream, "throughput", "streams/s", 1, "{:,.0f}")
     bars(
-        places[0][0],
-        f"Unary, 32 connections, {small}",
-        at(rows, "unary", 32, 512),
-        "throughput",
-        "requests/s",
-        1,
-        "{:,.0f}",
+        places[1][0], "Added latency, median, 1 connection", latency, "added_p50", "ms over direct", 1000, "{:.3f}"
     )
-    bars(
-        places[0][1],
-        "Streams of 64 tokens, 32 connections",
-        at(rows, "stream", 32, 512),
-        "throughput",
-        "streams/s",
-        1,
-        "{:,.0f}",
-    )
-    bars(
-        places[1][0],
-        f"Added latency, median, 1 connection, {small}",
-        latency,
-        "added_p50",
-        "ms over direct",
-        1000,
-        "{:.3f}",
-    )
-    bars(
-        places[1][1],
-        "Added latency, 99th percentile, 1 connection",
-        latency,
-        "added_p99",
-        "ms over direct",
-        1000,
-        "{:.3f}",
-    )
-    bars(
-        places[2][0],
-        f"CPU of the gateway, 32 connections, {small}",
-        per_request,
-        "cpu",
-        "us a request",
-        1,
-        "{:,.0f}",
-    )
+    bars(places[1][1], "Added latency, p99, 1 connection", latency, "added_p99", "ms over direct", 1000, "{:.3f}")
+    bars(places[2][0], "CPU of the gateway, unary, 32 connections", lean, "cpu", "us a request", 1, "{:,.0f}")
     sizes(places[2][1], rows)
     machine = run["machine"]
     figure.suptitle(
@@ -119,14 +84,18 @@ def main(source: Path, target: Path) -> None:
 def sizes(axes: Axes, rows: list[dict[str, Any]]) -> None:
     """Throughput by the size of the body."""
     axes.set_title("Unary by body size, 32 connections", loc="left", fontsize=10, fontweight="bold")
-    there = [row for row in rows if row["kind"] == "unary" and row["connections"] == 32 and row["throughput"]]
+    there = [row for row in rows if row["kind"] == "unary" and row["connections"] == 32]
+    there = [row for row in there if row["throughput"] and row["throughput"]["median"]]
     for name in dict.fromkeys(row["subject"] for row in there):
         points = sorted(
             (row["size"] / 1024, row["throughput"]["median"]) for row in there if row["subject"] == name
         )
-        axes.plot(*zip(*points, strict=True), marker="o", label=name, linewidth=2.5 if name == "pointsman" else 1)
+        width = 3 if name == "pointsman" else 1.5
+        axes.plot(*zip(*points, strict=True), marker="o", label=name, linewidth=width, color=COLOURS[name])
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
+    measured = sorted({row["size"] / 1024 for row in there})
+    axes.set_xticks(measured, [f"{size:g}" for size in measured])
     axes.set_xlabel("KB", fontsize=8)
     axes.set_ylabel("requests/s", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)

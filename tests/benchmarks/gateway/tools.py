@@ -93,15 +93,20 @@ class Tools:
         seconds: float,
         warm_up: float = 0.3,
         ramp: int = 0,
+        patience: float = 10.0,
         tokens: int | None = None,
     ) -> dict[str, Any]:
         """
         Load `target` for `seconds`: what the program counted, and the CPU seconds of gateway and helpers.
 
+        `ramp` is the connections opened in a second (0: all at once); for `patience` seconds the last answers are
+        awaited afterwards. `tokens` are those of one stream, where the upstream sends other than usual.
+
         Raises `RuntimeError` where the program ends without a result.
         """
         argv = [str(self.folder / "load"), "--port", str(target.port), "--connections", str(cell.connections)]
-        argv += ["--seconds", str(seconds), "--warm-up", str(warm_up), "--size", str(cell.size)]
+        argv += ["--seconds", str(seconds), "--warm-up", str(warm_up), "--patience", str(patience)]
+        argv += ["--size", str(cell.size)]
         if ramp:
             argv += ["--ramp", str(ramp)]
         if cell.kind == "stream":

@@ -216,6 +216,6 @@ def test_the_whole_matrix_is_planned_and_a_quick_one_is_shorter() -> None:
     assert cells == unary | {Cell("stream", count, 512) for count in (1, 32, 256)}
     assert whole.scaling_repeats == 7
     quick = plan(quick=True, repeats=None, seconds=None, streams=4000)
-    assert {UNARY_1, UNARY_32, STREAM_32} <= {visit.cell for visit in quick.visits} <= cells
+    assert {UNARY_1, UNARY_32, STREAM_32} <= {visit.cell for visit in quick.visits} < cells
     spent = [sum(visit.repeats * visit.seconds for visit in item.visits) for item in (quick, whole)]
     assert spent[0] < spent[1] / 3
