@@ -20,7 +20,9 @@ MAX_LINE = 1024
 MAX_TRAILERS = 16 * 1024
 """Bytes of the trailers at most."""
 
-_SIZE_LINE = re.compile(rb"0*([0-9A-Fa-f]{1,8})(?:;[\t\x20-\x7e\x80-\xff]*)?")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
+_SIZE_LINE = re.compile(rb"0*([0-9A-Fa-f]{1,8})(?:;%b(?:=(?:%b|%b))?)*" % (_TOKEN, _TOKEN, _QUOTED))
 
 _LINE, _DATA, _TRAILERS, _END = range(4)
 
@@ -70,9 +72,10 @@ class ChunkDecoder:
                 return
             end = data.find(b"\r\n", at, at + MAX_LINE + 2)
             if end < 0:
-                if total - at > MAX_LINE + 1:
-                    raise BadAnswer("a chunk's line is too long")
-                self._held = data[at:]
+                held = data[at:]
+                if len(held) > MAX_LINE + 1 or b"\n" in held or b"\r" in held[:-1]:
+                    raise BadAnswer("a chunk's line is too long, or does not end in CR LF")
+                self._held = held
                 return
             line = data[at:end]
             at = end + 2
