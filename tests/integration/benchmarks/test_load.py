@@ -179,6 +179,24 @@ def test_what_is_wrong_with_a_stream_is_counted_and_named(tools: Tools, name: st
     assert mistake in result["complaint"]
 
 
+def test_a_connection_without_a_byte_has_stalled(tools: Tools) -> None:
+    for script in (answering(), answering(HEAD, chunk(token(0)))):
+        with scripted(script) as port:
+            result = tools.measure(Target(port), STREAM, seconds=0.1, warm_up=0, patience=0.2)
+        assert mistakes(result) == {"stalled"}
+
+
+def test_answers_that_are_on_their_way_at_the_end_are_awaited_and_not_counted(tools: Tools) -> None:
+    def slow(client: socket.socket, head: bytes, body: bytes) -> None:
+        time.sleep(0.15)
+        client.sendall(b'HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n" tick0 1"')
+
+    with scripted(slow) as port:
+        result = tools.measure(Target(port), UNARY, seconds=0.2, warm_up=0)
+    assert not mistakes(result)
+    assert result["answers"] == 1
+
+
 def test_an_answer_that_is_none_is_an_error(tools: Tools) -> None:
     good = b'{"content":" tick0 1"}'
     bad = b'{"error":"busy"}'
