@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pointsman.router.predictor import Predictor, artefact, features, native
-from pointsman.router.predictor.excerpt import LONGEST, excerpt
+from pointsman.router.predictor.excerpt import LONGEST, TAGS, excerpt
 
 WEIGHTS = artefact.read(None)
 COMPILED = Predictor(WEIGHTS)
@@ -36,9 +36,11 @@ LONG = st.lists(
     max_size=5,
 ).map(lambda runs: "".join((text * times)[:2500] for text, times in runs))
 """Of up to 12,500 characters, so that both ends and the gap between them are met."""
-TAGGED = st.lists(st.sampled_from(["<document>", "</document>", "</", "<", "/", "\n", "Why? ", "x" * 1990])).map(
-    "".join
-)
+TAGGED = st.lists(
+    st.sampled_from(["<document>", "</document>", "<Doc a='b'>", "</doc", ">", "</FILES >", "</fileſ>", "<資料>"])
+    | st.sampled_from(["</資料>", "</lo", "g\n>", "</documentary>", "</div>", "</_", "</", "<", "/", "\n", "Why? "])
+    | st.sampled_from(["x" * 1990, "x" * 9, "x" * 1200, "。", "\u3000"])
+).map("".join)
 
 
 def test_the_kernel_is_there_wherever_it_can_be_compiled() -> None:
@@ -65,7 +67,7 @@ def test_both_say_the_same_of_any_text(text: str) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(text=ANY | LIKELY | LONG, data=st.data())
+@given(text=ANY | LIKELY | LONG | TAGGED, data=st.data())
 def test_both_cut_out_the_same(text: str, data: st.DataObject) -> None:
     """Where the first and the last lines begin and end shows in what a weight of theirs alone makes of a text."""
     if not BUILT:
@@ -76,20 +78,23 @@ def test_both_cut_out_the_same(text: str, data: st.DataObject) -> None:
     read = excerpt(text)
     words = int(features.extract((read,)).sizes[0]) - 1
     expected = 1 / (1 + math.exp(-0.01 * features.of_the_whole(read, words)[place]))
+    assert math.isclose(kernel.probability_of_excerpt(*read), expected, rel_tol=1e-12)
     said = kernel.probability(text)
     if said is None:
         assert "</" in text
-    else:
-        assert math.isclose(said, expected, rel_tol=1e-12)
-    assert math.isclose(kernel.probability_of_excerpt(*read), expected, rel_tol=1e-12)
+        return
+    assert math.isclose(said, expected, rel_tol=1e-12)
 
 
-def test_a_text_with_tags_is_left_to_python() -> None:
+def test_a_text_with_a_document_is_left_to_python() -> None:
     kernel = _kernel()
     if kernel is None:
         return
     assert kernel.probability("<document>x</document> Why?") is None
+    for name in (*TAGS, *map(str.upper, TAGS)):
+        assert kernel.probability(f"<{name}>x</{name} > Why?") is None
     assert kernel.probability("x" * 2500 + "</document>" + "x" * 2500) is not None
+    assert kernel.probability("<div>Prove it.</div> </documentary> </" + "x" * 5000 + "</p></") is not None
 
 
 @pytest.mark.parametrize("text", [None, b"prove it", 1, ["prove it"]])

@@ -87,18 +87,19 @@ static int take_over(Kernel *kernel, const Py_buffer *arrays, Py_ssize_t *sizes)
     return 1;
 }
 
-/* Kernel(numbers, multiplier, heading_count, groups, arrays, counts, bias): buffers laid out as in `kernel.h`. */
+/* Kernel(numbers, multiplier, heading_count, groups, arrays, counts, bias, tags): buffers laid out as in `kernel.h`. */
 static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
     Py_buffer numbers, groups, counts, arrays[ARRAYS];
     unsigned multiplier, headings;
     double bias;
+    const char *tags;
     if (keywords && PyDict_GET_SIZE(keywords)) {
         PyErr_SetString(PyExc_TypeError, "Kernel takes no keywords");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "y*IIy*(y*y*y*y*y*y*y*)y*d", &numbers, &multiplier, &headings, &groups,
+    if (!PyArg_ParseTuple(args, "y*IIy*(y*y*y*y*y*y*y*)y*ds", &numbers, &multiplier, &headings, &groups,
                           &arrays[BLOCKS], &arrays[CHARACTERS], &arrays[FILTER], &arrays[BUCKETS], &arrays[PHRASES],
-                          &arrays[HEADINGS], &arrays[TABLE], &counts, &bias))
+                          &arrays[HEADINGS], &arrays[TABLE], &counts, &bias, &tags))
         return NULL;
     Kernel *kernel = (Kernel *)type->tp_alloc(type, 0);
     int good = kernel != NULL;
@@ -108,7 +109,7 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         static const uint32_t OURS[] = POINTSMAN_NUMBERS;
         good = numbers.len == (Py_ssize_t)sizeof OURS && !memcmp(numbers.buf, OURS, sizeof OURS) &&
                groups.len <= (Py_ssize_t)sizeof m->groups && groups.len % (Py_ssize_t)sizeof(Group) == 0 &&
-               counts.len <= (Py_ssize_t)sizeof m->counts;
+               counts.len <= (Py_ssize_t)sizeof m->counts && strlen(tags) < sizeof m->tags;
         if (!good) {
             refuse("the features are not those that the kernel was written for");
         } else {
@@ -118,6 +119,7 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywor
             memcpy(m->counts, counts.buf, (size_t)counts.len);
             m->group_count = (uint32_t)((size_t)groups.len / sizeof(Group));
             m->bias = bias;
+            memcpy(m->tags, tags, strlen(tags) + 1);
             good = take_over(kernel, arrays, sizes) && fits(m, sizes, counts.len / (Py_ssize_t)sizeof(double));
             if (good) pointsman_prepare(m);
         }
@@ -181,7 +183,7 @@ static PyObject *kernel_of_excerpt(PyObject *self, PyObject *args) {
 
 static PyMethodDef METHODS[] = {
     {"probability", kernel_probability, METH_O,
-     "probability(text) -> float | None\n\nP(think) of a text; None where it may hold the tags of a document."},
+     "probability(text) -> float | None\n\nP(think) of a text; None where it may hold a document to leave out."},
     {"probability_of_excerpt", kernel_of_excerpt, METH_VARARGS,
      "probability_of_excerpt(text, opening, closing, length, lines, document) -> float\n\n"
      "P(think) of what `excerpt.excerpt` cut out."},

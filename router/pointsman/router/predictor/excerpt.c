@@ -1,9 +1,11 @@
-/* The part of a text that is read, as `excerpt.py` cuts it out of texts without tags.
+/* The part of a text that is read, as `excerpt.py` cuts it out of texts without documents.
  *
  * Stands before `kernel.c`. Reads a few thousand characters from each end of a text, where they lie, and copies those
  * few hundred that count.
  */
 #include "kernel.h"
+
+#include <string.h>
 
 /* The code point at `place`; all from the model's limit on are one. */
 static inline uint16_t code_at(Text text, int64_t place) {
@@ -45,6 +47,26 @@ static int scan(Text text, int64_t from, int64_t to, int64_t *lines) {
     if (text.width == 1) return scan_narrow((const uint8_t *)text.data + from, size, lines);
     if (text.width == 2) return scan_middle((const uint16_t *)text.data + from, size, lines);
     return scan_wide((const uint32_t *)text.data + from, size, lines);
+}
+
+/* Whether one of the closing tags between two places may be that of a document; what is not ASCII may be anything. */
+static int may_close_document(const Model *m, Text text, int64_t from, int64_t to) {
+    for (int64_t i = from; i + 2 < to; i++) {
+        if (code_at(text, i) != '<' || code_at(text, i + 1) != '/') continue;
+        char name[20] = "|";
+        size_t size = 1;
+        uint32_t code = 0;
+        for (int64_t at = i + 2; at < to && size < sizeof name - 2; at++) {
+            code = code_at(text, at);
+            uint32_t lower = code >= 'A' && code <= 'Z' ? code + ('a' - 'A') : code;
+            if ((lower < 'a' || lower > 'z') && lower != '_') break;
+            name[size++] = (char)lower;
+        }
+        if (code >= ASCII) return 1;
+        name[size] = '|';
+        if (size > 1 && strstr(m->tags, name)) return 1;
+    }
+    return 0;
 }
 
 /* The first, or the last, line break in [from, to), or -1. */
@@ -110,7 +132,11 @@ int pointsman_excerpt(const Model *m, Text text, Excerpt *e) {
     int64_t length = text.length, soon = length < REACH ? length : REACH;
     int64_t later = length - REACH > REACH ? length - REACH : REACH;
     e->lines = 0;
-    if (scan(text, 0, soon, &e->lines) || scan(text, later, length, &e->lines)) return 0;
+    int tags = scan(text, 0, soon, &e->lines);
+    tags |= scan(text, later, length, &e->lines);
+    if (tags && length <= 2 * REACH && may_close_document(m, text, 0, length)) return 0;
+    if (tags && length > 2 * REACH && may_close_document(m, text, 0, soon)) return 0;
+    if (tags && length > 2 * REACH && may_close_document(m, text, later, length)) return 0;
     int whole = length <= HEAD + TAIL;
     int64_t begin = 0, head = whole ? length : HEAD, tail = whole ? 0 : length - TAIL, end = length;
     while (begin < head && is_space(m, code_at(text, begin))) begin++;

@@ -20,11 +20,14 @@ _COLONS = (":", "：")
 _RULES = "-=*_`#~> \t\r\n"
 """What a line that only closes a block is made of."""
 _SENTENCE_END = re.compile(r"[.!?]\s|[。！？]")
-_NAMES = (
-    r"documents?|context|doc|article|files?|file_contents?|sources?|passages?|transcript|search_results?|attachment"
-    r"|email|log|logs|data|report|paper|page|webpage|content|background|reference|references|history|conversation"
-    r"|文档|资料|文章|文書|資料|本文"
+TAGS = (
+    *("document", "documents", "doc", "context", "article", "file", "files", "file_content", "file_contents"),
+    *("source", "sources", "passage", "passages", "transcript", "search_result", "search_results", "attachment"),
+    *("email", "log", "logs", "data", "report", "paper", "page", "webpage", "content", "background", "reference"),
+    *("references", "history", "conversation", "文档", "资料", "文章", "文書", "資料", "本文"),
 )
+"""What the tags around a document are called, in capitals or not."""
+_NAMES = "|".join(TAGS)
 _DOCUMENT_ENDS = re.compile(rf"</(?:{_NAMES})\s*>", re.IGNORECASE)
 _DOCUMENT_BEGINS = re.compile(rf"<(?:{_NAMES})(?:\s[^<>]{{0,200}})?>", re.IGNORECASE)
 

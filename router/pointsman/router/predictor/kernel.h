@@ -20,7 +20,7 @@ enum { LINE_WORD = 0, LINE_PAIR = 1, LINE_BEGINNING = MAX_RUN };
 enum { PART_ALL = 0, PART_CLOSING = 1, PART_OPENING = 2 };
 
 /* How much room there is. */
-enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, ASCII = 128, WHOLE_COUNTS = 11 };
+enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 11 };
 
 /* A group of hashed features, as `features.Group`. */
 typedef struct {
@@ -48,6 +48,8 @@ typedef struct {
     const uint32_t *phrases;
     const uint8_t *headings;
     const float *table;
+    /* The names of documents' tags as far as they are ASCII, a bar before and after each. */
+    char tags[MAX_TAGS];
     /* What the characters of most texts are, once more. */
     Letter ascii[ASCII];
 } Model;
@@ -72,7 +74,7 @@ typedef struct {
 /* Makes what a model derives from its other fields; the last step of building one. */
 void pointsman_prepare(Model *model);
 
-/* Cuts `excerpt` out of `text`. Returns 0, and does nothing, where there may be a document's tags. */
+/* Cuts `excerpt` out of `text`. Returns 0 where there may be a document to leave out: that is for Python. */
 int pointsman_excerpt(const Model *model, Text text, Excerpt *excerpt);
 
 /* P(think) of an excerpt, in [0, 1]. Its size, opening and closing must be in range. */

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointsman.router.predictor import features
+from pointsman.router.predictor.excerpt import TAGS
 
 _FOLDER = Path(__file__).parent
 SOURCES = tuple(_FOLDER / name for name in ("kernel.h", "excerpt.c", "kernel.c", "binding.c"))
@@ -27,7 +28,7 @@ class Kernel(Protocol):
     """One set of weights in the compiled kernel. Holds no state besides them; safe to share between threads."""
 
     def probability(self, text: str, /) -> float | None:
-        """P(think) of a text; None where it may hold the tags of a document, which Python looks for."""
+        """P(think) of a text; None where it may hold a document, which Python leaves out."""
 
     def probability_of_excerpt(
         self, text: str, opening: int, closing: int, length: int, lines: int, document: bool, /
@@ -63,6 +64,7 @@ def kernel_of(
         (*tables.arrays, np.ascontiguousarray(table, np.float32)),
         np.array(counts, np.float64),
         bias,
+        f"|{'|'.join(name for name in TAGS if name.isascii())}|",
     )
     return kernel
 
