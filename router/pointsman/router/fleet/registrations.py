@@ -67,9 +67,11 @@ class Registrations:
     async def follow(self) -> None:
         """Read at the interval until cancelled."""
         task = asyncio.current_task()
-        # Asked, because redis-py swallows a cancellation that comes while it waits for an answer.
-        while task is not None and not task.cancelling():
+        assert task is not None
+        while True:
             await self._read()
+            if task.cancelling():
+                return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
             await asyncio.sleep(self._interval)
 
     async def _read(self) -> None:

@@ -6,13 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any, cast
 
-from pointsman.contracts.config import Config
 from pointsman.router.fleet import Fleet
-from pointsman.router.metrics import Metrics
 from pointsman.store.replicas import Reading
-
-POOL = {"name": "p", "model": "m", "modes": ["think"], "engine": "simulated", "prices": {"input": 1, "output": 2}}
-NOTHING = Reading((), frozenset(), None)
+from support.fleets import NOTHING, config_with, metrics_in
 
 
 class DeafRegistry:
@@ -33,9 +29,9 @@ class DeafRegistry:
 def test_the_watch_ends_although_redis_swallows_the_cancellation(tmp_path: Path) -> None:
     async def scenario() -> None:
         registry = DeafRegistry()
-        metrics = Metrics(tmp_path, lambda seconds, flush: None)
-        config = Config.model_validate({"pools": [POOL]})
-        watch = asyncio.create_task(Fleet(config, cast(Any, registry), metrics, secret="s").watch())
+        config = config_with(router={"registry_interval": 60.0})
+        fleet = Fleet(config, cast(Any, registry), metrics_in(tmp_path), secret="s")
+        watch = asyncio.create_task(fleet.watch())
         await registry.asked.wait()
         watch.cancel()
         await asyncio.wait([watch], timeout=5)
