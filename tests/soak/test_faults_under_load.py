@@ -69,7 +69,10 @@ def test_parts_that_are_killed_harm_no_request(
             - sample_sum(before, Metric.REQUESTS, tenant=GOOD)
         )
         say("requests made, counted", f"{mix.tally.sent[GOOD]}, {counted}")
-        wait_for(lambda: lasting(gateway.alive()) == lasting(alive), f"{differences(alive, gateway.alive())} to go")
+        try:
+            wait_for(lambda: lasting(gateway.alive()) == lasting(alive), "the objects to be those of before")
+        finally:
+            say("objects that differ", differences(alive, gateway.alive()))
         say("router's tasks and objects", f"as before: {alive['Task']} and {sum(lasting(alive).values())}")
 
         assert mix.tally.wrong == []
@@ -126,7 +129,8 @@ def freeze(gateway: SoakGateway, pool: str) -> None:
 
 
 def is_whole(gateway: SoakGateway) -> bool:
-    """Whether nothing is missing, and each pool has all its replicas."""
+    """Whether nothing is missing: each pool has all its replicas, and the admin process answers."""
     ready = gateway.readyz()
     healthy = {name: pool["healthy"] for name, pool in ready["pools"].items()}
-    return ready["status"] == "ready" and healthy == COPIES
+    with gateway.client() as client:
+        return ready["status"] == "ready" and healthy == COPIES and client.get("/v1/models").status_code == 200
