@@ -155,7 +155,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._receiver = _DISCARD
             self._on_chunk = self._simple_chunks = None
             self._timeout = REST
-            self._heard = True
             self.resume()
 
     def abort(self) -> None:
