@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.gateway import matrix, report, subjects
 from benchmarks.gateway.figures import Figure, verdicts
+from benchmarks.gateway.pages import pages
 from benchmarks.gateway.peers import PEERS, ROOT, RUST_PEERS, environment
 from benchmarks.gateway.subjects import Subject
 from benchmarks.gateway.tools import Cores, Tools
@@ -39,23 +40,28 @@ def main() -> None:
     streams = options.streams or (10_000 if files >= FILES_FOR_10_000 else 4_000)
     what = matrix.plan(quick=options.quick, repeats=options.repeats, seconds=options.seconds, streams=streams)
 
+    tested: list[Subject] = []
+    samples: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
     # In the system's folder for temporary files, because the path of a Unix socket has to be short.
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pointsman-bench-")))
-        upstream = stack.enter_context(tools.upstream(ports=2))
-        tested, missing = _start(stack, options.only, tools, folder, upstream.ports)
-        samples = matrix.run(tools, what.visits, tested)
+    if options.part != "scaling":
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pointsman-bench-")))
+            upstream = stack.enter_context(tools.upstream(ports=2))
+            tested, missing = _start(stack, options.only, tools, folder, upstream.ports)
+            samples = matrix.run(tools, what.visits, tested)
+    rows = matrix.rows(samples, tools.tokens)
     changes: dict[str, Figure | None] = {}
     crowd: dict[str, Any] | None = None
-    if not options.no_scaling and "pointsman" in options.only:
+    page: dict[str, Any] | None = None
+    if options.part != "matrix" and "pointsman" in options.only:
         with tempfile.TemporaryDirectory(prefix="pointsman-bench-") as place:
-            changes, more = matrix.scaling(tools, Path(place), what)
-            crowd, most = matrix.crowd(tools, Path(place), what)
-            samples += more + most
+            changes, scaled = matrix.scaling(tools, Path(place), what)
+            crowd, crowded = matrix.crowd(tools, Path(place), what)
+            page, paged = pages(tools, Path(place), 2 if options.quick else 5, what.scaling_seconds)
+            samples += scaled + crowded + paged
 
-    rows = matrix.rows([item for item in samples if item["subject"] in options.only], tools.tokens)
-    rows = {cell: found for cell, found in rows.items() if cell.connections in matrix.CONNECTIONS}
-    judged = verdicts(rows, changes, crowd, RUST_PEERS)
+    judged = verdicts(rows, changes, crowd, page, RUST_PEERS)
     file = output / "gateway.json"
     written = {
         "machine": _machine(cores),
@@ -71,6 +77,7 @@ def main() -> None:
         ],
         "scaling": {name: change and asdict(change) for name, change in changes.items()},
         "crowd": crowd,
+        "page": page,
         "verdicts": [asdict(verdict) for verdict in judged],
         "samples": samples,
     }
@@ -89,7 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, help="repeats of each small cell (default: 5; quick: 3)")
     parser.add_argument("--seconds", type=float, help="length of each measurement (default: 3; quick: 1.2)")
     parser.add_argument("--streams", type=int, help="slow concurrent streams (default: as many as files allow)")
-    parser.add_argument("--no-scaling", action="store_true", help="leave out tenants, replicas and slow streams")
+    parser.add_argument("--part", choices=("matrix", "scaling"), help="the peers alone, or the scaling alone")
     parser.add_argument(
         "--cores", default="", help="core of the gateway, core of all else (default: the first two)"
     )

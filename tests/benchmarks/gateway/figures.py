@@ -144,9 +144,15 @@ def verdicts(
     rows: Mapping[Cell, Mapping[str, Row]],
     scaling: Mapping[str, Figure | None],
     crowd: Mapping[str, Any] | None,
+    page: Mapping[str, Any] | None,
     rust: Sequence[str],
 ) -> list[Verdict]:
-    """Pointsman against its lines. `scaling` holds CPU ratios by name, `crowd` the figures of many slow streams."""
+    """
+    Pointsman against its lines.
+
+    `scaling` holds CPU ratios by name, `crowd` the figures of many slow streams,
+    `page` those of the slowest page; `rust` names the peers that streams are judged against.
+    """
     lines = [
         _at_least("unary at 32 connections, against smg", rows, UNARY_32, "smg", 1),
         _at_least("unary at 32 connections, against vllm-router (stretch)", rows, UNARY_32, "vllm-router", 1),
@@ -175,6 +181,9 @@ def verdicts(
         lines.append(_at_most(f"{count}: memory", crowd["rss"], 2**30, lambda number: f"{number / 2**20:.0f} MiB"))
         gap = crowd["added_gap_p99"]
         lines.append(_at_most(f"{count}: added p99 between tokens", gap, 50_000, lambda us: f"{us / 1000:.1f} ms"))
+    if page is not None:
+        what = f"{page['page']} asked for during streams: added p99 between tokens"
+        lines.append(_at_most(what, page["added_gap_p99"], 5000, lambda us: f"{us / 1000:.1f} ms"))
     errors = [item["pointsman"].errors for item in rows.values() if "pointsman" in item]
     total = sum(errors) if errors else None
     lines.append(_at_most("errors of pointsman in the whole matrix", total, 0, lambda number: f"{number:.0f}"))

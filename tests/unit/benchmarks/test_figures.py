@@ -147,7 +147,7 @@ def test_cpu_is_compared_within_each_repeat() -> None:
 
 @pytest.mark.parametrize(("own", "reached"), [(1000, True), (999, False)])
 def test_throughput_is_judged_against_the_peer(own: float, reached: bool) -> None:
-    found = verdicts({UNARY_32: {"pointsman": measured(own), "smg": measured(1000)}}, {}, None, RUST)
+    found = verdicts({UNARY_32: {"pointsman": measured(own), "smg": measured(1000)}}, {}, None, None, RUST)
     assert line(found, "unary at 32 connections, against smg").holds is reached
     assert line(found, "unary at 32 connections, against LiteLLM").holds is None
 
@@ -155,7 +155,7 @@ def test_throughput_is_judged_against_the_peer(own: float, reached: bool) -> Non
 def test_streams_are_judged_against_the_best_rust_peer() -> None:
     peers = {"smg": measured(100), "vllm-router": measured(400), "litellm": measured(9000)}
     for own, reached in ((800, True), (799, False)):
-        found = verdicts({STREAM_32: {"pointsman": measured(own), **peers}}, {}, None, RUST)
+        found = verdicts({STREAM_32: {"pointsman": measured(own), **peers}}, {}, None, None, RUST)
         judged = line(found, "streams at 32")
         assert judged.holds is reached
         assert "vllm-router" in judged.got
@@ -165,15 +165,15 @@ def test_merged_chunks_are_not_let_pass() -> None:
     chunks = Figure(0.5, 0.5, 0.5)
     for merged in (True, False):
         own = measured(800, chunks=chunks, merged=merged)
-        found = verdicts({STREAM_32: {"pointsman": own}}, {}, None, RUST)
+        found = verdicts({STREAM_32: {"pointsman": own}}, {}, None, None, RUST)
         assert line(found, "chunks of streams").holds is not merged
-    assert line(verdicts({}, {}, None, RUST), "chunks of streams").holds is None
+    assert line(verdicts({}, {}, None, None, RUST), "chunks of streams").holds is None
 
 
 @pytest.mark.parametrize(("p50", "p99", "reached"), [(350, 1500, (True, True)), (351, 1501, (False, False))])
 def test_added_latency_is_judged_in_microseconds(p50: float, p99: float, reached: tuple[bool, bool]) -> None:
     own = measured(1, added_p50=Figure(p50, p50, p50), added_p99=Figure(p99, p99, p99))
-    found = verdicts({UNARY_1: {"pointsman": own}}, {}, None, RUST)
+    found = verdicts({UNARY_1: {"pointsman": own}}, {}, None, None, RUST)
     got = (line(found, "added latency at 1 connection, p50"), line(found, "added latency at 1 connection, p99"))
     assert tuple(verdict.holds for verdict in got) == reached
 
@@ -182,7 +182,7 @@ def test_added_latency_is_judged_in_microseconds(p50: float, p99: float, reached
     ("change", "reached"), [(1.0, True), (1.09, True), (0.91, True), (1.11, False), (0.8, False)]
 )
 def test_scaling_may_change_by_a_tenth_either_way(change: float, reached: bool) -> None:
-    found = verdicts({}, {"1,000 tenants against 1": Figure(change, change, change)}, None, RUST)
+    found = verdicts({}, {"1,000 tenants against 1": Figure(change, change, change)}, None, None, RUST)
     assert line(found, "CPU per request, 1,000 tenants").holds is reached
 
 
@@ -190,13 +190,21 @@ def test_a_crowd_of_streams_is_judged_by_errors_memory_and_gaps() -> None:
     good = {"streams": 4000, "errors": 0, "rss": 2**30, "added_gap_p99": 50_000.0}
     bad = {"streams": 4000, "errors": 1, "rss": 2**30 + 1, "added_gap_p99": 50_001.0}
     for crowd, reached in ((good, True), (bad, False)):
-        found = [verdict for verdict in verdicts({}, {}, crowd, RUST) if verdict.line.startswith("4000 streams")]
+        found = [
+            verdict for verdict in verdicts({}, {}, crowd, None, RUST) if verdict.line.startswith("4000 streams")
+        ]
         assert [verdict.holds for verdict in found] == [reached] * 3
+
+
+@pytest.mark.parametrize(("added", "reached"), [(5000.0, True), (-20.0, True), (5001.0, False), (None, None)])
+def test_a_page_may_hold_tokens_up_by_five_milliseconds(added: float | None, reached: bool | None) -> None:
+    found = verdicts({}, {}, None, {"page": "/metrics", "added_gap_p99": added}, RUST)
+    assert line(found, "/metrics asked for during streams").holds is reached
 
 
 def test_errors_of_any_cell_are_a_verdict() -> None:
     cells = {UNARY_1: {"pointsman": measured(1)}, UNARY_32: {"pointsman": measured(1, errors=2)}}
-    assert line(verdicts(cells, {}, None, RUST), "errors of pointsman").holds is False
+    assert line(verdicts(cells, {}, None, None, RUST), "errors of pointsman").holds is False
 
 
 def test_the_tables_show_spread_errors_merging_and_idle_cores() -> None:
