@@ -27,6 +27,7 @@ from pointsman.contracts.config import (
     Pool,
     Prices,
     Router,
+    Tls,
     Tenant,
 )
 from pointsman.contracts.config_pool_rules import POOL_RULES
@@ -34,7 +35,7 @@ from pointsman.contracts.config_rules import FLEET_RULES
 from pointsman.contracts.config_types import PATTERN_MEANINGS
 from pointsman.contracts.modes import Mode
 
-MODELS = (Config, Pool, Prices, Capabilities, Autoscaling, Gpu, Tenant, Policy, Router)
+MODELS = (Config, Pool, Prices, Capabilities, Autoscaling, Gpu, Tenant, Policy, Router, Tls)
 CHOICES = (Mode, Engine, Family, MetricsAccess)
 
 INTRODUCTION = """\

@@ -43,6 +43,7 @@ __all__ = [
     "Prices",
     "Router",
     "Tenant",
+    "Tls",
 ]
 
 KIBI, MEBI = 1024, 1024 * 1024
@@ -94,6 +95,15 @@ class MetricsAccess(StrEnum):
     """Anybody who can reach the port."""
 
 
+class Tls(Strict):
+    """A certificate of the router's own."""
+
+    certificate: Text
+    """PEM file with the certificate, and after it those that lead to its root. Read again when it changes."""
+    private_key: Text
+    """PEM file with the certificate's private key, without a passphrase. Read again when it changes."""
+
+
 class Router(Strict):
     """Limits of the data plane."""
 
@@ -115,6 +125,8 @@ class Router(Strict):
     """Seconds that running answers get to finish after SIGTERM. Default: 30."""
     registry_interval: Annotated[Seconds, Field(le=60)] = 0.5
     """Seconds between two looks at the replicas' registrations. Default: 0.5."""
+    tls: Tls | None = None
+    """Speak TLS (1.2 or newer) to clients, and nothing else. Default: plain HTTP."""
     metrics_access: MetricsAccess = MetricsAccess.LOOPBACK
     """Who may read `/metrics`. Default: `loopback`."""
     admin_key_digests: tuple[Digest, ...] = ()

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -23,6 +24,8 @@ from pointsman.router.fleet import Fleet
 from pointsman.router.fleet.last_known import LastKnown
 from pointsman.router.health import Health
 from pointsman.router.http.clients import Clients
+from pointsman.router.http.server import LINGER
+from pointsman.router.http.tls import Certificates
 from pointsman.router.metrics import Metrics
 from pointsman.router.passthrough import Passthrough
 from pointsman.router.pipeline import Pipeline
@@ -41,23 +44,37 @@ log = logging.getLogger(__name__)
 SWEEP = 0.5
 """Seconds between two looks for clients and engines that are too slow."""
 
+OTHER_FILES = 1024
+"""Open files beside the connections to clients and replicas."""
+
 BACKLOG = 1024
 """Connections that may wait to be accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where one data-plane process listens and what it talks to. `secret` is the replicas' shared secret."""
+    """
+    Where one data-plane process listens and what it talks to.
+
+    `secret` is the replicas' shared secret. A worker has a `lifeline`, a file descriptor that becomes readable when
+    its parent is gone, and shares its port with others.
+    """
 
     host: str
     port: int
     redis_url: str
     state_dir: Path
     secret: str
+    lifeline: int | None = None
 
 
 def run(config: Config, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain and return. Raises OSError where the port can't be had."""
+    """
+    Serve until SIGTERM or SIGINT, then drain and return; a second signal, or SIGQUIT, ends at once.
+
+    Raises OSError where the port can't be had, `TlsError` and `WeightsError` where a file can't be used.
+    """
+    _allow_sockets(config.router.max_connections)
     uvloop.run(_serve(config, settings))
 
 
@@ -86,11 +103,12 @@ async def _serve(config: Config, settings: Settings) -> None:
     health = Health(fleet)
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
-    server = await loop.create_server(clients.connect, settings.host, settings.port, backlog=BACKLOG)
+    certificates = Certificates(config.router.tls) if config.router.tls else None
+    server = await _listen(clients, settings, certificates)
     stop, hurry = asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
-    tasks = [loop.create_task(fleet.watch()), loop.create_task(_sweep(clients, fleet, passthrough.site.sweep))]
+    _heed_signals(loop, stop, hurry, lifeline=settings.lifeline)
+    sweeps = [clients.sweep, fleet.sweep, passthrough.site.sweep]
+    tasks = [loop.create_task(fleet.watch()), loop.create_task(_sweep(sweeps, certificates))]
     gc.collect()
     gc.freeze()  # what exists now lives as long as the process: later collections need not walk it
     log.info("listening on %s:%s", settings.host, settings.port)
@@ -116,13 +134,64 @@ async def _serve(config: Config, settings: Settings) -> None:
             raise failure
 
 
-async def _sweep(clients: Clients, fleet: Fleet, sweep_admin: Callable[[float], None]) -> None:
+async def _listen(clients: Clients, settings: Settings, certificates: Certificates | None) -> asyncio.Server:
+    tls: dict[str, Any] = {}
+    if certificates is not None:
+        patience = clients.limits.header_timeout
+        tls = {"ssl": certificates.context, "ssl_handshake_timeout": patience, "ssl_shutdown_timeout": LINGER}
+    return await asyncio.get_running_loop().create_server(
+        clients.connect,
+        settings.host,
+        settings.port,
+        backlog=BACKLOG,
+        reuse_port=settings.lifeline is not None,
+        **tls,
+    )
+
+
+def _heed_signals(
+    loop: asyncio.AbstractEventLoop, stop: asyncio.Event, hurry: asyncio.Event, *, lifeline: int | None
+) -> None:
+    """Let signals set `stop`, then `hurry`; a worker, which its parent signals too, hurries on SIGQUIT alone."""
+
+    def stop_or_hurry() -> None:
+        (hurry if stop.is_set() and lifeline is None else stop).set()
+
+    def end_at_once() -> None:
+        stop.set()
+        hurry.set()
+
+    def orphaned() -> None:
+        assert lifeline is not None
+        loop.remove_reader(lifeline)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop_or_hurry)
+    loop.add_signal_handler(signal.SIGQUIT, end_at_once)
+    if lifeline is not None:
+        loop.add_reader(lifeline, orphaned)
+
+
+async def _sweep(sweeps: Iterable[Callable[[float], None]], certificates: Certificates | None) -> None:
     while True:
         await asyncio.sleep(SWEEP)
         now = monotonic()
-        clients.sweep(now)
-        fleet.sweep(now)
-        sweep_admin(now)
+        for sweep in sweeps:
+            sweep(now)
+        if certificates is not None:
+            certificates.refresh()
+
+
+def _allow_sockets(connections: int) -> None:
+    """Raise the limit on open files so that each client may have a replica's connection beside its own."""
+    wanted = 2 * connections + OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if soft != resource.RLIM_INFINITY and max(soft, allowed) < connections + OTHER_FILES:
+        log.warning("%d open files are allowed, too few for %d connections", max(soft, allowed), connections)
 
 
 async def _first_of(*coroutines: Coroutine[Any, Any, object]) -> None:

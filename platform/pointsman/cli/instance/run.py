@@ -11,6 +11,7 @@ import contextlib
 import functools
 import os
 import signal
+import ssl
 import sys
 import time
 from collections.abc import Callable
@@ -38,7 +39,10 @@ _PROBE_PAUSE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """`started` is when the user asked (monotonic seconds); `announce(seconds)` tells that all is ready."""
+    """
+    `started` is when the user asked (monotonic seconds); `announce(seconds)` tells that all is ready; `tls` is
+    whether the router speaks it.
+    """
 
     plan: Plan
     folder: StateFolder
@@ -46,6 +50,7 @@ class Run:
     port: int
     started: float
     announce: Callable[[float], None]
+    tls: bool = False
 
 
 async def run_instance(run: Run, *, guardian: int) -> int:
@@ -93,7 +98,7 @@ async def _work(run: Run, supervisor: Supervisor, progress: Progress) -> None:
     for part in (*plan.engines, plan.admin, plan.router):
         progress.began(part.name)
         supervisor.start(part)
-    await until(functools.partial(_answers_startupz, run.host, run.port), pause=_PROBE_PAUSE)
+    await until(functools.partial(_answers_startupz, run.host, run.port, tls=run.tls), pause=_PROBE_PAUSE)
     supervisor.restart_from_now_on()
     progress.settled()
     run.announce(time.monotonic() - run.started)
@@ -102,11 +107,17 @@ async def _work(run: Run, supervisor: Supervisor, progress: Progress) -> None:
         move_aside_large(run.folder.logs)
 
 
-async def _answers_startupz(host: str, port: int) -> bool:
+async def _answers_startupz(host: str, port: int, *, tls: bool) -> bool:
+    context = None
+    if tls:
+        # Whether it answers is asked, not who it is: the certificate may name any host.
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     request = f"GET /startupz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(_PROBE_TIMEOUT):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
             try:
                 writer.write(request.encode())
                 status_line = await reader.readline()

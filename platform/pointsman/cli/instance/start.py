@@ -80,8 +80,9 @@ def start(order: Order, *, started: float) -> int:
         secret=secrets.token_urlsafe(32),
     )
     near = _WILDCARDS.get(order.host, order.host)
+    scheme = "https" if config.router.tls else "http"
     ready = Ready(
-        url=f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}",
+        url=f"{scheme}://[{near}]:{port}" if ":" in near else f"{scheme}://{near}:{port}",
         demo_key_file=str(folder.demo_key),
         admin_key_file=str(folder.admin_key),
         state_dir=str(folder.path),
@@ -96,7 +97,15 @@ def start(order: Order, *, started: float) -> int:
         with contextlib.suppress(OSError):
             print(text, flush=True)
 
-    run = Run(plan=plan, folder=folder, host=near, port=port, started=started, announce=announce)
+    run = Run(
+        plan=plan,
+        folder=folder,
+        host=near,
+        port=port,
+        started=started,
+        announce=announce,
+        tls=config.router.tls is not None,
+    )
     return run_guarded(lambda guardian: asyncio.run(run_instance(run, guardian=guardian)))
 
 
