@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gateway import matrix, report, subjects
-from benchmarks.gateway.figures import Figure, verdicts
+from benchmarks.gateway.figures import Figure, disturbance, verdicts
 from benchmarks.gateway.pages import pages
 from benchmarks.gateway.peers import PEERS, ROOT, RUST_PEERS, environment
 from benchmarks.gateway.subjects import Subject
@@ -62,7 +62,9 @@ def main() -> None:
             samples += scaled + crowded + paged
 
     judged = verdicts(rows, changes, crowd, page, RUST_PEERS)
-    file = output / "gateway.json"
+    waited = disturbance(item for item in samples if item["rss"])
+    # A part of a run does not replace what a whole one wrote.
+    file = output / ("gateway.json" if options.part is None else f"gateway-{options.part}.json")
     written = {
         "machine": _machine(cores),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
@@ -70,6 +72,7 @@ def main() -> None:
         "quick": options.quick,
         "subjects": {subject.name: subject.configured for subject in tested},
         "missing": missing,
+        "waited": waited,
         "rows": [
             {"subject": name, **vars(cell), **asdict(item)}
             for cell, found in rows.items()
@@ -82,10 +85,10 @@ def main() -> None:
         "samples": samples,
     }
     file.write_text(json.dumps(written, indent=1))
-    print(report.matrix(rows), report.judgement(judged), sep="\n\n")
+    print(report.matrix(rows), report.judgement(judged), report.warning(waited), sep="\n\n")
     for name, reason in missing.items():
         print(f"\nnot measured: {name}: {reason}")
-    print(f"\n{file}, {_draw(file)}; {written['minutes']} minutes")
+    print(f"\n{file}{f', {_draw(file)}' if rows else ''}; {written['minutes']} minutes")
 
 
 def _options() -> argparse.Namespace:

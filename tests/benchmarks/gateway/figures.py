@@ -52,6 +52,8 @@ class Row:
     helper_cpu: Figure | None
     busy: Figure | None
     """The share of its core that the gateway used; near 1, it was the gateway that set the throughput."""
+    waited: Figure | None
+    """The share of the time that the gateway was ready to run, and something else had its core."""
     rss: float
     chunks: Figure | None
     """HTTP chunks delivered for each token sent."""
@@ -105,6 +107,7 @@ def row(samples: Sequence[Mapping[str, Any]], direct: Mapping[int, Mapping[str, 
         cpu=figure(cpu_per_answer(sample, tokens, "cpu") for sample in samples),
         helper_cpu=figure(cpu_per_answer(sample, tokens, "helper_cpu") for sample in samples),
         busy=figure(sample["cpu"] / sample["seconds"] for sample in samples),
+        waited=figure(sample["waited"] / sample["seconds"] for sample in samples),
         rss=max(float(sample["rss"]) for sample in samples),
         chunks=chunks,
         reads=figure(_per_token(sample, "token_reads") for sample in samples),
@@ -172,9 +175,13 @@ def verdicts(
         what = f"added latency at 1 connection, {name.removeprefix('added_')}"
         lines.append(_at_most(what, value, limit, lambda number: f"{number / 1000:.3f} ms"))
     for name, change in scaling.items():
-        value = change.median - 1 if change else None
-        held = None if value is None else abs(value) <= 0.10
-        lines.append(Verdict(f"CPU per request, {name}", "within ±10 %", _told(value, "{:+.1%}"), held))
+        held = abs(change.median - 1) <= 0.10 if change else None
+        got = (
+            f"{change.median - 1:+.1%} ({change.low - 1:+.1%} .. {change.high - 1:+.1%})"
+            if change
+            else "not measured"
+        )
+        lines.append(Verdict(f"CPU per request, {name}", "within ±10 %", got, held))
     if crowd is not None:
         count = f"{crowd['streams']} streams"
         lines.append(_at_most(f"{count}: errors", crowd["errors"], 0, lambda number: f"{number:.0f}"))
@@ -188,6 +195,13 @@ def verdicts(
     total = sum(errors) if errors else None
     lines.append(_at_most("errors of pointsman in the whole matrix", total, 0, lambda number: f"{number:.0f}"))
     return lines
+
+
+def disturbance(samples: Iterable[Mapping[str, Any]]) -> float:
+    """The share of all measured time that gateways waited for a core that something else had."""
+    there = list(samples)
+    seconds = sum(sample["seconds"] for sample in there)
+    return sum(sample["waited"] for sample in there) / seconds if seconds else 0.0
 
 
 def median_of(item: Row | None, name: str) -> float | None:
@@ -213,10 +227,6 @@ def _at_most(what: str, value: float | None, limit: float, told: Any) -> Verdict
     if value is None:
         return Verdict(what, f"at most {told(limit)}", "not measured", None)
     return Verdict(what, f"at most {told(limit)}", told(value), value <= limit)
-
-
-def _told(value: float | None, form: str) -> str:
-    return "not measured" if value is None else form.format(value)
 
 
 def _timing(sample: Mapping[str, Any] | None, name: str, share: str) -> float | None:

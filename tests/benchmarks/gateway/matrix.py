@@ -166,4 +166,5 @@ def crowd(tools: Tools, folder: Path, what: Plan) -> tuple[dict[str, Any], list[
         "added_gap_p99": found.added_gap_p99.median if found.added_gap_p99 else None,
         "added_delay_p99": found.added_delay_p99.median if found.added_delay_p99 else None,
         "busy": found.busy.median if found.busy else None,
+        "waited": found.waited.median if found.waited else None,
     }, samples

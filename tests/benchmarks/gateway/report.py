@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmarks.gateway.figures import Figure, Row, Verdict
 from benchmarks.gateway.tools import Cell
 
+DISTURBED = 0.05
+"""Above this share of time spent waiting for a core, other programs have a part in the figures."""
+
 BUSY = 0.85
 """Below this share of its core a gateway was not what set the throughput; such figures carry a star."""
 
@@ -31,6 +34,7 @@ UNARY: tuple[Column, ...] = (
     ("CPU us", lambda row: _spread(row.cpu)),
     ("helpers us", lambda row: _plain(row.helper_cpu)),
     ("core %", lambda row: _plain(row.busy, 0.01)),
+    ("waited %", lambda row: _plain(row.waited, 0.01)),
     ("RSS MiB", lambda row: f"{row.rss / 2**20:.0f}"),
     ("errors", lambda row: str(row.errors)),
 )
@@ -44,6 +48,7 @@ STREAM: tuple[Column, ...] = (
     ("CPU us", lambda row: _spread(row.cpu)),
     ("helpers us", lambda row: _plain(row.helper_cpu)),
     ("core %", lambda row: _plain(row.busy, 0.01)),
+    ("waited %", lambda row: _plain(row.waited, 0.01)),
     ("RSS MiB", lambda row: f"{row.rss / 2**20:.0f}"),
     ("errors", lambda row: str(row.errors)),
 )
@@ -69,13 +74,23 @@ def matrix(rows: Mapping[Cell, Mapping[str, Row]]) -> str:
             for name, item in found.items()
         ]
         parts.append(f"{cell}\n{table(['', *(head for head, _ in columns)], lines)}")
-    note = f"* had its core, or used it, for less than {BUSY:.0%} of the time: something else set the throughput."
+    note = f"* used less than {BUSY:.0%} of its core: something else set the throughput."
     return "\n\n".join([*parts, note])
 
 
 def _was_idle(cell: Cell, row: Row) -> bool:
     # One connection waits for its answers; that no gateway is busy with it says nothing.
     return cell.connections > 1 and row.rss > 0 and row.busy is not None and row.busy.median < BUSY
+
+
+def warning(waited: float) -> str:
+    """What to think of a run whose gateways waited for their core for this share of the time."""
+    if waited <= DISTURBED:
+        return f"The gateways waited {waited:.1%} of the time for their core: the machine was quiet."
+    return (
+        f"Other programs had the gateways' core for {waited:.0%} of the time: compare CPU for one answer, and take "
+        "throughput and latency from a run on a quiet machine."
+    )
 
 
 def judgement(verdicts: Sequence[Verdict]) -> str:

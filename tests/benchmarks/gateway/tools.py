@@ -97,7 +97,8 @@ class Tools:
         tokens: int | None = None,
     ) -> dict[str, Any]:
         """
-        Load `target` for `seconds`: what the program counted, and the CPU seconds of gateway and helpers.
+        Load `target` for `seconds`: what the program counted, the CPU seconds of gateway (`cpu`) and helpers
+        (`helper_cpu`), and the seconds that the gateway was ready to run and had no core (`waited`).
 
         `ramp` is the connections opened in a second (0: all at once); for `patience` seconds the last answers are
         awaited afterwards. `tokens` are those of one stream, where the upstream sends other than usual.
@@ -121,19 +122,20 @@ class Tools:
         ) as load:
             assert load.stdout is not None
             assert load.stderr is not None
-            before = after = (0.0, 0.0)
+            before = after = (0.0, 0.0, 0.0)
             result: dict[str, Any] | None = None
             for line in load.stdout:
                 if line == "begin\n":
-                    before = cpu_seconds(gateway), cpu_seconds(helpers)
+                    before = cpu_seconds(gateway), cpu_seconds(helpers), waited_seconds(gateway)
                 elif line == "end\n":
-                    after = cpu_seconds(gateway), cpu_seconds(helpers)
+                    after = cpu_seconds(gateway), cpu_seconds(helpers), waited_seconds(gateway)
                 else:
                     result = json.loads(line)
             complaint = load.stderr.read()
         if result is None:
             raise RuntimeError(f"the load generator ended with {load.returncode}: {complaint}")
-        result["cpu"], result["helper_cpu"] = (late - early for early, late in zip(before, after, strict=True))
+        spent = (late - early for early, late in zip(before, after, strict=True))
+        result["cpu"], result["helper_cpu"], result["waited"] = spent
         result["rss"] = resident(gateway)
         result["complaint"] = complaint
         return result
@@ -171,6 +173,12 @@ def cpu_seconds(pids: Iterable[int]) -> float:
     """CPU time that the processes have used, all threads, in seconds."""
     # The clock of another process, as clock_getcpuclockid(3) makes its number on Linux.
     return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
+
+
+def waited_seconds(pids: Iterable[int]) -> float:
+    """Seconds that the threads of the processes were ready to run while something else had their core."""
+    waits = (path.read_text().split()[1] for pid in pids for path in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    return sum(map(int, waits)) / 1e9
 
 
 def resident(pids: Iterable[int]) -> int:

@@ -262,4 +262,5 @@ def test_cpu_of_the_gateway_is_that_of_its_processes(tools: Tools) -> None:
         )
     assert 0.02 < result["cpu"] < result["seconds"]
     assert result["helper_cpu"] == 0
+    assert result["waited"] > 0, "it shares its core with the load generator"
     assert result["rss"] > 100_000

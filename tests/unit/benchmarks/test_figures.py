@@ -14,13 +14,14 @@ from benchmarks.gateway.figures import (
     Figure,
     Row,
     Verdict,
+    disturbance,
     figure,
     ratio,
     row,
     verdicts,
 )
 from benchmarks.gateway.matrix import plan, rows
-from benchmarks.gateway.report import judgement, matrix
+from benchmarks.gateway.report import judgement, matrix, warning
 from benchmarks.gateway.tools import Cell
 
 RUST = ("smg", "vllm-router", "sglang-router")
@@ -41,6 +42,7 @@ def sample(**change: Any) -> dict[str, Any]:
         "token_reads": 0,
         "cpu": 1.0,
         "helper_cpu": 0.1,
+        "waited": 0.4,
         "rss": 1 << 20,
         "errors": {"status": 0, "reset": 0},
         "latency": {"p50": 500.0, "p90": 600.0, "p99": 900.0, "max": 1000.0},
@@ -80,6 +82,7 @@ def test_throughput_and_cpu_are_per_second_and_per_answer() -> None:
     assert found.cpu == Figure(1000, 1000, 1000)
     assert found.helper_cpu == Figure(100, 100, 100)
     assert found.busy == Figure(0.5, 0.5, 0.5)
+    assert found.waited == Figure(0.2, 0.2, 0.2)
 
 
 def test_streams_are_counted_by_their_tokens() -> None:
@@ -200,6 +203,13 @@ def test_a_crowd_of_streams_is_judged_by_errors_memory_and_gaps() -> None:
 def test_a_page_may_hold_tokens_up_by_five_milliseconds(added: float | None, reached: bool | None) -> None:
     found = verdicts({}, {}, None, {"page": "/metrics", "added_gap_p99": added}, RUST)
     assert line(found, "/metrics asked for during streams").holds is reached
+
+
+def test_a_run_on_a_busy_machine_says_so() -> None:
+    assert disturbance([sample(), sample(waited=0.0)]) == 0.1
+    assert disturbance([]) == 0
+    assert "quiet machine" in warning(0.1)
+    assert "was quiet" in warning(0.01)
 
 
 def test_errors_of_any_cell_are_a_verdict() -> None:
