@@ -307,8 +307,12 @@ def test_another_beginning_is_another_key() -> None:
     assert len(keys) == 7
 
 
-def test_only_the_first_kibibyte_of_a_message_counts() -> None:
-    assert key_of([user("x" * EXCERPT + "a")]) == key_of([user("x" * EXCERPT + "b" * 10_000_000)])
+def test_of_a_long_message_both_ends_count() -> None:
+    template, other = "x" * EXCERPT, "y" * EXCERPT
+    first = key_of([user(template + "a" * 10_000_000 + other)])
+    assert first == key_of([user(template + "b" * EXCERPT + other)])
+    assert first != key_of([user(template + "a" * 10_000_000 + template)])
+    assert first != key_of([user(other + "a" * 10_000_000 + other)])
 
 
 def test_tenants_and_models_are_apart(tmp_path: Path) -> None:

@@ -11,8 +11,13 @@ from zlib import crc32
 
 from pointsman.router.exchange import Exchange
 
-EXCERPT = 1024
-"""Characters of each message that count: a conversation is told from another long before."""
+EXCERPT = 256
+"""
+Characters at either end of a message that count. The end counts because many messages begin with a template and end
+with the question; that a conversation has another's key now and then does no harm.
+"""
+
+_WHOLE = 2 * EXCERPT
 
 MESSAGES = 4
 """Messages that are looked at for the first one of the user, which is the last that counts."""
@@ -27,26 +32,33 @@ def conversation_key(exchange: Exchange, seed: int) -> int:
     messages = exchange.payload.get("messages")
     if messages is None:
         prompt = exchange.payload["prompt"]
-        return _text(prompt if isinstance(prompt, str) else prompt[0], seed)
+        return _hashed(prompt if type(prompt) is str else prompt[0], seed)
     key = seed
     for message in messages[:MESSAGES]:
         content = message.get("content")
-        key = crc32(content[:EXCERPT].encode(), key) if type(content) is str else _parts(content, key)
+        if type(content) is not str:
+            key = _parts(content, key)
+        elif len(content) <= _WHOLE:
+            key = crc32(content.encode(), key)
+        else:
+            key = _hashed(content, key)
         if message["role"] == "user":
             break
     return key
 
 
+def _hashed(text: str, key: int) -> int:
+    if len(text) > _WHOLE:
+        text = text[:EXCERPT] + text[-EXCERPT:]
+    return crc32(text.encode(), key)
+
+
 def _parts(content: Any, key: int) -> int:
-    """The text of content parts, and the beginning of where an image is."""
+    """The text of content parts, and what an image is or where."""
     for part in (content or ())[:MESSAGES]:
         text = part.get("text")
         if text is None:
             text = part.get("image_url", {}).get("url")
-        if isinstance(text, str):
-            key = _text(text, key)
+        if type(text) is str:
+            key = _hashed(text, key)
     return key
-
-
-def _text(text: str, key: int) -> int:
-    return crc32(text[:EXCERPT].encode(), key)

@@ -125,8 +125,9 @@ class Place:
         failed = exchange.replica
         if failed is None:
             exchange.output_length = track.output_length
-            exchange.predicted_tokens = _predicted(exchange, track, states[0].config)
-        tokens = exchange.predicted_tokens
+            tokens = exchange.predicted_tokens = _predicted(exchange, track, states[0].config)
+        else:
+            tokens = exchange.predicted_tokens
         for state in states:
             if state.waiting and failed is None:
                 continue  # first come, first served; one whose replica failed came before those that wait
