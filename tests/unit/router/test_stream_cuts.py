@@ -32,8 +32,14 @@ TEXTS = [
     b'data: {"model":"m","choices":[{"delta":{"content":"' + b"long " * 500 + b'"}}]}',
     b'data: {"model":"m","choices":[{"delta":{"content":"e"}}],"usage":{"prompt_tokens":7,"completion_tokens":3}}',
 ]
+FRAME = b'data: {"model":"m","choices":[{"delta":{"role":null,"content":"%b"}}],"usage":null}'
+TEXTS += [FRAME % text for text in (b"x", b"", b"error", b"usage", b"\\\\", b'\\"usage\\":{', "žluť".encode())]
+TEXTS.append(FRAME % b'","reasoning_content":"hm"},"usage":{"prompt_tokens":9},"x":{"y":"')
+TEXTS.append(FRAME.replace(b'"usage":null', b'"usage":{"prompt_tokens":7,"completion_tokens":4}') % b"x")
 NOTHING = [b": ping", b""]
 BAD = [
+    FRAME % b"a\nb",
+    FRAME % b'"}}],"error":{"message":"CUDA"},"x":[{"y":{"z":"',
     b'data: {"error":{"message":"CUDA /root/x.py","code":500}}',
     b'data: {"code":500,"message":"CUDA","object":"error"}',
     b'data: {"model":"m","error":{"message":"CUDA"},"choices":[]}',
@@ -54,6 +60,7 @@ def streams(draw: st.DrawFn) -> bytes:
     """The data of a stream: text and keep-alives, and one of the ways in which it can end."""
     mark = draw(st.sampled_from([b"\n\n", b"\r\n\r\n"]))
     events = draw(st.lists(st.sampled_from(TEXTS + NOTHING), min_size=1, max_size=8))
+    events += draw(st.lists(st.sampled_from(TEXTS[12:]), max_size=5))  # of one frame
     events.insert(0, draw(st.sampled_from(TEXTS[:6])))
     events += draw(st.sampled_from([[USAGE, DONE], [DONE], [USAGE], *([bad, USAGE, DONE] for bad in BAD)]))
     return b"".join(event + mark for event in events)

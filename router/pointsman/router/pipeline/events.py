@@ -23,6 +23,10 @@ _KEEP_ALIVE = b":"
 _ENDS = (b"}\n\n\r\n", b"}\r\n\r\n\r\n")  # of an event that is one chunk, with the chunk's own line end
 _NO_USAGE = tuple(b'"usage":' + null + end for null in (b"null", b" null") for end in _ENDS)
 _REASONING = b'"reasoning_content":"'
+_TEXT_KEYS = (b'"content":"', _REASONING, b'"text":"')
+_QUOTE, _LF = b'"\n'
+_LESSONS = 4
+"""How often a stream's frame is learnt: thinking has one, the answer another; some have a new one each time."""
 
 
 class Stream(Protocol):
@@ -52,14 +56,20 @@ class Events:
     """
 
     __slots__ = (
+        "_after",
+        "_before",
         "_ended",
         "_exchange",
         "_held",
+        "_lessons",
         "_max_event",
         "_named",
+        "_reasons",
         "_renamed",
         "_send",
         "_send_chunks",
+        "_start",
+        "_stop",
         "_stream",
         "count",
         "reasoning",
@@ -71,6 +81,9 @@ class Events:
         self._max_event = max_event
         self._named = b""  # the engine's name of the model, as it stands in its events; empty where it is ours
         self._renamed = b""
+        self._before = self._after = b"\0"  # what stands around the text of a chunk; as yet what none has
+        self._start = self._stop = self._reasons = 0
+        self._lessons = _LESSONS
         self._held = bytearray()  # of an event that has not arrived whole
         self._ended = False
         self._send = exchange.client.send
@@ -84,14 +97,16 @@ class Events:
 
         `framed` is all of it, `rest` what follows its size line: as many bytes as that says, and two more.
         """
-        if (
-            self._held
-            or not rest.startswith(_TEXT)
-            or not rest.endswith(_ENDS)
-            or rest.find(b"\n") < len(rest) - 5  # more than one line, hence maybe more than one event
-            or rest.rfind(b'"error"') >= 0
-            or (rest.rfind(b'"usage"') >= 0 and not rest.endswith(_NO_USAGE) and _tells_usage(rest))
-        ):
+        if self._held:
+            return False
+        if rest.startswith(self._before) and rest.endswith(self._after):
+            text = rest[self._start : self._stop]
+            if _QUOTE not in text and _LF not in text:
+                self.count += 1
+                self.reasoning += self._reasons
+                self._send_chunks(framed)
+                return True
+        if not _is_text_chunk(rest):
             return False
         if self._named:
             if rest.count(self._named) != 1:
@@ -99,9 +114,9 @@ class Events:
             self._send(rest[:-2].replace(self._named, self._renamed))
         else:
             self._send_chunks(framed)
-        self.count += 1
-        if rest.rfind(_REASONING) >= 0:
-            self.reasoning += 1
+            if self._lessons:
+                self._learn_frame(rest)
+        self._counted(rest)
         return True
 
     def on_data(self, data: bytes) -> None:
@@ -169,6 +184,24 @@ class Events:
                 event = b"data: " + orjson.dumps(chunk)
             self._pass(event)
 
+    def _learn_frame(self, rest: bytes) -> None:
+        """
+        Keep what stands around the text of a chunk that is text.
+
+        One that has other text there, and no quote in it, can hold no other key: it need not be searched for one.
+        (Before and after may share one quote, where a chunk has nothing between them: still no key is added.)
+        """
+        self._lessons -= 1
+        for key in _TEXT_KEYS:
+            at = rest.find(key)
+            if at >= 0:
+                start = at + len(key)
+                stop = rest.index(b'"', start)
+                self._before, self._after = rest[:start], rest[stop:]
+                self._start, self._stop = start, stop - len(rest)
+                self._reasons = int(_REASONING in rest)
+                return
+
     def _take_usage(self, chunk: dict[str, Any]) -> bool:
         """Keep the usage that `chunk` tells; True where it tells nothing else, and is ours to send."""
         usage = openai.usage_from(chunk.get("usage"))
@@ -215,6 +248,17 @@ def _end_of_event(data: bytes | bytearray, at: int) -> tuple[int, int]:
         if data.startswith(b"\r\n", end + 1):
             return end, end + 3
         at = end + 1
+
+
+def _is_text_chunk(rest: bytes) -> bool:
+    """`_is_text` of a chunk's data and its line end."""
+    return (
+        rest.startswith(_TEXT)
+        and rest.endswith(_ENDS)
+        and rest.find(b"\n") >= len(rest) - 5  # one line, hence one event
+        and rest.rfind(b'"error"') < 0
+        and (rest.rfind(b'"usage"') < 0 or rest.endswith(_NO_USAGE) or not _tells_usage(rest))
+    )
 
 
 def _is_text(event: bytes) -> bool:
