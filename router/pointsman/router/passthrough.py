@@ -12,7 +12,8 @@ from pointsman.router.exchange import Headers
 from pointsman.router.http.call import Call
 from pointsman.router.http.heads import Head
 from pointsman.router.http.server import ClientConnection
-from pointsman.router.http.upstream import UpstreamConnection, unix_site
+from pointsman.router.http.site import unix_site
+from pointsman.router.http.upstream import UpstreamConnection
 from pointsman.router.http.wire import BODILESS, request_head
 from pointsman.router.wire import openai
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from pointsman.router.http.call import Call
-from pointsman.router.http.upstream import Site, UpstreamConnection, tcp_site
+from pointsman.router.http.site import Site, tcp_site
+from pointsman.router.http.upstream import UpstreamConnection
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"

@@ -18,7 +18,7 @@ from pointsman.router.fleet.last_known import LastKnown
 from pointsman.router.fleet.pool_state import PoolState
 from pointsman.router.fleet.registrations import Registrations
 from pointsman.router.fleet.replica import Replica
-from pointsman.router.http.upstream import Site
+from pointsman.router.http.site import Site
 from pointsman.router.metrics import Metrics
 from pointsman.store.replicas import ReplicaRegistry
 

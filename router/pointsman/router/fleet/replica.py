@@ -7,7 +7,7 @@ runs when something changed.
 from __future__ import annotations
 
 from pointsman.router.fleet.breaker import Breaker, Circuit
-from pointsman.router.http.upstream import Site, tcp_site
+from pointsman.router.http.site import Site, tcp_site
 
 
 class Replica:

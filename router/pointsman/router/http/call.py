@@ -9,7 +9,8 @@ import asyncio
 from abc import ABC, abstractmethod
 
 from pointsman.router.exchange import Headers
-from pointsman.router.http.upstream import Site, UpstreamConnection
+from pointsman.router.http.site import Site
+from pointsman.router.http.upstream import UpstreamConnection
 
 
 class Call(ABC):
