@@ -27,8 +27,8 @@ from pointsman.contracts.config import (
     Pool,
     Prices,
     Router,
-    Tls,
     Tenant,
+    Tls,
 )
 from pointsman.contracts.config_pool_rules import POOL_RULES
 from pointsman.contracts.config_rules import FLEET_RULES

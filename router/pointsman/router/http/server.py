@@ -474,7 +474,6 @@ class ClientConnection(asyncio.Protocol):
     def _say(self, refusal: ApiError) -> None:
         transport, request = self._transport, self._reader.head
         assert transport is not None
-        self._refusal = None
         answer = openai.error_answer(refusal)
         start = head(answer.status, answer.headers, length=len(answer.body), keep_alive=False, http_10=False)
         transport.write(start if request is not None and request.method == "HEAD" else start + answer.body)
@@ -490,6 +489,7 @@ class ClientConnection(asyncio.Protocol):
         assert transport is not None
         self._idle = False
         self._lingering = True
+        self._refusal = None
         self._held.clear()
         self._reader.requests.clear()
         if self._ended or not transport.can_write_eof():
