@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pointsman.router.http.call import Call
 from pointsman.router.http.site import Site, tcp_site
 from pointsman.router.http.upstream import UpstreamConnection
+from support.relayings import FakeTransport
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -217,3 +221,115 @@ async def _open(site: Site) -> UpstreamConnection:
     connection = await opened
     assert connection is not None
     return connection
+
+
+def _connected(site: Site) -> tuple[UpstreamConnection, FakeTransport]:
+    connection, transport = UpstreamConnection(site), FakeTransport()
+    connection.connection_made(cast(Any, transport))
+    return connection, transport
+
+
+class _Told:
+    """A receiver that needs no event loop."""
+
+    def __init__(self) -> None:
+        self.heads: list[tuple[int, dict[bytes, bytes]]] = []
+        self.body = b""
+        self.end = ""
+
+    def on_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self.heads.append((status, headers))
+
+    def on_data(self, data: bytes) -> None:
+        assert data
+        self.body += data
+
+    def on_complete(self) -> None:
+        assert not self.end
+        self.end = "complete"
+
+    def on_lost(self, reason: str) -> None:
+        assert not self.end
+        self.end = reason
+
+
+def test_timeouts_never_come_early_and_at_most_one_sweep_late() -> None:
+    connection, transport = _connected(tcp_site("127.0.0.1", 1))
+    told = _Told()
+    connection.send(REQUEST, told, first_byte_timeout=10, idle_timeout=2)
+    connection.sweep(100.0)
+    connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")  # a head is no answer
+    connection.sweep(109.9)
+    assert not told.end
+    connection.data_received(b"a")
+    connection.sweep(110.4)
+    connection.sweep(112.3)
+    connection.data_received(b"b")
+    connection.sweep(112.8)
+    connection.sweep(114.7)
+    assert not told.end
+    connection.sweep(114.8)
+    assert (told.end, told.body, transport.closed) == ("timeout", b"ab", True)
+
+
+def test_a_site_forgets_connections_that_have_ended() -> None:
+    site = tcp_site("127.0.0.1", 1)
+    idle, busy = _connected(site)[0], _connected(site)[0]
+    site.release(idle)
+    told = _Told()
+    busy.send(REQUEST, told, first_byte_timeout=1, idle_timeout=1)
+    assert site.busy == [busy]
+    idle.connection_lost(None)
+    busy.connection_lost(ConnectionResetError())
+    assert (site.take_idle(), site.busy, site.connections, told.end) == (None, [], set(), "closed")
+
+
+def test_an_answer_until_the_end_of_the_connection_is_lost_where_that_was_reset() -> None:
+    for error, end in ((None, "complete"), (ConnectionResetError(), "closed")):
+        connection, _ = _connected(tcp_site("127.0.0.1", 1))
+        told = _Told()
+        connection.send(REQUEST, told, first_byte_timeout=1, idle_timeout=1)
+        connection.data_received(b"HTTP/1.1 200 OK\r\n\r\nok")
+        connection.connection_lost(error)
+        assert (told.end, told.body) == (end, b"ok")
+
+
+LENGTHS = b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-length: %d\r\nx-name: v\r\n\r\n%b"
+CREATED = LENGTHS.replace(b"200", b"201")
+SHORTER = LENGTHS.replace(b"x-name: v\r\n", b"")
+CHUNKS = b"HTTP/1.1 200 OK\r\ndate: %b\r\ntransfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n"
+
+
+@given(
+    answers=st.lists(
+        st.tuples(
+            st.sampled_from(
+                [LENGTHS, CHUNKS, LENGTHS.replace(b"200", b"201"), LENGTHS.replace(b"x-name: v\r\n", b"")]
+            ),
+            st.sampled_from([b"Mon", b"Tue"]),
+            st.binary(min_size=1, max_size=12),
+        ),
+        min_size=1,
+        max_size=12,
+    ),
+    cuts=st.lists(st.integers(1, 150), max_size=4),
+)
+def test_heads_that_are_known_by_their_bytes_are_read_alike(
+    answers: list[tuple[bytes, bytes, bytes]], cuts: list[int]
+) -> None:
+    """One after the other on one connection, whose site remembers heads; each must be what it is alone."""
+    connection, _ = _connected(tcp_site("127.0.0.1", 1))
+    for form, date, body in answers:
+        told = _Told()
+        connection.send(REQUEST, told, first_byte_timeout=1, idle_timeout=1)
+        raw = form % (date, len(body), body)
+        for start, end in pairwise([0, *sorted(cut for cut in set(cuts) if cut < len(raw)), len(raw)]):
+            connection.data_received(raw[start:end])
+        ((status, headers),) = told.heads
+        assert (told.end, told.body) == ("complete", body)
+        assert status == (201 if b" 201 " in form else 200)
+        assert headers.get(b"date") == date
+        assert (b"x-name" in headers) == (b"x-name" in form)
+        assert b"content-length" not in headers
+        assert connection.open
+        assert not connection.busy
