@@ -20,7 +20,7 @@ import uvloop
 from pointsman.contracts.names import Metric
 from soak.gateways import SoakGateway
 from soak.mix import GOOD, MAX_BODY, RUDE, Mix, simulated
-from soak.test_leaks import differences, lasting
+from soak.rest import at_rest
 from support.gateway import sample_sum, wait_for
 
 TIMEOUTS: dict[str, Any] = {"first_byte_timeout": 6, "answer_timeout": 6, "idle_timeout": 6, "place_timeout": 12}
@@ -49,9 +49,8 @@ def test_parts_that_are_killed_harm_no_request(
     with SoakGateway(folder, observed=True, pools=POOLS, copies=COPIES, tenants=tenants, router=router) as gateway:
         warm_up = Mix(gateway.port, gateway.keys, seed=1, faults=False)
         uvloop.run(warm_up.run(until=lambda: warm_up.tally.requests >= 1000, clients=CLIENTS))
-        gateway.settle()
-        alive = gateway.alive()
-        before = gateway.metrics()
+        before = at_rest(gateway)
+        counted_before = gateway.metrics()
 
         mix = Mix(gateway.port, gateway.keys, seed=2, faults=False)
         uvloop.run(load_and_kill(gateway, mix, rounds))
@@ -63,22 +62,20 @@ def test_parts_that_are_killed_harm_no_request(
         say("sessions that went wrong", Counter(mix.tally.wrong) or "none")
 
         wait_for(lambda: is_whole(gateway), "every replica to be back")
-        gateway.settle()
+        after = at_rest(gateway, before)
         counted = round(
             sample_sum(gateway.metrics(), Metric.REQUESTS, tenant=GOOD)
-            - sample_sum(before, Metric.REQUESTS, tenant=GOOD)
+            - sample_sum(counted_before, Metric.REQUESTS, tenant=GOOD)
         )
         say("requests made, counted", f"{mix.tally.sent[GOOD]}, {counted}")
-        try:
-            wait_for(lambda: lasting(gateway.alive()) == lasting(alive), "the objects to be those of before")
-        finally:
-            say("objects that differ", differences(alive, gateway.alive()))
-        say("router's tasks and objects", f"as before: {alive['Task']} and {sum(lasting(alive).values())}")
+        for what, value in after.beside(before).items():
+            say(what, value)
 
         assert mix.tally.wrong == []
         assert statuses.keys() <= {200, 400, 401, 404, 502, 503, 504}
         assert statuses[200] > 0.6 * sum(statuses.values())
         assert counted == mix.tally.sent[GOOD]
+        assert after.like(before)
         assert gateway.router.popen.poll() is None
         assert gateway.readyz()["status"] == "ready"
 

@@ -17,16 +17,11 @@ import uvloop
 from pointsman.contracts.names import Metric
 from soak.gateways import SoakGateway
 from soak.mix import COPIES, GOOD, MAX_BODY, POOLS, RUDE, Mix, Tally
+from soak.rest import Rest, at_rest
 from support.gateway import sample_sum, wait_for
 
 CLIENTS = 64
 """Connections at a time."""
-
-BY_LABEL = {"Cell", "Account", "Histogram"}
-"""Objects of which there is one for each combination of labels ever seen, not one for each request."""
-
-IDLE = {"UpstreamConnection", "ChunkDecoder"}
-"""Objects that idle connections to engines hold; those are compared with the sockets."""
 
 
 @pytest.fixture
@@ -56,22 +51,13 @@ def test_mixed_requests_leave_nothing_behind(
         say("requests/s", f"{tally.requests / (monotonic() - began):.0f}")
         say("sessions", ", ".join(f"{name} {count}" for name, count in sorted(tally.sessions.items())))
         after = at_rest(gateway, before)
-        say("router's sockets before", dict(before.sockets))
-        say("router's sockets after", dict(after.sockets))
-        say("router's tasks before, after", f"{before.alive['Task']}, {after.alive['Task']}")
-        say("objects that differ", differences(before.alive, after.alive))
-        say("connections to engines without a socket, before, after", f"{before.dead}, {after.dead}")
-        say(
-            "router's memory before, after (MiB)",
-            f"{before.memory:.1f}, {after.memory:.1f} (bound: +{growth_bound})",
-        )
+        for what, value in after.beside(before).items():
+            say(what, value)
+        say("bound of the growth of memory (MiB)", growth_bound)
         say("sessions that went wrong", Counter(tally.wrong) or "none")
 
         assert after.sockets["clients"] == 0
-        assert after.own_files == before.own_files
-        assert after.alive["Task"] == before.alive["Task"]
-        assert lasting(after.alive) == lasting(before.alive)
-        assert after.dead == before.dead
+        assert after.like(before)
         assert after.memory - before.memory < growth_bound
         check_books(tally, counted_before, gateway.metrics(), say)
 
@@ -92,59 +78,6 @@ def load(gateway: SoakGateway, requests: int, *, seed: int) -> Tally:
     mix = Mix(gateway.port, gateway.keys, seed=seed)
     uvloop.run(mix.run(until=lambda: mix.tally.requests >= requests, clients=CLIENTS))
     return mix.tally
-
-
-class Rest:
-    """What a router holds at rest: sockets, live objects, memory in MiB."""
-
-    def __init__(self, gateway: SoakGateway) -> None:
-        self.sockets = gateway.sockets()
-        self.alive = gateway.alive()
-        self.memory = gateway.memory()
-
-    @property
-    def own_files(self) -> int:
-        """Open files that are no sockets of clients, engines, Redis or the admin process."""
-        sockets = self.sockets
-        return sockets["files"] - sockets["clients"] - sockets["engines"] - sockets["unix"]
-
-    @property
-    def dead(self) -> int:
-        """Connections to engines and to the admin process that are objects and no sockets, but for a constant."""
-        return self.alive.get("UpstreamConnection", 0) - self.sockets["engines"] - self.sockets["unix"]
-
-    def like(self, other: Rest) -> bool:
-        return (lasting(self.alive), self.dead, self.own_files) == (
-            lasting(other.alive),
-            other.dead,
-            other.own_files,
-        )
-
-
-def at_rest(gateway: SoakGateway, alike: Rest | None = None) -> Rest:
-    """What the router holds once it has come to rest, and is `alike` if it ever will; looks for 20 seconds."""
-    gateway.settle()
-    deadline = monotonic() + 20
-    last = Rest(gateway)
-    while True:
-        rest = Rest(gateway)
-        if monotonic() > deadline or rest.like(alike or last):
-            return rest
-        last = rest
-
-
-def lasting(alive: dict[str, int]) -> dict[str, int]:
-    """The objects of which a request leaves none behind."""
-    return {name: count for name, count in alive.items() if count and name not in BY_LABEL | IDLE}
-
-
-def differences(before: dict[str, int], after: dict[str, int]) -> dict[str, str]:
-    names = sorted(before.keys() | after.keys())
-    return {
-        name: f"{before.get(name, 0)} to {after.get(name, 0)}"
-        for name in names
-        if before.get(name, 0) != after.get(name, 0)
-    }
 
 
 def check_books(tally: Tally, before: str, after: str, say: Callable[[str, object], None]) -> None:
