@@ -11,8 +11,9 @@ from pointsman.contracts.config import Router
 from pointsman.contracts.errors import ApiError, Unauthenticated
 from pointsman.router.exchange import Headers
 from pointsman.router.http.clients import Clients
+from pointsman.router.http.handling import Handling
 from pointsman.router.http.heads import Head, KnownHeads
-from pointsman.router.http.server import ClientConnection, Handling
+from pointsman.router.http.server import ClientConnection
 
 TURNS = 4
 """Turns of the event loop without an answer after which a connection waits for its client."""

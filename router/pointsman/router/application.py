@@ -8,8 +8,9 @@ from __future__ import annotations
 from pointsman.contracts.errors import ApiError, MethodNotAllowed
 from pointsman.router.exchange import Endpoint, Exchange, Headers
 from pointsman.router.health import Health
+from pointsman.router.http.handling import Handling
 from pointsman.router.http.heads import Head
-from pointsman.router.http.server import ClientConnection, Handling
+from pointsman.router.http.server import ClientConnection
 from pointsman.router.http.wire import header_lines
 from pointsman.router.metrics import Metrics
 from pointsman.router.passthrough import Passthrough

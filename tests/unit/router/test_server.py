@@ -15,8 +15,9 @@ from pointsman.contracts.errors import ApiError
 from pointsman.router.exchange import Headers
 from pointsman.router.http import server
 from pointsman.router.http.clients import Clients
+from pointsman.router.http.handling import Handling
 from pointsman.router.http.heads import Head
-from pointsman.router.http.server import ClientConnection, Handling
+from pointsman.router.http.server import ClientConnection
 from pointsman.router.http.wire import head
 
 HEAD = b"HTTP/1.1\r\nhost: x\r\n"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 
 from pointsman.contracts.config import Router as Limits
+from pointsman.router.http.handling import Application
 from pointsman.router.http.heads import KnownHeads
-from pointsman.router.http.server import Application, ClientConnection
+from pointsman.router.http.server import ClientConnection
 
 DRAIN_LOOK = 0.05
 """Seconds between two looks at whether the last answer has ended."""

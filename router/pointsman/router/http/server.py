@@ -13,13 +13,14 @@ import socket
 import traceback
 from enum import Enum
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from pointsman.contracts.errors import ApiError, RequestTimeout, TooManyConnections
-from pointsman.router.exchange import Headers
+from pointsman.router.http.answers import Answers
+from pointsman.router.http.handling import Handling
 from pointsman.router.http.heads import Head, KnownHead, split_head
 from pointsman.router.http.reader import RequestReader
-from pointsman.router.http.wire import BODILESS, CONTINUE, head, status_line, unframed
+from pointsman.router.http.wire import CONTINUE, head
 from pointsman.router.wire import openai
 
 if TYPE_CHECKING:
@@ -48,39 +49,13 @@ class Phase(Enum):
     BODY = 2
 
 
-class Handling(Protocol):
-    """What the application holds for a request that it is answering."""
-
-    def abandon(self) -> None:
-        """The client has gone."""
-
-    def pause(self) -> None:
-        """The client reads too slowly: hold back."""
-
-    def resume(self) -> None:
-        """The client has caught up."""
-
-
-class Application(Protocol):
-    """Answers requests."""
-
-    def __call__(self, client: ClientConnection, head: Head, body: bytes) -> Handling | None:
-        """Answer through `client`, now (None) or later (what to tell about the client's fate)."""
-
-    def refusal_of_head(self, method: str, target: str, headers: Headers) -> ApiError | None:
-        """Why a request with this head is refused whatever its body is, or None. Asked before a body is awaited."""
-
-
-class ClientConnection(asyncio.Protocol):
-    """One client's connection. Implements `exchange.Client` for the request being answered."""
+class ClientConnection(Answers, asyncio.Protocol):
+    """One client's connection."""
 
     __slots__ = (
         "_application",
-        "_chunked",
         "_clients",
-        "_current",
         "_deadline",
-        "_draining",
         "_ended",
         "_handling",
         "_held",
@@ -94,13 +69,12 @@ class ClientConnection(asyncio.Protocol):
         "_reader",
         "_reading_paused",
         "_refusal",
-        "_silent",
-        "_transport",
         "_writing_paused",
         "peer",
     )
 
     def __init__(self, clients: Clients) -> None:
+        super().__init__(draining=clients.draining)
         limits = clients.limits
         self._clients = clients
         self._application = clients.application
@@ -108,16 +82,11 @@ class ClientConnection(asyncio.Protocol):
         self._known = clients.known_heads
         self._last: KnownHead | None = None  # the head of the last request, if it is a known one
         self._reader = RequestReader(limits)
-        self._transport: asyncio.Transport | None = None
         self.peer = ""
         """The client's address."""
-        self._current: Head | None = None  # of the request being answered
         self._handling: Handling | None = None
-        self._chunked = False
-        self._silent = True  # no byte of the answer has been sent
         self._held = bytearray()  # what came while an answer was owed
         self._idle = True  # nothing is owed and nothing half read: the next byte begins a request
-        self._draining = clients.draining
         self._ended = False  # the client sends nothing more
         self._probes = 0
         self._reading_paused = False
@@ -188,67 +157,6 @@ class ClientConnection(asyncio.Protocol):
             self._handling.resume()
         elif self._current is None:
             asyncio.get_running_loop().call_soon(self._advance)
-
-    # -- the application's side: `exchange.Client`
-
-    def respond(self, status: int, headers: bytes, body: bytes) -> None:
-        """Send a whole answer and be done with the request."""
-        request, transport = self._current, self._transport
-        if request is None or transport is None:
-            return
-        if request.plain and not self._draining and status not in BODILESS:
-            transport.write(b"%b%bcontent-length: %d\r\n\r\n%b" % (status_line(status), headers, len(body), body))
-            self._done(True)
-            return
-        keep = request.keep_alive and not self._draining
-        start = head(status, headers, length=len(body), keep_alive=keep, http_10=request.http_10)
-        transport.write(start if request.method == "HEAD" else start + body)
-        self._done(keep)
-
-    def start_stream(self, headers: bytes, status: int = 200) -> None:
-        """Send the head of an answer of unknown length."""
-        request, transport = self._current, self._transport
-        if request is None or transport is None:
-            return
-        self._silent = False
-        if request.plain and not self._draining:
-            self._chunked = True
-            transport.write(b"%b%btransfer-encoding: chunked\r\n\r\n" % (status_line(status), headers))
-            return
-        # HTTP/1.0 knows no chunks: there the end of the connection is the end of the answer.
-        self._chunked = not request.http_10
-        keep = request.keep_alive and not self._draining and self._chunked
-        transport.write(head(status, headers, length=None, keep_alive=keep, http_10=request.http_10))
-
-    def send(self, data: bytes) -> None:
-        """Send a piece of a started stream."""
-        transport = self._transport
-        if transport is None or not data:
-            return
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-
-    def send_chunks(self, chunks: bytes) -> None:
-        """Send pieces of a started stream that are framed already: whole HTTP/1.1 chunks, one after another."""
-        transport = self._transport
-        if transport is None:
-            return
-        transport.write(chunks if self._chunked else unframed(chunks))
-
-    def end_stream(self, data: bytes) -> None:
-        """Send the last piece of a started stream, possibly empty, and be done with the request."""
-        request, transport = self._current, self._transport
-        if request is None or transport is None:
-            return
-        if self._chunked:
-            transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
-        elif data:
-            transport.write(data)
-        self._done(request.keep_alive and self._chunked and not self._draining)
-
-    def cut(self) -> None:
-        """Break the connection off: the started answer can't be finished, and the client must notice."""
-        if self._transport is not None:
-            self._transport.abort()
 
     # -- the sweeper's side
 
