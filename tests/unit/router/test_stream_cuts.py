@@ -39,6 +39,7 @@ TEXTS.append(FRAME.replace(b'"usage":null', b'"usage":{"prompt_tokens":7,"comple
 NOTHING = [b": ping", b""]
 BAD = [
     FRAME % b"a\nb",
+    b'data: {"error":"CUDA","model":"m","choices":[{"delta":{"content":"' + b"long " * 30 + b'"}}],"usage":null}',
     FRAME % b'"}}],"error":{"message":"CUDA"},"x":[{"y":{"z":"',
     b'data: {"error":{"message":"CUDA /root/x.py","code":500}}',
     b'data: {"code":500,"message":"CUDA","object":"error"}',
@@ -156,6 +157,17 @@ def test_a_whole_event_that_continues_another_is_not_one(relayings: Relayings) -
     cuts = [len(HEAD) + len(b"".join(chunks[:index])) for index in range(len(chunks))]
     result = outcome(relayings, HEAD + b"".join(chunks) + b"0\r\n\r\n", cuts)
     assert result["events"] == (2, 0)
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_what_is_more_than_text_is_found_after_any_text(relayings: Relayings, bad: bytes) -> None:
+    for text in TEXTS:
+        data = b"".join(event + b"\n\n" for event in (text, text, text, bad, DONE))
+        raw = HEAD + chunked(data, one_event_a_chunk(data))
+        cuts = [at for at in range(len(raw)) if raw.startswith(b"\r\n", at - 2)]
+        result = outcome(relayings, raw, cuts)
+        assert result["error"] == "engine_failed"
+        assert b"CUDA" not in b"".join(result["sent"])
 
 
 def test_only_the_model_of_the_answer_itself_is_renamed(relayings: Relayings) -> None:
