@@ -135,6 +135,32 @@ def test_clients_that_give_up_are_noticed(
     stopped(engine)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/readyz", "/v1/models", "/nowhere"])
+@pytest.mark.parametrize("key", [b"", b"authorization: Bearer pm-wrong\r\n"])
+def test_no_body_is_awaited_from_who_shows_no_known_key(gateway: Gateway, path: str, key: bytes) -> None:
+    with connect(gateway) as wire:
+        head = b"POST %b HTTP/1.1\r\nhost: x\r\n%bcontent-length: 5000000\r\nexpect: 100-continue\r\n\r\n"
+        wire.sendall(head % (path.encode(), key))
+        answer = everything(wire)
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"\r\nwww-authenticate: Bearer\r\n" in answer
+    assert b"\r\nconnection: close\r\n" in answer
+
+
+def test_the_admin_key_makes_no_tenant(gateway: Gateway) -> None:
+    """A body is awaited from its holder where an administrator has something to ask for, and nowhere else."""
+    head = b"POST %b HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\ncontent-length: 5\r\n"
+    head += b"expect: 100-continue\r\n\r\n"
+    with connect(gateway) as wire:
+        wire.sendall(head % (b"/v1/chat/completions", gateway.admin_key.encode()))
+        assert everything(wire).startswith(b"HTTP/1.1 401 ")
+    with connect(gateway) as wire:
+        wire.sendall(head % (b"/v1/models", gateway.admin_key.encode()))
+        assert wire.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        wire.sendall(b"abcde")
+        assert wire.recv(1000).startswith(b"HTTP/1.1 405 ")
+
+
 def test_a_stop_lets_answers_finish_and_a_deadline_breaks_them_off(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
