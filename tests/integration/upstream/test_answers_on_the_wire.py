@@ -283,9 +283,9 @@ def test_a_stream_that_falls_silent_is_late(bench: Bench) -> None:
 
 
 def test_the_end_of_the_framing_may_be_late_and_the_connection_is_not_kept_for_ever(bench: Bench) -> None:
-    bench.one.script(STREAM_HEAD, chunk(EVENTS), 0.3, b"0\r\n\r\n")
+    bench.one.script(STREAM_HEAD, chunk(EVENTS), 2.0, b"0\r\n\r\n")
     began = time.monotonic()
     assert text_of(ask(bench, stream=True)) == "ab"
-    assert time.monotonic() - began < 0.25
+    assert time.monotonic() - began < 1.8
     wait_for(lambda: len(bench.one.connections) <= 2, "the connections to come to rest")
     assert text_of(ask(bench, stream=True)) == "fine"
