@@ -81,8 +81,9 @@ class Answers(ABC):
 
     def cut(self) -> None:
         """Break the connection off: the started answer can't be finished, and the client must notice."""
-        if self._transport is not None:
-            self._transport.abort()
+        transport, self._transport = self._transport, None  # nothing may be written in what is left of this turn
+        if transport is not None:
+            transport.abort()
 
     @abstractmethod
     def _done(self, keep_alive: bool) -> None:

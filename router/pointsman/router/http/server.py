@@ -170,7 +170,7 @@ class ClientConnection(Answers, asyncio.Protocol):
         if now < self._deadline or self._transport is None or self._transport.get_write_buffer_size() > 0:
             return
         if self._lingering:
-            self._transport.abort()
+            self.cut()
         elif self._reader.begun:
             self._refuse(RequestTimeout("The request took too long to arrive."))
         else:
