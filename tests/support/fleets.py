@@ -29,7 +29,7 @@ def config_with(*pools: dict[str, Any], **fields: Any) -> Config:
 
 def metrics_in(folder: Path) -> Metrics:
     """Metrics that are never written."""
-    return Metrics(folder, lambda seconds, flush: None)
+    return Metrics(folder)
 
 
 def fleet_of(config: Config, folder: Path) -> Fleet:

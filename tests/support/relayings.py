@@ -74,7 +74,7 @@ class Relayings:
     """Makes requests that have just been placed. `folder` takes the metrics."""
 
     def __init__(self, folder: Path) -> None:
-        metrics = Metrics(folder, lambda seconds, flush: None)
+        metrics = Metrics(folder)
         self.fleet = Fleet(CONFIG, cast(Any, None), metrics, secret="s")
         self.relay = Relay(self.fleet, metrics, max_response_bytes=100_000)
         steps = [_Waits(Place.name), self.relay, Settle(compile_snapshot(CONFIG), metrics)]

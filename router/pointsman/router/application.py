@@ -59,8 +59,6 @@ class Application:
             status, answer = self._health.answer(path)
             client.respond(status, _JSON, answer)
             return None
-        if path == "/metrics":
-            self._metrics.flush()  # whoever has read an answer finds it in the counters
         return self._passthrough.relay(client, head, body)
 
     def refusal_of_head(self, method: str, target: str, headers: Headers) -> ApiError | None:

@@ -81,7 +81,7 @@ def run(config: Config, settings: Settings) -> None:
 async def _serve(config: Config, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     redis = Redis.from_url(settings.redis_url, socket_timeout=2.0, socket_connect_timeout=2.0)
-    metrics = Metrics(settings.state_dir / StateFile.METRICS, loop.call_later)
+    metrics = Metrics(settings.state_dir / StateFile.METRICS)
     snapshot = compile_snapshot(config)
     last_known = LastKnown(settings.state_dir / StateFile.LAST_KNOWN)
     fleet = Fleet(config, ReplicaRegistry(redis), metrics, secret=settings.secret, last_known=last_known)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,23 +15,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from pointsman.contracts.names import Metric
 from pointsman.contracts.pricing import NANO, Cost, Usage
-from pointsman.router.metrics import FLUSH_BATCH, FLUSH_INTERVAL, LATENCY_BUCKETS, Metrics
+from pointsman.router.metrics import LATENCY_BUCKETS, Metrics
 from support.gateway import sample_sum
-
-
-class Turn:
-    """Stands for the event loop: keeps what was scheduled until the turn ends."""
-
-    def __init__(self) -> None:
-        self.scheduled: list[Callable[[], None]] = []
-
-    def __call__(self, seconds: float, function: Callable[[], None]) -> None:
-        assert 0 <= seconds <= FLUSH_INTERVAL
-        self.scheduled.append(function)
-
-    def end(self) -> None:
-        while self.scheduled:
-            self.scheduled.pop(0)()
 
 
 def page(folder: Path) -> str:
@@ -41,42 +25,23 @@ def page(folder: Path) -> str:
     return generate_latest(registry).decode()
 
 
-def test_changes_are_copied_together(tmp_path: Path) -> None:
-    turn = Turn()
-    metrics = Metrics(tmp_path, turn)
-    turn.end()
-    account = metrics.account("t", "m", "think", "p")
-    for _ in range(100):
+def test_a_number_can_be_read_as_soon_as_it_has_changed(tmp_path: Path) -> None:
+    account = Metrics(tmp_path).account("t", "m", "think", "p")
+    for count in range(1, 4):
         account.ended(200, seconds=0.02)
-    assert len(turn.scheduled) == 1
-    turn.end()
-    assert sample_sum(page(tmp_path), Metric.REQUESTS, tenant="t", status="200") == 100
-    assert not turn.scheduled
+        assert sample_sum(page(tmp_path), Metric.REQUESTS, tenant="t", status="200") == count
 
 
-def test_many_changes_are_copied_in_turns_of_their_own(tmp_path: Path) -> None:
-    turn = Turn()
-    metrics = Metrics(tmp_path, turn)
-    turn.end()
-    tenants = 3 * FLUSH_BATCH
-    for index in range(tenants):
-        metrics.account(f"t{index}", "m", "think", "p").ended(200, seconds=0.02)
-    turn.scheduled.pop()()
-    assert sample_sum(page(tmp_path), Metric.REQUESTS) == FLUSH_BATCH
-    metrics.account("t0", "m", "think", "p").ended(200, seconds=0.02)
-    turn.end()
-    assert sample_sum(page(tmp_path), Metric.REQUESTS) == tenants + 1
-
-
-def test_a_flush_copies_all_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    turn = Turn()
-    metrics = Metrics(tmp_path, turn)
-    for index in range(3 * FLUSH_BATCH):
-        metrics.account(f"t{index}", "m", "think", "p").ended(200, seconds=0.02)
-    metrics.flush()
-    assert sample_sum(page(tmp_path), Metric.REQUESTS) == 3 * FLUSH_BATCH
-    turn.end()
-    assert sample_sum(page(tmp_path), Metric.REQUESTS) == 3 * FLUSH_BATCH
+def test_numbers_stay_right_while_their_file_grows(tmp_path: Path) -> None:
+    metrics = Metrics(tmp_path)
+    tenants = 300
+    for _ in range(3):
+        for index in range(tenants):
+            metrics.account(f"t{index}", "m", "think", "p").ended(200, seconds=0.02)
+    text = page(tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.glob("histogram*")) > 1 << 17, "the file never grew"
+    assert {sample_sum(text, Metric.REQUESTS, tenant=f"t{index}") for index in (0, 1, 150, 299)} == {3}
+    assert sample_sum(text, f"{Metric.DURATION}_count") == 3 * tenants
 
 
 @given(
@@ -88,14 +53,12 @@ def test_tokens_and_dollars_are_exact(
     tmp_path_factory: pytest.TempPathFactory, amounts: list[tuple[tuple[int, int], ...]]
 ) -> None:
     folder = tmp_path_factory.mktemp("metrics")
-    turn = Turn()
-    metrics = Metrics(folder, turn)
+    metrics = Metrics(folder)
     account = metrics.account("t", "m", "think", "p")
     for classes in amounts:
         tokens, nano = zip(*classes, strict=True)
         account.spent(Usage(*tokens), Cost(*(cost if count else 0 for count, cost in classes)))
         assert nano
-    turn.end()
     text = page(folder)
     for index, name in enumerate(("input", "cached_input", "reasoning", "answer")):
         told = sum(classes[index][0] for classes in amounts)
@@ -109,11 +72,9 @@ def test_a_histogram_counts_each_value_once_in_its_bucket(
     tmp_path_factory: pytest.TempPathFactory, seconds: list[float]
 ) -> None:
     folder = tmp_path_factory.mktemp("metrics")
-    turn = Turn()
-    account = Metrics(folder, turn).account("t", "m", "think", "p")
+    account = Metrics(folder).account("t", "m", "think", "p")
     for value in seconds:
         account.first_byte(value)
-    turn.end()
     text = page(folder)
     assert sample_sum(text, f"{Metric.TTFT}_count") == len(seconds)
     assert sample_sum(text, f"{Metric.TTFT}_sum") == pytest.approx(sum(seconds))
@@ -125,8 +86,7 @@ def test_a_histogram_counts_each_value_once_in_its_bucket(
 def test_sums_survive_a_restart_and_add_up_over_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for pid in (101, 102, 101):
         monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
-        turn = Turn()
-        metrics = Metrics(tmp_path, turn)
+        metrics = Metrics(tmp_path)
         metrics.account("t", "m", "think", "p").spent(Usage(answer=5), Cost(answer=7))
         metrics.in_flight.add(1)
         metrics.close()
@@ -136,10 +96,8 @@ def test_sums_survive_a_restart_and_add_up_over_workers(tmp_path: Path, monkeypa
 
 
 def test_labels_with_odd_characters_survive(tmp_path: Path) -> None:
-    turn = Turn()
-    metrics = Metrics(tmp_path, turn)
+    metrics = Metrics(tmp_path)
     metrics.account('a"b\\c', "m\n", "think", "p").ended(200, seconds=1)
-    turn.end()
     assert sample_sum(page(tmp_path), Metric.REQUESTS, tenant='a"b\\c', model="m\n") == 1
 
 
@@ -148,10 +106,9 @@ def test_gauges_of_a_killed_process_are_dropped_and_its_counters_kept(tmp_path: 
     dead.wait()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "getpid", lambda: dead.pid)
-        killed = Metrics(tmp_path, Turn())
+        killed = Metrics(tmp_path)
     killed.in_flight.add(3)
     killed.account("t", "m", "think", "p").ended(200, seconds=1)
-    killed.flush()
-    Metrics(tmp_path, Turn()).flush()
+    Metrics(tmp_path)
     assert sample_sum(page(tmp_path), Metric.IN_FLIGHT) == 0
     assert sample_sum(page(tmp_path), Metric.REQUESTS) == 1

@@ -42,17 +42,11 @@ class Pipeline:
     def __init__(self, steps: Sequence[Step], metrics: Metrics) -> None:
         self._steps = tuple(steps)
         self._last = len(self._steps) - 1
-        self._metrics = metrics
         self._timers = [metrics.step_time(step.name) for step in steps]
-        self._seconds = [0.0] * len(self._steps)
-        self._changed = False
         self._index = {step.name: index for index, step in enumerate(steps)}
 
     def start(self, exchange: Exchange) -> None:
         """Run `exchange` from the first step until one waits, or to its end."""
-        if not self._changed:
-            self._changed = True
-            self._metrics.changed(self)
         self._advance(exchange)
 
     def resume(self, exchange: Exchange) -> None:
@@ -82,16 +76,8 @@ class Pipeline:
         exchange.position = self._last
         self._advance(exchange)
 
-    def write(self) -> None:
-        """Hand the steps' times to their counters."""
-        self._changed = False
-        for index, (timer, seconds) in enumerate(zip(self._timers, self._seconds, strict=True)):
-            self._seconds[index] = 0.0
-            timer.value += seconds
-            timer.write()
-
     def _advance(self, exchange: Exchange) -> None:
-        steps, seconds, last = self._steps, self._seconds, self._last
+        steps, timers, last = self._steps, self._timers, self._last
         position = exchange.position
         began = perf_counter()
         while position <= last:
@@ -110,7 +96,7 @@ class Pipeline:
                 exchange.error = InternalError("Pointsman failed to handle this request.")
                 outcome, following = Outcome.NEXT, max(last, following)
             now = perf_counter()
-            seconds[position] += now - began
+            timers[position].add(now - began)
             if outcome is WAIT:
                 return
             began = now
