@@ -1,9 +1,9 @@
 """Counters of the data plane, in files that any process may read.
 
 Stands beside the pipeline because a scrape must never stall a stream: the data plane adds to numbers in
-memory-mapped files, in prometheus_client's multi-process format, and the admin process folds the files of all workers
-into one page (`docs/decisions/`). A number is in its file as soon as it has changed, and survives its process: a
-restarted router adds files and the sums go on.
+memory-mapped files, in prometheus_client's multi-process format, and the admin process folds the files of all
+workers into one page (`docs/decisions/`). A number is in its file as soon as it has changed, and survives its
+process: a restarted router adds files and the sums go on.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ def test_a_plain_event_in_a_chunk_of_its_own_goes_on_as_it_came(relayings: Relay
     connection.data_received(chunks[2] + chunks[3])
     connection.data_received(chunks[4][:20])
     connection.data_received(chunks[4][20:] + chunks[5])
-    assert sent == chunks[1:]
+    assert b"".join(sent) == b"".join(chunks[1:])
 
 
 def test_what_follows_the_end_mark_is_not_passed_on_and_not_kept(relayings: Relayings) -> None:

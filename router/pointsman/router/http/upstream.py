@@ -37,6 +37,13 @@ its size line: as many bytes as that says and two more, of which it is for the t
 """
 
 
+OnChunks = Callable[[bytes, int], int]
+"""
+Takes whole small chunks of the bytes from a place on, as many as it can at once, and returns where the rest
+begins. It is for the taker to see that their framing is right.
+"""
+
+
 class Receiver(Protocol):
     """Gets one answer. After `on_complete` or `on_lost` nothing more comes."""
 
@@ -89,6 +96,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_keep",
         "_left",
         "_on_chunk",
+        "_on_chunks",
         "_part",
         "_paused",
         "_receiver",
@@ -112,6 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0
         self._keep = False
         self._on_chunk: OnChunk | None = None
+        self._on_chunks: OnChunks
         self._part = b""  # of a small chunk for `_on_chunk`
         self._simple_chunks: OnChunk | None = None  # the same, while the next byte begins a chunk
         self._paused = False
@@ -143,9 +152,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._heard = True
         transport.write(request)
 
-    def take_chunks(self, on_chunk: OnChunk) -> None:
-        """From now on hand small whole chunks to `on_chunk`, with their framing, instead of to `on_data`."""
+    def take_chunks(self, on_chunk: OnChunk, on_chunks: OnChunks) -> None:
+        """
+        From now on hand small whole chunks on with their framing, instead of to `on_data`.
+
+        One that arrives alone goes to `on_chunk`; several are shown to `on_chunks` before.
+        """
         self._on_chunk = on_chunk
+        self._on_chunks = on_chunks
         if self._state == _CHUNKS and self._decoder.between:
             self._simple_chunks = on_chunk
 
@@ -332,6 +346,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._heard = True
         at, total = 0, len(data)
         while self._on_chunk is not None and at < total:
+            at = self._on_chunks(data, at)
             line = data.find(b"\r\n", at, at + 8)
             size = SIZES.get(data[at:line])
             if size is None:

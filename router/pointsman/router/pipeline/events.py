@@ -14,6 +14,7 @@ import orjson
 
 from pointsman.contracts.errors import ApiError, UpstreamFailed
 from pointsman.router.exchange import Exchange
+from pointsman.router.http.chunks import SIZES
 from pointsman.router.wire import engine_errors, openai
 
 _TEXT = b"data: {"
@@ -118,6 +119,33 @@ class Events:
                 self._learn_frame(rest)
         self._counted(rest)
         return True
+
+    def on_chunks(self, data: bytes, at: int) -> int:
+        """
+        Take the whole small chunks that `data` holds from `at` on, and return where the first one begins that needs
+        a closer look: all before it are text in the frame that is known, and go on together as they came.
+        """
+        if self._held:
+            return at
+        before, after, start, stop = self._before, self._after, self._start, self._stop
+        first, total, count = at, len(data), 0
+        while True:
+            line = data.find(b"\r\n", at, at + 8)
+            size = SIZES.get(data[at:line])
+            if size is None:
+                break
+            begin, end = line + 2, line + size + 4
+            if end > total or not data.startswith(before, begin) or not data.endswith(after, begin, end):
+                break
+            if data.find(_QUOTE, begin + start, end + stop) >= 0 or data.find(_LF, begin + start, end + stop) >= 0:
+                break
+            count += 1
+            at = end
+        if count:
+            self.count += count
+            self.reasoning += count * self._reasons
+            self._send_chunks(data[first:at])
+        return at
 
     def on_data(self, data: bytes) -> None:
         """A piece of the stream, cut anywhere: pass on what is whole, keep the rest."""
