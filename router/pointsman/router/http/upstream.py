@@ -160,8 +160,6 @@ class UpstreamConnection(asyncio.Protocol):
         """
         self._on_chunk = on_chunk
         self._on_chunks = on_chunks
-        if self._state == _CHUNKS and self._decoder.between:
-            self._simple_chunks = on_chunk
 
     def detach(self, receiver: Receiver) -> None:
         """`receiver` wants no more: read what is left of its answer, for a short while, and keep the connection."""
@@ -208,9 +206,7 @@ class UpstreamConnection(asyncio.Protocol):
         on_chunk = self._simple_chunks
         if on_chunk is not None:
             line, _, rest = data.partition(b"\r\n")
-            if SIZES.get(line) != len(rest) - 2:
-                self._chunks(self._whole_chunks(data))
-            elif on_chunk(data, rest):
+            if SIZES.get(line) == len(rest) - 2 and on_chunk(data, rest):
                 self._heard = True
             else:
                 self._chunks(data)
@@ -222,7 +218,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._chunks(data)
         elif state == _PART:
             self._state = _CHUNKS
-            self._chunks(self._whole_chunks(self._part + data))
+            self._chunks(self._part + data)
         elif state == _LENGTH:
             self._counted(data)
         elif state == _UNTIL_CLOSE:
@@ -321,45 +317,53 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _chunks(self, data: bytes) -> None:
         """A piece of a body in chunks, cut anywhere."""
-        self._simple_chunks = None
-        if self._state == _PART:
-            return
         decoder = self._decoder
-        for piece in decoder.feed(data):
-            self._piece(piece)
-        if self._receiver is None:
-            return
-        if decoder.done:
-            self._keep = self._keep and not decoder.excess
-            self._finish()
-        elif decoder.fault is not None:
-            self._garbage(str(decoder.fault))
-        elif self._on_chunk is not None and decoder.between:
-            self._simple_chunks = self._on_chunk
+        at, total = 0, len(data)
+        while at < total:
+            between = decoder.between
+            if between and self._on_chunk is not None:
+                at = self._whole_chunks(data, at)
+                if at == total:
+                    break
+            # A chunk that needs a closer look goes by itself, so that those behind it may go on as they came.
+            end = (between and _end_of_chunk(data, at)) or total
+            for piece in decoder.feed(data[at:end]):
+                self._piece(piece)
+            at = end
+            if self._receiver is None:
+                return
+            if decoder.done:
+                self._keep = self._keep and not decoder.excess
+                self._finish()
+                return
+            if decoder.fault is not None:
+                self._garbage(str(decoder.fault))
+                return
+        self._simple_chunks = self._on_chunk if self._state == _CHUNKS and decoder.between else None
 
-    def _whole_chunks(self, data: bytes) -> bytes:
+    def _whole_chunks(self, data: bytes, at: int) -> int:
         """
-        Hand on the small whole chunks that `data` begins with, each by itself; returns what follows them.
+        Hand on the small whole chunks that begin at `at`, and return where the first one begins that nobody took.
 
-        Keeps the part of another one: who takes whole chunks has no use for parts.
+        Keeps the part of another one, which counts as taken: who takes whole chunks has no use for parts.
         """
         self._heard = True
-        at, total = 0, len(data)
+        total = len(data)
         while self._on_chunk is not None and at < total:
             at = self._on_chunks(data, at)
             line = data.find(b"\r\n", at, at + 8)
             size = SIZES.get(data[at:line])
-            if size is None:
+            if line < 0 or size is None:
                 break
             end = line + size + 4
             if end > total:
                 self._state = _PART
                 self._part = data[at:]
-                return b""
+                return total
             if not self._on_chunk(data[at:end], data[line + 2 : end]):
                 break
             at = end
-        return data[at:]
+        return at
 
     def _piece(self, data: bytes) -> None:
         receiver = self._receiver
@@ -419,3 +423,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.abort()
         if receiver is not None:
             receiver.on_lost(reason)
+
+
+def _end_of_chunk(data: bytes, at: int) -> int:
+    """Where the small chunk that begins at `at` ends, or 0 where it is another one, or not whole."""
+    line = data.find(b"\r\n", at, at + 8)
+    size = SIZES.get(data[at:line])
+    if line < 0 or size is None:
+        return 0
+    end = line + size + 4
+    return end if end <= len(data) else 0

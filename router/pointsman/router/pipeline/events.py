@@ -61,10 +61,12 @@ class Events:
         "_before",
         "_ended",
         "_exchange",
+        "_framing",
         "_held",
         "_lessons",
         "_max_event",
         "_named",
+        "_opening",
         "_reasons",
         "_renamed",
         "_send",
@@ -83,6 +85,8 @@ class Events:
         self._named = b""  # the engine's name of the model, as it stands in its events; empty where it is ours
         self._renamed = b""
         self._before = self._after = b"\0"  # what stands around the text of a chunk; as yet what none has
+        self._opening = b"\0"  # the end of the size line, and `_before`
+        self._framing = 0  # bytes of a chunk besides its text
         self._start = self._stop = self._reasons = 0
         self._lessons = _LESSONS
         self._held = bytearray()  # of an event that has not arrived whole
@@ -127,25 +131,21 @@ class Events:
         """
         if self._held:
             return at
-        before, after, start, stop = self._before, self._after, self._start, self._stop
-        first, total, count = at, len(data), 0
-        while True:
-            line = data.find(b"\r\n", at, at + 8)
-            size = SIZES.get(data[at:line])
-            if size is None:
+        after, opening, framing = self._after, self._opening, self._framing
+        pieces = data[at:].split(after)
+        pieces.pop()
+        end, count = at, 0
+        for piece in pieces:
+            line, _, text = piece.partition(opening)
+            if SIZES.get(line) != len(text) + framing or _QUOTE in text or _LF in text:
                 break
-            begin, end = line + 2, line + size + 4
-            if end > total or not data.startswith(before, begin) or not data.endswith(after, begin, end):
-                break
-            if data.find(_QUOTE, begin + start, end + stop) >= 0 or data.find(_LF, begin + start, end + stop) >= 0:
-                break
+            end += len(piece) + len(after)
             count += 1
-            at = end
         if count:
             self.count += count
             self.reasoning += count * self._reasons
-            self._send_chunks(data[first:at])
-        return at
+            self._send_chunks(data[at:end])
+        return end
 
     def on_data(self, data: bytes) -> None:
         """A piece of the stream, cut anywhere: pass on what is whole, keep the rest."""
@@ -226,6 +226,8 @@ class Events:
                 start = at + len(key)
                 stop = rest.index(b'"', start)
                 self._before, self._after = rest[:start], rest[stop:]
+                self._opening = b"\r\n" + self._before
+                self._framing = len(self._before) + len(self._after) - 2
                 self._start, self._stop = start, stop - len(rest)
                 self._reasons = int(_REASONING in rest)
                 return
