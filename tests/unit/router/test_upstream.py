@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
 from time import monotonic
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -282,6 +284,45 @@ def test_a_site_forgets_connections_that_have_ended() -> None:
     idle.connection_lost(None)
     busy.connection_lost(ConnectionResetError())
     assert (site.take_idle(), site.busy, site.connections, told.end) == (None, [], set(), "closed")
+
+
+def test_a_site_that_was_left_closes_its_connections_as_they_end() -> None:
+    site = tcp_site("127.0.0.1", 1)
+    (idle, nothing_runs), (busy, something_runs) = _connected(site), _connected(site)
+    site.release(idle)
+    told = _Told()
+    busy.send(REQUEST, told, first_byte_timeout=1, idle_timeout=1)
+    site.leave()
+    assert (nothing_runs.closed, something_runs.closed, site.active) == (True, False, True)
+    busy.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na")
+    assert (told.end, something_runs.closed, site.take_idle()) == ("complete", True, None)
+    for connection in (idle, busy):
+        connection.connection_lost(None)
+    assert not site.active
+
+
+@pytest.mark.parametrize("timeout", [0.05, 30])
+def test_a_connection_that_is_given_up_while_it_opens_is_forgotten(timeout: float) -> None:
+    async def run() -> None:
+        reached = asyncio.Event()
+
+        async def connect(make: Callable[[], UpstreamConnection]) -> None:
+            make().connection_made(Mock())
+            reached.set()
+            await asyncio.sleep(60)
+
+        site = Site("slow", connect)
+        used: list[UpstreamConnection | None] = []
+        opening = site.open(timeout, used.append)
+        await reached.wait()
+        assert site.active
+        if timeout > 1:
+            opening.cancel()
+        await asyncio.wait([opening])
+        await asyncio.sleep(0)
+        assert (site.active, used) == (False, [] if timeout > 1 else [None])
+
+    asyncio.run(run())
 
 
 def test_an_answer_until_the_end_of_the_connection_is_lost_where_that_was_reset() -> None:

@@ -129,7 +129,7 @@ class Fleet:
                 replica.site.sweep(now)
         for site in self._leaving:
             site.sweep(now)
-        self._leaving = [site for site in self._leaving if site.busy]
+        self._leaving = [site for site in self._leaving if site.active]
 
     def close(self) -> None:
         """Close what is idle."""
@@ -145,7 +145,7 @@ class Fleet:
     def _left(self, replica: Replica) -> None:
         """Nothing more is placed on `replica`; what still runs there keeps its deadlines."""
         self._checks.forget(replica)
-        replica.site.close()
+        replica.site.leave()
         self._leaving.append(replica.site)
 
     def _doubted(self, replica: Replica) -> None:

@@ -29,12 +29,18 @@ class Site:
         self._idle: list[UpstreamConnection] = []
         self.known_heads: list[KnownHead] = []
         self._pending: set[asyncio.Task[None]] = set()
+        self._left = False
         self.connections: set[UpstreamConnection] = set()
 
     @property
     def busy(self) -> list[UpstreamConnection]:
         """The connections on which an answer is still to come."""
         return [connection for connection in self.connections if connection.busy]
+
+    @property
+    def active(self) -> bool:
+        """Whether there are connections, or will be."""
+        return bool(self.connections or self._pending)
 
     def take_idle(self) -> UpstreamConnection | None:
         """An idle open connection, the one used last first."""
@@ -57,9 +63,11 @@ class Site:
             async with asyncio.timeout(timeout):
                 await self._connect(lambda: connection)
         except (OSError, TimeoutError):
+            self.forget(connection)  # of one that is given up while it opens, the loop tells nothing more
             use(None)
             return
         except asyncio.CancelledError:
+            self.forget(connection)
             connection.close()
             raise
         use(connection)
@@ -71,7 +79,7 @@ class Site:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep `connection` for the next request."""
-        if len(self._idle) < MAX_IDLE:
+        if len(self._idle) < MAX_IDLE and not self._left:
             self._idle.append(connection)
         else:
             connection.close()
@@ -86,6 +94,11 @@ class Site:
         """Give up on engines that have been silent for too long. `now` is in `monotonic` seconds."""
         for connection in list(self.connections):
             connection.sweep(now)
+
+    def leave(self) -> None:
+        """Nothing new is to be sent here: close what is idle, and what is busy as soon as it has ended."""
+        self._left = True
+        self.close()
 
     def close(self) -> None:
         """Close what is idle; what is busy ends by itself."""

@@ -193,14 +193,15 @@ def test_what_still_runs_on_a_replica_that_left_keeps_its_count_and_its_deadline
     state = fleet.pools["p"]
     running = [state.take(key, 10) for key in range(0, 2**32, 2**28)]
     assert all(running)
-    site = state.replicas[ONE.address].site = Mock(busy=["a connection"])
+    site = state.replicas[ONE.address].site = Mock(active=True)
     read(fleet, reading(OTHER), 1.0)
     fleet.sweep(5.0)
     fleet.sweep(6.0)
-    site.busy = []
+    site.active = False
     fleet.sweep(7.0)
     fleet.sweep(8.0)
     assert site.sweep.mock_calls == [call(5.0), call(6.0), call(7.0)]
+    assert site.leave.mock_calls == [call()]
     for replica in running:
         assert isinstance(replica, Replica)
         fleet.released(replica, 10)
