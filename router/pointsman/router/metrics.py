@@ -60,15 +60,16 @@ class Cell:
 class DollarCell:
     """A sum of nano-dollars, kept exactly, and shown in dollars."""
 
-    __slots__ = ("_cell", "nano")
+    __slots__ = ("_at", "_values", "nano")
 
-    def __init__(self, cell: Cell) -> None:
-        self._cell = cell
-        self.nano = round(cell.value * NANO)  # of an earlier process with this process's number
+    def __init__(self, values: memoryview[float], at: int) -> None:
+        self._values = values
+        self._at = at
+        self.nano = round(values[at] * NANO)  # of an earlier process with this process's number
 
     def add(self, nano: int) -> None:
         self.nano += nano
-        self._cell.set(self.nano / NANO)
+        self._values[self._at] = self.nano / NANO
 
 
 class Histogram:
@@ -87,37 +88,38 @@ class Histogram:
         self._buckets[bisect_left(self._bounds, value)].add(1)
 
 
-class Account:
-    """The cells of one tenant, model, mode and pool, looked up once per request."""
+class Latencies:
+    """The times of one model, mode and pool. No tenant's own: a thousand tenants would make a page of them."""
 
-    __slots__ = ("_costs", "_duration", "_estimated", "_first_byte", "_labels", "_metrics", "_statuses", "_tokens")
+    __slots__ = ("duration", "first_byte")
+
+    def __init__(self, metrics: Metrics, model: str, mode: str, pool: str) -> None:
+        labels = {"model": model, "mode": mode, "pool": pool}
+        self.duration = Histogram(metrics, Metric.DURATION, labels, LATENCY_BUCKETS)
+        self.first_byte = Histogram(metrics, Metric.TTFT, labels, LATENCY_BUCKETS)
+
+
+class Account:
+    """The cells of one tenant, model, mode and pool, looked up once per request; `latencies` are of all tenants."""
+
+    __slots__ = ("_costs", "_estimated", "_labels", "_metrics", "_statuses", "_tokens", "latencies")
 
     def __init__(self, metrics: Metrics, tenant: str, model: str, mode: str, pool: str) -> None:
+        self.latencies = metrics.latencies(model, mode, pool)
         self._metrics = metrics
         self._labels = {"tenant": tenant, "model": model, "mode": mode, "pool": pool}
         self._statuses: dict[int, Cell] = {}
-        self._duration: Histogram | None = None
-        self._first_byte: Histogram | None = None
         self._tokens: list[Cell] = []
         self._costs: list[DollarCell] = []
         self._estimated: Cell | None = None
 
-    def ended(self, status: int, *, seconds: float) -> None:
-        """One request ended with `status` after `seconds`."""
+    def ended(self, status: int) -> None:
+        """One request ended with `status`."""
         cell = self._statuses.get(status)
         if cell is None:
             labels = {**self._labels, "status": str(status)}
             cell = self._statuses[status] = self._metrics.counter(Metric.REQUESTS, labels)
         cell.add(1)
-        if self._duration is None:
-            self._duration = Histogram(self._metrics, Metric.DURATION, self._labels, LATENCY_BUCKETS)
-        self._duration.observe(seconds)
-
-    def first_byte(self, seconds: float) -> None:
-        """An answer began after `seconds`."""
-        if self._first_byte is None:
-            self._first_byte = Histogram(self._metrics, Metric.TTFT, self._labels, LATENCY_BUCKETS)
-        self._first_byte.observe(seconds)
 
     def spent(self, usage: Usage, cost: Cost) -> None:
         """Add the tokens and the nano-dollars of one request."""
@@ -125,7 +127,7 @@ class Account:
             for token_class in TokenClass:
                 labels = {**self._labels, "token_class": token_class.value}
                 self._tokens.append(self._metrics.counter(Metric.TOKENS, labels))
-                self._costs.append(DollarCell(self._metrics.counter(Metric.COST, labels)))
+                self._costs.append(self._metrics.dollars(Metric.COST, labels))
         for cell, tokens in zip(self._tokens, usage, strict=False):  # the usage's last field is no token class
             if tokens:
                 cell.add(tokens)
@@ -146,14 +148,14 @@ class _File:
         self._mapped: object = None
         self._values: memoryview[float]
 
-    def cell(self, key: str) -> Cell:
-        """The number called `key`, 0 where it is new."""
+    def place(self, key: str) -> tuple[memoryview[float], int]:
+        """Where the number called `key` is; 0 where it is new."""
         self._numbers.read_value(key)  # makes a new one
         memory = self._numbers._m
         if memory is not self._mapped:
             self._mapped = memory
             self._values = memoryview(memory).cast("d")
-        return Cell(self._values, self._numbers._positions[key] // 8)
+        return self._values, self._numbers._positions[key] // 8
 
 
 class Metrics:
@@ -168,7 +170,7 @@ class Metrics:
         _drop_gauges_of_the_dead(directory)
         self._directory = directory
         self._files: dict[str, _File] = {}
-        self._cells: dict[str, Cell] = {}
+        self._latencies: dict[tuple[str, str, str], Latencies] = {}
         self._accounts: dict[tuple[str, str, str, str], Account] = {}
         self.in_flight = self.cell("gauge_livesum", Metric.IN_FLIGHT, Metric.IN_FLIGHT, {})
         self.in_flight.set(0)
@@ -181,6 +183,14 @@ class Metrics:
             account = self._accounts[key] = Account(self, tenant, model, mode, pool)
         return account
 
+    def latencies(self, model: str, mode: str, pool: str) -> Latencies:
+        """The times of one model, mode and pool."""
+        key = (model, mode, pool)
+        latencies = self._latencies.get(key)
+        if latencies is None:
+            latencies = self._latencies[key] = Latencies(self, model, mode, pool)
+        return latencies
+
     def counter(self, name: str, labels: dict[str, str]) -> Cell:
         """The counter `name` (as scraped, ending in `_total`) with `labels`."""
         return self.cell("counter", name.removesuffix("_total"), name, labels)
@@ -192,22 +202,25 @@ class Metrics:
     def step_time(self, step: str) -> Cell:
         return self.counter(Metric.STEP, {"step": step})
 
+    def dollars(self, name: str, labels: dict[str, str]) -> DollarCell:
+        """The counter of dollars called `name`, with `labels`; to be asked for once."""
+        return DollarCell(*self._place("counter", name.removesuffix("_total"), name, labels))
+
     def cell(self, kind: str, family: str, sample: str, labels: dict[str, str]) -> Cell:
         """One number of the metric `family`; `kind` as prometheus_client names its files."""
-        help_text = _HELP[sample] if sample in _HELP else _HELP[family]
-        key = mmap_key(family, sample, list(labels), list(labels.values()), help_text)
-        cell = self._cells.get(key)
-        if cell is None:
-            file = self._files.get(kind)
-            if file is None:
-                file = self._files[kind] = _File(self._directory / f"{kind}_{os.getpid()}.db")
-            cell = self._cells[key] = file.cell(key)
-        return cell
+        return Cell(*self._place(kind, family, sample, labels))
 
     def close(self) -> None:
         """Take the gauges back: those of a process that has ended say nothing any more."""
         for path in self._directory.glob(f"gauge_*_{os.getpid()}.db"):
             path.unlink()
+
+    def _place(self, kind: str, family: str, sample: str, labels: dict[str, str]) -> tuple[memoryview[float], int]:
+        help_text = _HELP[sample] if sample in _HELP else _HELP[family]
+        file = self._files.get(kind)
+        if file is None:
+            file = self._files[kind] = _File(self._directory / f"{kind}_{os.getpid()}.db")
+        return file.place(mmap_key(family, sample, list(labels), list(labels.values()), help_text))
 
 
 def _drop_gauges_of_the_dead(directory: Path) -> None:

@@ -28,7 +28,7 @@ def page(folder: Path) -> str:
 def test_a_number_can_be_read_as_soon_as_it_has_changed(tmp_path: Path) -> None:
     account = Metrics(tmp_path).account("t", "m", "think", "p")
     for count in range(1, 4):
-        account.ended(200, seconds=0.02)
+        account.ended(200)
         assert sample_sum(page(tmp_path), Metric.REQUESTS, tenant="t", status="200") == count
 
 
@@ -37,11 +37,14 @@ def test_numbers_stay_right_while_their_file_grows(tmp_path: Path) -> None:
     tenants = 300
     for _ in range(3):
         for index in range(tenants):
-            metrics.account(f"t{index}", "m", "think", "p").ended(200, seconds=0.02)
+            account = metrics.account(f"t{index}", "m", "think", "p")
+            account.spent(Usage(1, 2, 3, 4), Cost(5, 6, 7, 8))
+            account.ended(200)
     text = page(tmp_path)
-    assert sum(path.stat().st_size for path in tmp_path.glob("histogram*")) > 1 << 17, "the file never grew"
+    assert sum(path.stat().st_size for path in tmp_path.glob("counter*")) > 1 << 17, "the file never grew"
     assert {sample_sum(text, Metric.REQUESTS, tenant=f"t{index}") for index in (0, 1, 150, 299)} == {3}
-    assert sample_sum(text, f"{Metric.DURATION}_count") == 3 * tenants
+    assert sample_sum(text, Metric.TOKENS) == 3 * tenants * (1 + 2 + 3 + 4)
+    assert round(sample_sum(text, Metric.COST) * NANO) == 3 * tenants * (5 + 6 + 7 + 8)
 
 
 @given(
@@ -74,7 +77,7 @@ def test_a_histogram_counts_each_value_once_in_its_bucket(
     folder = tmp_path_factory.mktemp("metrics")
     account = Metrics(folder).account("t", "m", "think", "p")
     for value in seconds:
-        account.first_byte(value)
+        account.latencies.first_byte.observe(value)
     text = page(folder)
     assert sample_sum(text, f"{Metric.TTFT}_count") == len(seconds)
     assert sample_sum(text, f"{Metric.TTFT}_sum") == pytest.approx(sum(seconds))
@@ -97,7 +100,7 @@ def test_sums_survive_a_restart_and_add_up_over_workers(tmp_path: Path, monkeypa
 
 def test_labels_with_odd_characters_survive(tmp_path: Path) -> None:
     metrics = Metrics(tmp_path)
-    metrics.account('a"b\\c', "m\n", "think", "p").ended(200, seconds=1)
+    metrics.account('a"b\\c', "m\n", "think", "p").ended(200)
     assert sample_sum(page(tmp_path), Metric.REQUESTS, tenant='a"b\\c', model="m\n") == 1
 
 
@@ -108,7 +111,7 @@ def test_gauges_of_a_killed_process_are_dropped_and_its_counters_kept(tmp_path: 
         patch.setattr(os, "getpid", lambda: dead.pid)
         killed = Metrics(tmp_path)
     killed.in_flight.add(3)
-    killed.account("t", "m", "think", "p").ended(200, seconds=1)
+    killed.account("t", "m", "think", "p").ended(200)
     Metrics(tmp_path)
     assert sample_sum(page(tmp_path), Metric.IN_FLIGHT) == 0
     assert sample_sum(page(tmp_path), Metric.REQUESTS) == 1

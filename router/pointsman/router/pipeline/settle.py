@@ -41,10 +41,12 @@ class Settle:
             account.spent(usage, exchange.cost)
             if exchange.output_length is not None and exchange.error is None and not usage.estimated:
                 exchange.output_length.learn(usage.completion_tokens)
+        started = exchange.started_at
         if exchange.stream_started:
-            account.first_byte(exchange.first_byte_at - exchange.started_at)
+            account.latencies.first_byte.observe(exchange.first_byte_at - started)
         error = exchange.error
         status = CLIENT_CLOSED if exchange.abandoned else error.status if error is not None else 200
-        account.ended(status, seconds=perf_counter() - exchange.started_at)
+        account.ended(status)
+        account.latencies.duration.observe(perf_counter() - started)
         self._metrics.in_flight.add(-1)
         return Outcome.NEXT
