@@ -118,18 +118,23 @@ class Run:
         connection.connection_lost(None)
         await asyncio.sleep(0)
         assert not self.echo.failures
-        self.check_answers()
+        awaited = connection._reader.head
+        self.check_answers(awaited.method if awaited is not None else "GET")
         self.check_requests()
 
-    def check_answers(self) -> None:
-        """Every answer is whole and parses, and there is one for each request, and at most one refusal."""
+    def check_answers(self, awaited: str) -> None:
+        """
+        Every answer is whole and parses, and there is one for each request, and at most one refusal.
+
+        `awaited` is the method of the request that never became whole, which may be what was refused.
+        """
         methods = [request[0] for request in self.echo.requests]
         data, answers = bytes(self.transport.sent), 0
         parser = h11.Connection(h11.CLIENT)
         while data:
-            method = methods[answers] if answers < len(methods) else "GET"
-            if method == "CONNECT" or answers > len(methods):
-                raise AssertionError("an answer to nothing")
+            method = methods[answers] if answers < len(methods) else awaited
+            assert answers <= len(methods), "an answer to nothing"
+            assert method != "CONNECT"
             parser.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
             parser.send(h11.EndOfMessage())
             parser.receive_data(data)
@@ -170,7 +175,7 @@ class Run:
 
 
 def test_fuzz() -> None:
-    seed = random.randrange(1 << 32)
+    seed = 0  # of the first stream: what is found here is found by everybody
 
     async def run() -> tuple[int, int, int]:
         failures: list[Any] = []
