@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -101,8 +102,9 @@ def outcome(relayings: Relayings, raw: bytes, cuts: list[int]) -> dict[str, Any]
 
 def told(exchange: Exchange) -> dict[str, Any]:
     client = client_of(exchange)
+    sent = re.sub(rb'"created":\d+', b'"created":0', client.sent.replace(b"\r\n", b"\n"))  # by the clock
     return {
-        "sent": [line for line in client.sent.replace(b"\r\n", b"\n").split(b"\n\n") if line],
+        "sent": [line for line in sent.split(b"\n\n") if line],
         "ended": client.ended,
         "usage": exchange.usage,
         "error": exchange.error.code if exchange.error else None,
