@@ -9,6 +9,8 @@ from behaviour.engine_behaviour import DirectBehaviour, ThinkingBehaviour
 from pointsman.contracts.modes import Mode
 from support.platform import Platform
 
+pytestmark = pytest.mark.timeout(600)  # the first test waits for the model's conversion and for both engines
+
 POOLS = {Mode.NO_THINK: "fast", Mode.THINK: "deep"}
 
 
