@@ -26,6 +26,8 @@ _NO_USAGE = tuple(b'"usage":' + null + end for null in (b"null", b" null") for e
 _REASONING = b'"reasoning_content":"'
 _TEXT_KEYS = (b'"content":"', _REASONING, b'"text":"')
 _QUOTE, _LF = b'"\n'
+_WINDOW = 16 * 1024
+"""Bytes of chunks that are searched at once for those in the known frame."""
 _LESSONS = 4
 """How often a stream's frame is learnt: thinking has one, the answer another; some have a new one each time."""
 
@@ -129,18 +131,24 @@ class Events:
         Take the whole small chunks that `data` holds from `at` on, and return where the first one begins that needs
         a closer look: all before it are text in the frame that is known, and go on together as they came.
         """
-        if self._held:
-            return at
         after, opening, framing = self._after, self._opening, self._framing
-        pieces = data[at:].split(after)
-        pieces.pop()
+        if self._held or not data.startswith(opening, data.find(b"\r\n", at, at + 8)):
+            return at
         end, count = at, 0
-        for piece in pieces:
-            line, _, text = piece.partition(opening)
-            if SIZES.get(line) != len(text) + framing or _QUOTE in text or _LF in text:
-                break
-            end += len(piece) + len(after)
-            count += 1
+        while True:
+            # So much at a time, since what is behind a chunk that needs a closer look is searched once more.
+            pieces = data[end : end + _WINDOW].split(after)
+            pieces.pop()
+            for piece in pieces:
+                line, _, text = piece.partition(opening)
+                if SIZES.get(line) != len(text) + framing or _QUOTE in text or _LF in text:
+                    break
+                end += len(piece) + len(after)
+                count += 1
+            else:
+                if pieces:
+                    continue
+            break
         if count:
             self.count += count
             self.reasoning += count * self._reasons
