@@ -120,7 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0
         self._keep = False
         self._on_chunk: OnChunk | None = None
-        self._on_chunks: OnChunks
+        self._on_chunks: OnChunks | None = None
         self._part = b""  # of a small chunk for `_on_chunk`
         self._simple_chunks: OnChunk | None = None  # the same, while the next byte begins a chunk
         self._paused = False
@@ -165,14 +165,14 @@ class UpstreamConnection(asyncio.Protocol):
         """`receiver` wants no more: read what is left of its answer, for a short while, and keep the connection."""
         if self._receiver is receiver:
             self._receiver = _DISCARD
-            self._on_chunk = self._simple_chunks = None
+            self._on_chunk = self._on_chunks = self._simple_chunks = None
             self._timeout = REST
             self.resume()
 
     def abort(self) -> None:
         """Drop the connection, and with it the engine's work; the receiver hears nothing more."""
         self._receiver = None
-        self._on_chunk = self._simple_chunks = None
+        self._on_chunk = self._on_chunks = self._simple_chunks = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -233,7 +233,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._site.forget(self)
         self._give_part()
         receiver, self._receiver = self._receiver, None
-        self._on_chunk = self._simple_chunks = None
+        self._on_chunk = self._on_chunks = self._simple_chunks = None
         if receiver is None:
             return
         if self._state == _UNTIL_CLOSE and error is None:
@@ -349,7 +349,7 @@ class UpstreamConnection(asyncio.Protocol):
         """
         self._heard = True
         total = len(data)
-        while self._on_chunk is not None and at < total:
+        while self._on_chunk is not None and self._on_chunks is not None and at < total:
             at = self._on_chunks(data, at)
             line = data.find(b"\r\n", at, at + 8)
             size = SIZES.get(data[at:line])
@@ -378,7 +378,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The answer is complete, and all that arrived with it is parsed: only now may the next request go out."""
         receiver, self._receiver = self._receiver, None
         self._state = _IDLE
-        self._on_chunk = self._simple_chunks = None
+        self._on_chunk = self._on_chunks = self._simple_chunks = None
         self.reused = True
         if receiver is None:
             return  # it has aborted
