@@ -31,17 +31,26 @@ REST = 5.0
 _BEGINNING = b"HTTP/1."
 
 OnChunk = Callable[[bytes, bytes], bool]
-"""
-Takes a chunk, or leaves it (False) to `on_data`. Given are the chunk with its framing, and all of it that follows
-its size line: as many bytes as that says and two more, of which it is for the taker to see that they are CR LF.
-"""
+"""`ChunkTaker.on_chunk`."""
 
 
-OnChunks = Callable[[bytes, int], int]
-"""
-Takes whole small chunks of the bytes from a place on, as many as it can at once, and returns where the rest
-begins. It is for the taker to see that their framing is right.
-"""
+class ChunkTaker(Protocol):
+    """Takes small whole chunks with their framing, so that they can go on as they came."""
+
+    def on_chunk(self, framed: bytes, rest: bytes) -> bool:
+        """
+        Take a chunk, or leave it (False) to `Receiver.on_data`.
+
+        `framed` is all of it, `rest` what follows its size line: as many bytes as that says and two more, of
+        which it is for the taker to see that they are CR LF.
+        """
+
+    def on_chunks(self, data: bytes, at: int) -> int:
+        """
+        Take chunks of `data` from `at` on, as many as can be taken at once, and return where the rest begins.
+
+        It is for the taker to see that their framing is right.
+        """
 
 
 class Receiver(Protocol):
@@ -95,14 +104,13 @@ class UpstreamConnection(asyncio.Protocol):
         "_idle_timeout",
         "_keep",
         "_left",
-        "_on_chunk",
-        "_on_chunks",
         "_part",
         "_paused",
         "_receiver",
         "_simple_chunks",
         "_site",
         "_state",
+        "_taker",
         "_timeout",
         "_transport",
         "deadline",
@@ -119,10 +127,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._head = b""  # as far as it has come, and the bytes of interim answers before it
         self._left = 0
         self._keep = False
-        self._on_chunk: OnChunk | None = None
-        self._on_chunks: OnChunks | None = None
-        self._part = b""  # of a small chunk for `_on_chunk`
-        self._simple_chunks: OnChunk | None = None  # the same, while the next byte begins a chunk
+        self._taker: ChunkTaker | None = None
+        self._part = b""  # of a small chunk for the taker
+        self._simple_chunks: OnChunk | None = None  # the taker's, while the next byte begins a chunk
         self._paused = False
         self._timeout = 0.0
         self._idle_timeout = 0.0
@@ -152,27 +159,22 @@ class UpstreamConnection(asyncio.Protocol):
         self._heard = True
         transport.write(request)
 
-    def take_chunks(self, on_chunk: OnChunk, on_chunks: OnChunks) -> None:
-        """
-        From now on hand small whole chunks on with their framing, instead of to `on_data`.
-
-        One that arrives alone goes to `on_chunk`; several are shown to `on_chunks` before.
-        """
-        self._on_chunk = on_chunk
-        self._on_chunks = on_chunks
+    def take_chunks(self, taker: ChunkTaker) -> None:
+        """From now on show small whole chunks to `taker`, before they go to `on_data`."""
+        self._taker = taker
 
     def detach(self, receiver: Receiver) -> None:
         """`receiver` wants no more: read what is left of its answer, for a short while, and keep the connection."""
         if self._receiver is receiver:
             self._receiver = _DISCARD
-            self._on_chunk = self._on_chunks = self._simple_chunks = None
+            self._taker = self._simple_chunks = None
             self._timeout = REST
             self.resume()
 
     def abort(self) -> None:
         """Drop the connection, and with it the engine's work; the receiver hears nothing more."""
         self._receiver = None
-        self._on_chunk = self._on_chunks = self._simple_chunks = None
+        self._taker = self._simple_chunks = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -233,7 +235,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._site.forget(self)
         self._give_part()
         receiver, self._receiver = self._receiver, None
-        self._on_chunk = self._on_chunks = self._simple_chunks = None
+        self._taker = self._simple_chunks = None
         if receiver is None:
             return
         if self._state == _UNTIL_CLOSE and error is None:
@@ -321,7 +323,7 @@ class UpstreamConnection(asyncio.Protocol):
         at, total = 0, len(data)
         while at < total:
             between = decoder.between
-            if between and self._on_chunk is not None:
+            if between and self._taker is not None:
                 at = self._whole_chunks(data, at)
                 if at == total:
                     break
@@ -339,7 +341,8 @@ class UpstreamConnection(asyncio.Protocol):
             if decoder.fault is not None:
                 self._garbage(str(decoder.fault))
                 return
-        self._simple_chunks = self._on_chunk if self._state == _CHUNKS and decoder.between else None
+        taker = self._taker if self._state == _CHUNKS and decoder.between else None
+        self._simple_chunks = None if taker is None else taker.on_chunk
 
     def _whole_chunks(self, data: bytes, at: int) -> int:
         """
@@ -349,8 +352,8 @@ class UpstreamConnection(asyncio.Protocol):
         """
         self._heard = True
         total = len(data)
-        while self._on_chunk is not None and self._on_chunks is not None and at < total:
-            at = self._on_chunks(data, at)
+        while (taker := self._taker) is not None and at < total:
+            at = taker.on_chunks(data, at)
             line = data.find(b"\r\n", at, at + 8)
             size = SIZES.get(data[at:line])
             if line < 0 or size is None:
@@ -360,7 +363,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._state = _PART
                 self._part = data[at:]
                 return total
-            if not self._on_chunk(data[at:end], data[line + 2 : end]):
+            if not taker.on_chunk(data[at:end], data[line + 2 : end]):
                 break
             at = end
         return at
@@ -378,7 +381,7 @@ class UpstreamConnection(asyncio.Protocol):
         """The answer is complete, and all that arrived with it is parsed: only now may the next request go out."""
         receiver, self._receiver = self._receiver, None
         self._state = _IDLE
-        self._on_chunk = self._on_chunks = self._simple_chunks = None
+        self._taker = self._simple_chunks = None
         self.reused = True
         if receiver is None:
             return  # it has aborted
@@ -413,7 +416,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Nothing more will come: what has come of a chunk is still part of the answer."""
         if self._state == _PART:
             self._state = _CHUNKS
-            self._on_chunk = None
+            self._taker = None
             for piece in self._decoder.feed(self._part):
                 self._piece(piece)
 

@@ -113,7 +113,7 @@ class Relaying(Call):
         if events is not None:
             events.on_data(data)
             if events.count and self._connection is not None:
-                self._connection.take_chunks(events.on_chunk, events.on_chunks)
+                self._connection.take_chunks(events)
             return
         if not self._body:
             self._body = data
