@@ -53,7 +53,7 @@ test: lint ## Install, check and run all tests; ARGS="tests/unit -x" for some.
 bench: install ## Measure the gateway beside its peers: ARGS="--quick --only pointsman,direct,floor".
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.gateway $(ARGS)
 
-soak: install ## The long runs, 15 minutes; ARGS=--short for the short ones, ARGS="-k drain" for some.
+soak: install ## The long runs, about 18 minutes; ARGS=--short for the short ones, ARGS="-k drain" for some.
 	$(BIN)/python -m pytest -c tests/soak/pytest.ini tests/soak $(ARGS)
 
 lint: install ## ruff, mypy and import-linter.

@@ -27,10 +27,7 @@ def _plain(value: Figure | None, scale: float = 1, digits: int = 0) -> str:
     return "-" if value is None else f"{value.median / scale:,.{digits}f}"
 
 
-UNARY: tuple[Column, ...] = (
-    ("requests/s", lambda row: _spread(row.throughput)),
-    ("added p50 ms", lambda row: _spread(row.added_p50, 1000, 3)),
-    ("added p99 ms", lambda row: _spread(row.added_p99, 1000, 3)),
+COMMON: tuple[Column, ...] = (
     ("CPU us", lambda row: _spread(row.cpu)),
     ("helpers us", lambda row: _plain(row.helper_cpu)),
     ("core %", lambda row: _plain(row.busy, 0.01)),
@@ -39,18 +36,20 @@ UNARY: tuple[Column, ...] = (
     ("errors", lambda row: str(row.errors)),
 )
 
+UNARY: tuple[Column, ...] = (
+    ("requests/s", lambda row: _spread(row.throughput)),
+    ("added p50 ms", lambda row: _spread(row.added_p50, 1000, 3)),
+    ("added p99 ms", lambda row: _spread(row.added_p99, 1000, 3)),
+    *COMMON,
+)
+
 STREAM: tuple[Column, ...] = (
     ("streams/s", lambda row: _spread(row.throughput)),
     ("chunks/token", lambda row: _plain(row.chunks, 1, 3) + (" merged" if row.merged else "")),
     ("reads/token", lambda row: _plain(row.reads, 1, 2)),
     ("added gap p99 ms", lambda row: _spread(row.added_gap_p99, 1000, 2)),
     ("first token ms", lambda row: _plain(row.first_token_p50, 1000, 2)),
-    ("CPU us", lambda row: _spread(row.cpu)),
-    ("helpers us", lambda row: _plain(row.helper_cpu)),
-    ("core %", lambda row: _plain(row.busy, 0.01)),
-    ("waited %", lambda row: _plain(row.waited, 0.01)),
-    ("RSS MiB", lambda row: f"{row.rss / 2**20:.0f}"),
-    ("errors", lambda row: str(row.errors)),
+    *COMMON,
 )
 
 
