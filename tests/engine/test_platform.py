@@ -239,7 +239,7 @@ def test_a_killed_replica_is_replaced_and_its_requests_never_change_the_mode(pla
             if answer.status_code == 200:
                 assert answer.json()["choices"][0]["message"]["reasoning_content"]
             else:
-                assert answer.status_code == 503
+                assert answer.status_code == 503, answer.text
                 assert int(answer.headers["retry-after"]) > 0
                 assert time.monotonic() - killed > 85
     wait_until(lambda: platform.readyz()["status"] == "ready", seconds=120, what="the platform is ready again")

@@ -19,7 +19,7 @@ from pointsman.router.fleet import Fleet
 from pointsman.router.pipeline import Pipeline
 from pointsman.router.pipeline.conversation import EXCERPT, conversation_key
 from pointsman.router.pipeline.outcome import Outcome
-from pointsman.router.pipeline.place import MOST_PREFILL, Place, Route
+from pointsman.router.pipeline.place import MOST_PREFILL, SECOND_THOUGHT, Place, Route
 from pointsman.router.snapshot import ModelView, TenantView
 from support.exchanges import RecordingClient, exchange_with
 from support.fleets import add, config_with, fleet_of, metrics_in
@@ -135,6 +135,36 @@ def test_one_whose_replica_failed_goes_before_those_that_came_later(tmp_path: Pa
     assert bench.stop.came == [first, first]
     bench.end(first)
     assert bench.stop.came[-1] is second
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_the_only_replica_gets_a_request_that_it_dropped_after_a_moment(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop, leaves: bool
+) -> None:
+    """A process that dies takes connections until its last moment: a second try at once would be lost as well."""
+    bench = Bench(tmp_path)
+    (exchange,) = bench.send()
+    exchange.attempts = 1  # as relay notes when it sends
+    bench.fleet.failed(exchange.replica, "closed")  # type: ignore[arg-type]
+    bench.end(exchange)
+    bench.pipeline.again(exchange, Place.name)
+    assert bench.stop.came == [exchange]
+    if leaves:
+        bench.pipeline.abandon(exchange)
+    asyncio._set_running_loop(None)
+    loop.run_until_complete(asyncio.sleep(SECOND_THOUGHT + 0.05))
+    assert bench.stop.came == [exchange] * (1 if leaves else 2)
+    assert bench.fleet.pools["p"].members[0].outstanding == (0 if leaves else 1)
+
+
+def test_another_replica_gets_it_at_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, replicas=2)
+    (exchange,) = bench.send()
+    first, exchange.attempts = exchange.replica, 1
+    bench.end(exchange)
+    bench.pipeline.again(exchange, Place.name)
+    assert bench.stop.came == [exchange] * 2
+    assert exchange.replica is not first
 
 
 def test_more_than_may_wait_are_refused_at_once(tmp_path: Path) -> None:

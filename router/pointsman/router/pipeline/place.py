@@ -38,6 +38,12 @@ PREFILL_WEIGHT = 16
 MOST_PREFILL = 2048
 """Predicted tokens that a prompt counts for at most, since bytes may be an image or be cached already."""
 
+SECOND_THOUGHT = 0.25
+"""
+Seconds before a request goes back to the one replica that has just dropped it, there being no other. A process that
+dies still takes connections for some milliseconds, and a request is sent twice at most.
+"""
+
 MAX_ROUTES = 10_000
 """Pairs of tenant and model that are remembered; with more, all are forgotten and learnt anew."""
 
@@ -136,6 +142,9 @@ class Place:
             if replica is not None:
                 exchange.pool = state.config
                 exchange.replica = replica
+                if replica is failed and exchange.attempts:
+                    exchange.work = _SecondThought(self.pipeline, self._fleet, exchange, replica)
+                    return Outcome.WAIT
                 return Outcome.NEXT
         return self._wait(exchange, states, route.seed)
 
@@ -159,24 +168,26 @@ class Place:
                 raise PoolUnavailable(
                     f"Too many requests wait for a replica of pool '{pool.name}'.", retry_after=RETRY_AFTER
                 )
-        exchange.work = _Waiting(self.pipeline, exchange, states, seed, failed)
+        exchange.work = _Waiting(self.pipeline, self._fleet, exchange, states, seed, failed)
         return Outcome.WAIT
 
 
 class _Waiting:
     """A request that waits for a place in any of `states`; before all others, where `failed` had it already."""
 
-    __slots__ = ("_exchange", "_failed", "_key", "_pipeline", "_states", "_timer")
+    __slots__ = ("_exchange", "_failed", "_fleet", "_key", "_pipeline", "_states", "_timer")
 
     def __init__(
         self,
         pipeline: Pipeline,
+        fleet: Fleet,
         exchange: Exchange,
         states: tuple[PoolState, ...],
         seed: int,
         failed: Replica | None,
     ) -> None:
         self._pipeline = pipeline
+        self._fleet = fleet
         self._exchange = exchange
         self._states = states
         self._failed = failed
@@ -197,8 +208,11 @@ class _Waiting:
         self.abort()
         exchange.pool = state.config
         exchange.replica = replica
-        exchange.work = None
-        self._pipeline.resume(exchange)
+        if replica is self._failed and exchange.attempts:
+            exchange.work = _SecondThought(self._pipeline, self._fleet, exchange, replica)
+        else:
+            exchange.work = None
+            self._pipeline.resume(exchange)
         return True
 
     def abort(self) -> None:
@@ -218,6 +232,33 @@ class _Waiting:
         exchange.work = None
         assert exchange.pool is not None
         self._pipeline.refuse(exchange, _unavailable(exchange.pool))
+
+
+class _SecondThought:
+    """A request that holds a place at the replica that has dropped it, for a moment before it is sent again."""
+
+    __slots__ = ("_exchange", "_fleet", "_pipeline", "_replica", "_timer")
+
+    def __init__(self, pipeline: Pipeline, fleet: Fleet, exchange: Exchange, replica: Replica) -> None:
+        self._pipeline = pipeline
+        self._fleet = fleet
+        self._exchange = exchange
+        self._replica = replica
+        self._timer = asyncio.get_running_loop().call_later(SECOND_THOUGHT, self._go_on)
+
+    def abort(self) -> None:
+        self._timer.cancel()
+        self._fleet.released(self._replica, self._exchange.predicted_tokens)
+
+    def pause(self) -> None:
+        """Nothing is being sent."""
+
+    def resume(self) -> None:
+        """Nothing is being sent."""
+
+    def _go_on(self) -> None:
+        self._exchange.work = None
+        self._pipeline.resume(self._exchange)
 
 
 def _predicted(exchange: Exchange, track: Track, pool: Pool) -> int:

@@ -36,6 +36,12 @@ log = logging.getLogger(__name__)
 MAX_SENDS = 2
 """How often one request is sent to replicas at most: a request that kills engines must not kill them all."""
 
+STALE = 1.0
+"""
+Seconds within which the end of a connection that was used before means that the other end had closed it already;
+later, the request was being worked on.
+"""
+
 MAX_ERROR_BODY = 64 * 1024
 """Bytes of an engine's error that are read."""
 
@@ -70,7 +76,7 @@ class Relay:
 class Relaying(Call):
     """One attempt to get an answer: `exchange.Work` towards the client, `Receiver` towards the engine."""
 
-    __slots__ = ("_body", "_events", "_exchange", "_pool", "_relay", "_replica", "_status")
+    __slots__ = ("_body", "_events", "_exchange", "_pool", "_relay", "_replica", "_sent", "_status")
 
     def __init__(self, relay: Relay, exchange: Exchange) -> None:
         pool, replica = exchange.pool, exchange.replica
@@ -82,6 +88,7 @@ class Relaying(Call):
         self._pool = pool
         self._replica = replica
         self._status = 0
+        self._sent = 0.0
         self._events: Events | None = None
         self._body: bytes | bytearray = b""
 
@@ -153,6 +160,7 @@ class Relaying(Call):
     def _send(self, connection: UpstreamConnection) -> None:
         exchange, pool = self._exchange, self._pool
         exchange.attempts += 1
+        self._sent = perf_counter()
         exchange.place_deadline = 0.0  # should this replica fail, the request is held anew
         try:
             request = upstream_request(exchange, self._replica, secret=self._relay.fleet.secret)
@@ -218,7 +226,7 @@ class Relaying(Call):
     def lost(self, reason: str) -> None:
         """The connection ended or made no sense."""
         exchange = self._exchange
-        if reason == "closed" and self._reused and self._status == 0 and exchange.attempts < MAX_SENDS:
+        if reason == "closed" and self._was_stale():
             # The other end may close an idle connection at any time: that is no fault, and nothing was answered.
             self.start(fresh=True)
             return
@@ -232,6 +240,14 @@ class Relaying(Call):
             self._retry_or(UpstreamFailed("The engine failed before it could answer."))
 
     # -- ends
+
+    def _was_stale(self) -> bool:
+        return (
+            self._reused
+            and self._status == 0
+            and self._exchange.attempts < MAX_SENDS
+            and perf_counter() - self._sent < STALE
+        )
 
     def _refused(self, error: ApiError, *, fault: bool) -> None:
         """The engine answered with an error of its own; `fault` where it says that it is to blame."""
