@@ -231,7 +231,7 @@ def test_a_killed_replica_is_replaced_and_its_requests_never_change_the_mode(pla
             parts = events(text)
             assert parts[-1] == "[DONE]"
             assert parts[-2]["error"]["code"] == "engine_failed"
-        assert platform.readyz()["status"] == "degraded"
+        wait_until(lambda: platform.readyz()["status"] == "degraded", seconds=5, what="the loss to be noticed")
         for future in wholes:
             answer = future.result(400)
             assert answer.headers["x-pointsman-mode"] == "think"

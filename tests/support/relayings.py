@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from pointsman.contracts.config import Config
-from pointsman.contracts.modes import Mode, ModeDecision, ModePolicy, Source
+from pointsman.contracts.modes import Mode, ModeDecision, Source
+from pointsman.contracts.policies import PolicyDocument
 from pointsman.router.exchange import Exchange
 from pointsman.router.fleet import Fleet, Replica
 from pointsman.router.http.upstream import UpstreamConnection
@@ -16,6 +17,7 @@ from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.place import Place
 from pointsman.router.pipeline.relay import Relay, Relaying
 from pointsman.router.pipeline.settle import Settle
+from pointsman.router.policies import compile_policy
 from pointsman.router.snapshot import ModelView, TenantView, compile_snapshot
 from support.exchanges import RecordingClient, exchange_with
 
@@ -84,7 +86,7 @@ class Relayings:
         """A request that has been placed."""
         exchange = exchange_with({"model": "m", "messages": []})
         exchange.payload = {"model": "m", "messages": []}
-        exchange.tenant = TenantView("t", {}, ModePolicy(), "salt")
+        exchange.tenant = TenantView("t", {}, compile_policy(PolicyDocument()), "salt")
         exchange.stream = stream
         exchange.include_usage = include_usage
         exchange.decision = ModeDecision(Mode.THINK, Source.CLIENT, 0.5, None, "model")

@@ -15,15 +15,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pointsman.contracts import policies
 from pointsman.contracts.config import (
     Autoscaling,
     Capabilities,
     Config,
+    DecisionLog,
     Engine,
     Family,
     Gpu,
     MetricsAccess,
-    Policy,
     Pool,
     Prices,
     Router,
@@ -35,8 +36,12 @@ from pointsman.contracts.config_rules import FLEET_RULES
 from pointsman.contracts.config_types import PATTERN_MEANINGS
 from pointsman.contracts.modes import Mode
 
-MODELS = (Config, Pool, Prices, Capabilities, Autoscaling, Gpu, Tenant, Policy, Router, Tls)
-CHOICES = (Mode, Engine, Family, MetricsAccess)
+MODELS = (
+    *(Config, Pool, Prices, Capabilities, Autoscaling, Gpu, Tenant),
+    *(policies.Policy, policies.Rule, policies.Match, policies.Saturation, policies.OutputLimits),
+    *(policies.Escalation, policies.Candidate, policies.StageLimits, DecisionLog, Router, Tls),
+)
+CHOICES = (Mode, Engine, Family, policies.WhenSpent, policies.Trigger, policies.Stage, MetricsAccess)
 
 INTRODUCTION = """\
 # Configuration
@@ -114,6 +119,8 @@ def _kind(field: dict[str, Any]) -> str:
             return "number" + _bounds(field)
         case "boolean":
             return "true or false"
+        case "object" if field.get("additionalProperties") == {"type": "string"}:
+            return "mapping of text to text"
         case "object":
             return "mapping"
         case "array" if "prefixItems" in field:

@@ -182,7 +182,10 @@ def _policy(config: Path | None, tenant: str | None) -> ModePolicy:
     tenants = {each.name: each for each in loaded.tenants}
     if tenant is None or tenant not in tenants:
         _fail(f"--tenant must name one of the tenants in {config}: {', '.join(tenants) or 'it has none'}")
-    return tenants[tenant].policy.mode_policy()
+    from pointsman.contracts.policies import PolicyDocument
+    from pointsman.router.policies import compile_policy
+
+    return compile_policy(PolicyDocument(policy=tenants[tenant].policy)).modes
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:

@@ -18,22 +18,24 @@ from pointsman.contracts.config_types import (
     BrokenRules,
     Bytes,
     Digest,
+    Flag,
     ModelName,
     Name,
-    Probability,
     Seconds,
     Strict,
     Text,
 )
-from pointsman.contracts.modes import Mode, ModePolicy
+from pointsman.contracts.policies import Candidate, Policy
 
 __all__ = [
     "BUILTIN_PREFIX",
     "LOCAL_PREFIX",
     "STARTED_ENGINES",
     "Autoscaling",
+    "Candidate",
     "Capabilities",
     "Config",
+    "DecisionLog",
     "Engine",
     "Family",
     "Gpu",
@@ -49,26 +51,17 @@ __all__ = [
 KIBI, MEBI = 1024, 1024 * 1024
 
 
-class Policy(Strict):
-    """How a mode is chosen where the client expresses no wish."""
+class DecisionLog(Strict):
+    """What is kept of a tenant's decisions."""
 
-    threshold: Probability = 0.5
-    """Queries whose probability of needing to think is at or above this think. Default: 0.5."""
-    abstain: tuple[Probability, Probability] | None = None
-    """Band [low, high) of probability inside which the predictor abstains. Default: none."""
-    default_mode: Mode = Mode.THINK
-    """The mode where the predictor abstains or cannot judge. Default: think."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.abstain and self.abstain[0] > self.abstain[1]:
-            raise BrokenRules([(("abstain",), "must be two probabilities, the lower one first")])
-        return self
-
-    def mode_policy(self) -> ModePolicy:
-        """This policy as the mode contract reads it."""
-        low, high = self.abstain or (0.0, 0.0)
-        return ModePolicy(self.threshold, low, high, self.default_mode)
+    keep: Flag = True
+    """Whether decisions are kept at all. Default: yes."""
+    days: Annotated[int, Field(strict=True, ge=1, le=3650)] = 7
+    """Days for which a decision is kept. Default: 7."""
+    prompts: Flag = False
+    """Keep the question with it, and the words that spoke for thinking or against. Default: lengths and a hash."""
+    review: Flag = False
+    """Offer doubtful decisions to reviewers, and to training where `prompts` are kept. Default: no."""
 
 
 class Tenant(Strict):
@@ -81,7 +74,11 @@ class Tenant(Strict):
     models: Annotated[tuple[ModelName, ...], Field(min_length=1)] | None = None
     """Models this tenant may ask for. Default: all."""
     policy: Policy = Policy()
-    """How the mode of this tenant's queries is chosen."""
+    """How the mode of this tenant's queries is chosen. A policy that the admin API has set goes before it."""
+    candidate: Candidate | None = None
+    """A new policy on its way to replace `policy`. Default: none."""
+    decisions: DecisionLog = DecisionLog()
+    """What is kept of this tenant's decisions."""
 
 
 class MetricsAccess(StrEnum):

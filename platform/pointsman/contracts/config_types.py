@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$"
 DIGEST_PATTERN = r"^[0-9a-f]{64}$"
+LANGUAGE_PATTERN = r"^[a-z]{2,3}$"
 
 PATTERN_MEANINGS = {
     NAME_PATTERN: (
@@ -24,6 +25,7 @@ PATTERN_MEANINGS = {
         "with a letter or digit at both ends"
     ),
     DIGEST_PATTERN: "must be the SHA-256 of a key, 64 lower-case hexadecimal digits; never the key itself",
+    LANGUAGE_PATTERN: "must be an ISO 639 code such as `en` or `zh`",
 }
 """What each pattern above asks for, in words fit for an error message."""
 
@@ -42,6 +44,9 @@ ModelName = Annotated[str, Field(pattern=MODEL_NAME_PATTERN)]
 
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 """The SHA-256 of a key, in lower-case hexadecimal."""
+
+Language = Annotated[str, Field(pattern=LANGUAGE_PATTERN)]
+"""An ISO 639 code."""
 
 Dollars = Annotated[
     Decimal,

@@ -27,8 +27,11 @@ class Mode(StrEnum):
 class Source(StrEnum):
     """Who determined the mode of a request; reported in the header `x-pointsman-mode-source`."""
 
+    POLICY = "policy"
+    BUDGET = "budget"
     CLIENT = "client"
     PREDICTOR = "predictor"
+    SATURATION = "saturation"
     DEFAULT = "default"
 
 
@@ -63,7 +66,11 @@ class ModeDecision(NamedTuple):
     threshold: float
     probability: float | None
     detail: str
-    """The client field that asked, or a word on why the default decided."""
+    """The client field that asked, the rule, or a word on why the default decided."""
+    overruled: bool = False
+    """Whether the client had asked for the other mode."""
+    shadow: Mode | None = None
+    """What the other one of two policies would have decided, where there are two."""
 
 
 Signals = tuple[ClientSignal, ...]

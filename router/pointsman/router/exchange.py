@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pointsman.contracts.config import Pool
 from pointsman.contracts.errors import ApiError
 from pointsman.contracts.modes import ClientSignal, Mode, ModeDecision
+from pointsman.contracts.policies import Policy, Trigger
 from pointsman.contracts.pricing import Cost, Usage
 
 if TYPE_CHECKING:
@@ -74,6 +75,18 @@ class Answer:
         self.body = body
 
 
+class Leg(NamedTuple):
+    """An earlier part of the work on a request, billed beside the last: thrown away, or closed and gone on from."""
+
+    pool: Pool
+    mode: Mode
+    usage: Usage
+
+
+NO_POLICY = Policy()
+"""What holds until a request's own policy is known."""
+
+
 class Exchange:
     """One request and its answer. Times are `perf_counter` seconds."""
 
@@ -82,21 +95,28 @@ class Exchange:
         "answer",
         "attempts",
         "body",
+        "clamped",
         "client",
         "cost",
         "decision",
         "endpoint",
         "error",
+        "escalated",
         "first_byte_at",
+        "floored",
         "headers",
         "include_cost",
         "include_usage",
+        "judgement",
+        "key",
+        "legs",
         "max_tokens",
         "model",
         "needs",
         "output_length",
         "payload",
         "place_deadline",
+        "policy",
         "pool",
         "position",
         "predicted_tokens",
@@ -106,9 +126,11 @@ class Exchange:
         "rid",
         "signals",
         "started_at",
+        "stopped",
         "stream",
         "stream_started",
         "tenant",
+        "thinking_budget",
         "usage",
         "usage_chunk",
         "work",
@@ -127,6 +149,7 @@ class Exchange:
         self.request_id = ""
         self.rid = ""
         self.tenant: TenantView | None = None
+        self.key = b""
         # parse
         self.payload: dict[str, Any] = {}
         self.model: ModelView | None = None
@@ -134,11 +157,13 @@ class Exchange:
         self.include_usage = False
         self.include_cost = False
         self.max_tokens: int | None = None
+        self.thinking_budget: int | None = None
         self.needs: dict[str, str] = {}
         self.signals: tuple[ClientSignal, ...] = ()
         self.question: str | None = None
         # decide
         self.decision: ModeDecision | None = None
+        self.policy: Policy = NO_POLICY
         # place
         self.pool: Pool | None = None
         self.replica: Replica | None = None
@@ -153,6 +178,12 @@ class Exchange:
         self.usage: Usage | None = None
         self.answer: Answer | None = None
         self.usage_chunk: dict[str, Any] | None = None
+        self.legs: tuple[Leg, ...] = ()
+        self.escalated: Trigger | None = None
+        self.floored = False
+        self.stopped = ""
+        self.judgement: Mode | None = None
+        self.clamped: dict[str, int] | None = None
         # settle
         self.cost: Cost | None = None
         self.error: ApiError | None = None

@@ -10,9 +10,11 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pointsman.contracts.config import Config, Pool
-from pointsman.contracts.modes import Mode, ModePolicy
+from pointsman.contracts.config import Config, DecisionLog, Pool
+from pointsman.contracts.modes import Mode
+from pointsman.contracts.policies import PolicyDocument
 from pointsman.contracts.pricing import PriceList
+from pointsman.router.policies import TenantPolicy, compile_policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +26,19 @@ class ModelView:
     modes: frozenset[Mode]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TenantView:
-    """A tenant as the hot path sees it. `cache_salt` keeps its prefix-cache entries apart from others'."""
+    """
+    A tenant as the hot path sees it. `cache_salt` keeps its prefix-cache entries apart from others'.
+
+    `policy` alone changes while the process runs: a new one is put in its place and holds for the next request.
+    """
 
     name: str
     models: dict[str, ModelView]
-    policy: ModePolicy
+    policy: TenantPolicy
     cache_salt: str
+    decisions: DecisionLog = field(default_factory=DecisionLog)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,8 @@ def compile_snapshot(config: Config) -> Snapshot:
     for tenant in config.tenants:
         allowed = models if tenant.models is None else {name: models[name] for name in tenant.models}
         salt = hashlib.sha256(f"pointsman/{tenant.name}".encode()).hexdigest()[:16]
-        view = TenantView(tenant.name, allowed, tenant.policy.mode_policy(), salt)
+        document = PolicyDocument(policy=tenant.policy, candidate=tenant.candidate)
+        view = TenantView(tenant.name, allowed, compile_policy(document), salt, tenant.decisions)
         tenants.update((bytes.fromhex(digest), view) for digest in tenant.key_digests)
     return Snapshot(
         config=config,

@@ -11,6 +11,8 @@ from pointsman.contracts.config import Config, Family, Policy, Pool, Prices
 from pointsman.contracts.config_engines import FAMILIES_WITHOUT_SWITCH, SGLANG_ARGS_BY_FIELD
 from pointsman.contracts.config_file import ConfigError, dump_config, parse_config
 from pointsman.contracts.modes import Mode, ModePolicy
+from pointsman.contracts.policies import PolicyDocument
+from pointsman.router.policies import compile_policy
 
 DIGEST = "ab" * 32
 POOL: dict[str, Any] = {
@@ -277,5 +279,8 @@ def test_the_engine_is_called_as_it_knows_the_model() -> None:
 
 
 def test_a_policy_without_a_band_never_abstains() -> None:
-    assert Policy().mode_policy() == ModePolicy(0.5, 0.0, 0.0, Mode.THINK)
-    assert Policy(abstain=(0.4, 0.6)).mode_policy() == ModePolicy(0.5, 0.4, 0.6, Mode.THINK)
+    def modes(policy: Policy) -> ModePolicy:
+        return compile_policy(PolicyDocument(policy=policy)).modes
+
+    assert modes(Policy()) == ModePolicy(0.5, 0.0, 0.0, Mode.THINK)
+    assert modes(Policy(abstain=(0.4, 0.6))) == ModePolicy(0.5, 0.4, 0.6, Mode.THINK)

@@ -13,13 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.contracts.errors import InvalidRequest, PoolUnavailable
-from pointsman.contracts.modes import Mode, ModeDecision, ModePolicy, Source
+from pointsman.contracts.modes import Mode, ModeDecision, Source
+from pointsman.contracts.policies import PolicyDocument
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.fleet import Fleet
 from pointsman.router.pipeline import Pipeline
 from pointsman.router.pipeline.conversation import EXCERPT, conversation_key
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.place import MOST_PREFILL, SECOND_THOUGHT, Place, Route
+from pointsman.router.policies import compile_policy
 from pointsman.router.snapshot import ModelView, TenantView
 from support.exchanges import RecordingClient, exchange_with
 from support.fleets import add, config_with, fleet_of, metrics_in
@@ -60,7 +62,7 @@ class Bench:
         self.pipeline = self.place.pipeline = Pipeline([self.place, self.stop, End()], metrics_in(folder))
         modes = {mode: tuple(pool for pool in self.config.pools if mode in pool.modes) for mode in Mode}
         self.model = ModelView("m", {mode: pools for mode, pools in modes.items() if pools}, frozenset(Mode))
-        self.tenant = TenantView("t", {"m": self.model}, ModePolicy(), "salt")
+        self.tenant = TenantView("t", {"m": self.model}, compile_policy(PolicyDocument()), "salt")
 
     def exchange(self, text: str = "hello", mode: Mode = Mode.THINK, **fields: Any) -> Exchange:
         exchange = exchange_with({"model": "m", "messages": [{"role": "user", "content": text}], **fields})
@@ -267,7 +269,9 @@ def test_what_is_remembered_of_tenants_is_bounded(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("pointsman.router.pipeline.place.MAX_ROUTES", 5)
     bench = Bench(tmp_path, {"max_ongoing_requests": 1000})
     for number in range(50):
-        bench.tenant = TenantView(f"t{number}", {"m": bench.model}, ModePolicy(), f"salt{number}")
+        bench.tenant = TenantView(
+            f"t{number}", {"m": bench.model}, compile_policy(PolicyDocument()), f"salt{number}"
+        )
         bench.send()
         assert len(bench.place._routes) <= 5
 
@@ -287,7 +291,7 @@ def test_predictions_follow_what_answers_cost_and_never_exceed_what_was_allowed(
     assert 3000 < long.predicted_tokens < 5000
     assert 10 <= short.predicted_tokens < 20
     (other,) = [bench.exchange()]
-    other.tenant = TenantView("u", {"m": bench.model}, ModePolicy(), "pepper")
+    other.tenant = TenantView("u", {"m": bench.model}, compile_policy(PolicyDocument()), "pepper")
     bench.pipeline.start(other)
     assert other.predicted_tokens < 400  # nobody learns from somebody else's answers
 
@@ -347,7 +351,7 @@ def test_of_a_long_message_both_ends_count() -> None:
 
 def test_tenants_and_models_are_apart(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    other = TenantView("u", {}, ModePolicy(), "pepper")
+    other = TenantView("u", {}, compile_policy(PolicyDocument()), "pepper")
     seeds = {Route(bench.fleet, tenant, bench.model).seed for tenant in (bench.tenant, other)}
     assert len(seeds) == 2
 

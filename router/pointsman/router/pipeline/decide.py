@@ -27,12 +27,14 @@ class Decide:
     def __call__(self, exchange: Exchange) -> Outcome:
         assert exchange.tenant is not None
         assert exchange.model is not None
+        policy = exchange.tenant.policy
+        exchange.policy = policy.policy
         question = exchange.question
         probability = self._predictor.probability(question) if question else None
         decision = exchange.decision = choose_mode(
             exchange.signals,
             probability=probability,
-            policy=exchange.tenant.policy,
+            policy=policy.modes,
             offered=exchange.model.modes,
         )
         key = (exchange.tenant.name, decision.mode, decision.source)
