@@ -17,6 +17,7 @@ from pointsman.contracts.config_rules import FLEET_RULES
 from pointsman.contracts.config_types import (
     BrokenRules,
     Bytes,
+    DatabaseUrl,
     Digest,
     Flag,
     ModelName,
@@ -141,6 +142,9 @@ class Config(Strict):
     """Limits of the data plane."""
     predictor: Text | None = None
     """File of predictor weights. Default: the ones that ship with Pointsman."""
+    database: DatabaseUrl | None = None
+    """Database for policies and decisions, as SQLAlchemy spells its URL: `postgresql+psycopg://USER@HOST/NAME` (its
+    driver is to be installed) or `sqlite:////FILE`. Default: SQLite in the state folder."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

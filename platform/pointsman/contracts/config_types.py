@@ -14,6 +14,7 @@ NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$"
 DIGEST_PATTERN = r"^[0-9a-f]{64}$"
 LANGUAGE_PATTERN = r"^[a-z]{2,3}$"
+DATABASE_PATTERN = r"^(sqlite|postgresql)(\+[a-z0-9_]+)?://"
 
 PATTERN_MEANINGS = {
     NAME_PATTERN: (
@@ -26,6 +27,7 @@ PATTERN_MEANINGS = {
     ),
     DIGEST_PATTERN: "must be the SHA-256 of a key, 64 lower-case hexadecimal digits; never the key itself",
     LANGUAGE_PATTERN: "must be an ISO 639 code such as `en` or `zh`",
+    DATABASE_PATTERN: "must be the URL of a PostgreSQL or SQLite database, as SQLAlchemy spells it",
 }
 """What each pattern above asks for, in words fit for an error message."""
 
@@ -47,6 +49,9 @@ Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 
 Language = Annotated[str, Field(pattern=LANGUAGE_PATTERN)]
 """An ISO 639 code."""
+
+DatabaseUrl = Annotated[str, Field(pattern=DATABASE_PATTERN)]
+"""A SQLAlchemy URL of one of the databases that are known to work."""
 
 Dollars = Annotated[
     Decimal,

@@ -163,6 +163,14 @@ class AdminUnavailable(ApiError):
     code = "admin_unavailable"
 
 
+class DatabaseUnavailable(ApiError):
+    """The database is away or too busy; queries go on, what is kept in it can't be read or changed."""
+
+    status = 503
+    type = "server_error"
+    code = "database_unavailable"
+
+
 class UpstreamTimeout(ApiError):
     """The engine did not answer in time."""
 

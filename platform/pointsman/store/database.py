@@ -1,0 +1,146 @@
+"""The SQL database: the source of truth for what must outlive Redis and every process.
+
+Stands under everything that keeps rows (`policies.py` and `decisions.py` beside it), each of which hangs its tables
+on `metadata` here and brings a migration of its own. SQLite in the state folder unless another database is named;
+the SQL above it is kept to what PostgreSQL says alike. Synchronous: the admin process alone uses it, in threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from pointsman.contracts.errors import DatabaseUnavailable
+from pointsman.contracts.names import StateFile
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+BUSY = 10.0
+"""Seconds that a writer of SQLite waits for another one."""
+
+_ONE_STARTER = 0x706F696E74
+"""The key of PostgreSQL's advisory lock that the process which migrates holds."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+"""All tables of the platform; named constraints, so that a migration can change any of them."""
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def database_url(configured: str | None, state_dir: Path) -> URL:
+    """The URL of the database: the one configured, or the SQLite file in the state folder."""
+    if configured is not None:
+        return make_url(configured)
+    return URL.create("sqlite", database=str(state_dir / StateFile.DATABASE))
+
+
+class Database:
+    """
+    One database, its connections, and its tables, which are brought up to date before the first use.
+
+    Safe to share between threads. Both contexts raise `DatabaseUnavailable` where the database is away or too busy;
+    what a query holds (which may be a prompt) is in no message.
+    """
+
+    def __init__(self, url: URL) -> None:
+        self._engine = _engine(url)
+        self._migrated = False
+        self._migrating = Lock()
+
+    @property
+    def dialect(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._engine.dialect.name
+
+    def migrate(self) -> None:
+        """Bring the tables up to date: harmless where they are, and where another process does so just now."""
+        from alembic import command
+        from alembic.config import Config
+
+        with self._migrating:
+            if self._migrated:
+                return
+            with _translated(), self._connection(writes=True) as connection:
+                if self.dialect == "postgresql":
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_STARTER})
+                config = Config()
+                config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+            self._migrated = True
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that sees one state of the database."""
+        yield from self._used(writes=False)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A connection whose changes are all committed at the end, or none of them where an exception leaves."""
+        yield from self._used(writes=True)
+
+    def close(self) -> None:
+        """Give all connections back; those in use end with their contexts."""
+        self._engine.dispose()
+
+    def _used(self, *, writes: bool) -> Iterator[Connection]:
+        if not self._migrated:
+            self.migrate()
+        with _translated(), self._connection(writes=writes) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _connection(self, *, writes: bool) -> Iterator[Connection]:
+        with self._engine.connect().execution_options(writes=writes) as connection, connection.begin():
+            yield connection
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        kind = type(error.orig).__name__
+        logging.getLogger(__name__).warning("the database failed: %s", kind)
+        raise DatabaseUnavailable("The database does not answer now.", retry_after=2) from None
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+    if url.database and url.database != ":memory:":
+        # Before SQLite makes it: its files hold what tenants opted into, and are for this user alone.
+        Path(url.database).touch(mode=0o600)
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, record: Any) -> None:
+    connection.isolation_level = None  # else Python begins transactions by its own rules: see `_begin_sqlite`
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """A writer takes the lock at its beginning, where waiting helps; a reader that turns writer may be refused."""
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
