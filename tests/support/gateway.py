@@ -177,7 +177,10 @@ class Gateway:
         self.valkey = self._process("valkey", argv)
 
     def start_admin(self) -> None:
-        self.admin = self._command("admin", "--config", str(self.config), "--state-dir", str(self.state))
+        self.admin = self._command(
+            "admin",
+            *("--config", str(self.config), "--redis-url", self.redis_url, "--state-dir", str(self.state)),
+        )
 
     def start_router(self) -> None:
         self.router = self._command(

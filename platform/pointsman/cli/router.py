@@ -11,7 +11,7 @@ import typer
 from pointsman.cli import standalone
 
 ConfigFile = Annotated[Path, typer.Option("--config", help="The configuration file.")]
-RedisUrl = Annotated[str, typer.Option(help="Redis or Valkey, where replicas register.")]
+RedisUrl = Annotated[str, typer.Option(help="Redis or Valkey, where replicas register and policies go live.")]
 StateDir = Annotated[Path, typer.Option(help="Folder for counters and the admin socket.")]
 
 
@@ -55,14 +55,15 @@ def router(
         raise typer.Exit(Workers(workers, serve, hopeless=standalone.WRONG_INPUT).run())
 
 
-def admin(config: ConfigFile, state_dir: StateDir) -> None:
-    """Run the admin process: models, metrics and documentation, behind the router."""
+def admin(config: ConfigFile, redis_url: RedisUrl, state_dir: StateDir) -> None:
+    """Run the admin process: models, policies, metrics and documentation, behind the router."""
     from pointsman.router.admin import process
 
     _log_to_stderr()
     loaded = standalone.read_config(config)
+    standalone.require_redis_url(redis_url)
     standalone.require_folder(state_dir)
-    process.run(loaded, state_dir)
+    process.run(loaded, process.Settings(redis_url, state_dir))
 
 
 def _log_to_stderr() -> None:

@@ -25,8 +25,7 @@ def refused(*arguments: str | Path, secret: str | None = "s") -> str:
 
 
 def options(command: str, folder: Path, *, config: Path = LOCAL, redis_url: str = REDIS) -> list[str | Path]:
-    redis = [] if command == "admin" else ["--redis-url", redis_url]
-    return [command, "--config", config, *redis, "--state-dir", folder]
+    return [command, "--config", config, "--redis-url", redis_url, "--state-dir", folder]
 
 
 @pytest.mark.parametrize("command", ["router", "admin", "serving"])
@@ -52,7 +51,7 @@ def test_no_secret(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1", "redis://host:port"])
 def test_no_redis_url(url: str, tmp_path: Path) -> None:
-    for command in ("router", "serving"):
+    for command in ("router", "admin", "serving"):
         assert refused(*options(command, tmp_path, redis_url=url)).startswith(f"{url} is no Redis URL: ")
     assert refused("simulate-engine", "--pool", "fast", "--redis-url", url).startswith(f"{url} is no Redis URL: ")
 

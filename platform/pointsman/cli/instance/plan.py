@@ -90,7 +90,7 @@ def plan_of(
     return Plan(
         store=valkey_part(folder) if embedded_valkey else None,
         engines=tuple(engines),
-        admin=Part(name=ADMIN, argv=(*COMMAND, "admin", *config_file, *state), environment=unbuffered),
+        admin=Part(name=ADMIN, argv=(*COMMAND, "admin", *config_file, *redis, *state), environment=unbuffered),
         router=Part(
             name=ROUTER,
             argv=(*COMMAND, "router", *config_file, *redis, *state, "--host", host, "--port", str(port)),

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from redis import Redis
 
 from pointsman.contracts.config import Config
+from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import StateFile
 from pointsman.router.admin.app import build_app
 
 
-def run(config: Config, state_dir: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the admin process talks to, and the folder that it shares with the data plane."""
+
+    redis_url: str
+    state_dir: Path
+
+
+def run(config: Config, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
-    app = build_app(config, state_dir / StateFile.METRICS, version=importlib.metadata.version("pointsman"))
+    version = importlib.metadata.version("pointsman")
+    app = build_app(config, settings.state_dir / StateFile.METRICS, version=version)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
-    server.run(sockets=[_private_socket(state_dir / StateFile.ADMIN_SOCKET)])
+    server.run(sockets=[_private_socket(settings.state_dir / StateFile.ADMIN_SOCKET)])
 
 
 def _private_socket(path: Path) -> socket.socket:
