@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -27,11 +28,10 @@ from pointsman.contracts.errors import (
     PathNotFound,
     Unauthenticated,
 )
+from pointsman.router.admin.access import Access, Authorization
 from pointsman.router.admin.reference import data_plane_paths
-from pointsman.router.snapshot import TenantView, compile_snapshot
+from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.wire import openai
-
-Authorization = Annotated[str | None, Header(include_in_schema=False)]
 
 
 def build_app(config: Config, metrics_dir: Path, *, version: str) -> FastAPI:
@@ -40,7 +40,7 @@ def build_app(config: Config, metrics_dir: Path, *, version: str) -> FastAPI:
 
     Every error has the form of OpenAI's.
     """
-    snapshot = compile_snapshot(config)
+    access = Access(compile_snapshot(config))
     metrics_dir.mkdir(parents=True, exist_ok=True)
     app = FastAPIOffline(
         title="Pointsman",
@@ -51,12 +51,12 @@ def build_app(config: Config, metrics_dir: Path, *, version: str) -> FastAPI:
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")
     def models(authorization: Authorization = None) -> dict[str, Any]:
-        tenant = _tenant(authorization)
+        tenant = access.tenant(authorization)
         return {"object": "list", "data": [_model(name) for name in sorted(tenant.models)]}
 
     @app.get("/v1/models/{model}", tags=["models"], summary="One model")
     def model(model: str, authorization: Authorization = None) -> dict[str, Any]:
-        if model not in _tenant(authorization).models:
+        if model not in access.tenant(authorization).models:
             raise ModelNotFound("The model does not exist, or this key may not use it.", param="model")
         return _model(model)
 
@@ -71,21 +71,11 @@ def build_app(config: Config, metrics_dir: Path, *, version: str) -> FastAPI:
         MultiProcessCollector(registry, path=str(metrics_dir))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    def _tenant(authorization: str | None) -> TenantView:
-        tenant = snapshot.tenant_of(None if authorization is None else authorization.encode("latin-1"))
-        if tenant is None:
-            raise Unauthenticated(
-                "No API key was given: send it as 'Authorization: Bearer KEY'."
-                if authorization is None
-                else "The API key is not known."
-            )
-        return tenant
-
     def _may_read_metrics(peer: str, authorization: str | None) -> bool:
-        access = config.router.metrics_access
-        if access is MetricsAccess.OPEN or (access is MetricsAccess.LOOPBACK and _is_loopback(peer)):
+        readers = config.router.metrics_access
+        if readers is MetricsAccess.OPEN or (readers is MetricsAccess.LOOPBACK and _is_loopback(peer)):
             return True
-        return snapshot.is_admin(None if authorization is None else authorization.encode("latin-1"))
+        return access.is_admin(authorization)
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: Exception) -> Response:
@@ -100,6 +90,11 @@ def build_app(config: Config, metrics_dir: Path, *, version: str) -> FastAPI:
         if error.status_code == 404:
             return _answer(PathNotFound("There is nothing at this path."))
         return _answer(InvalidRequest("The request is not valid."))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return _answer(_first_problem(error))
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -120,6 +115,15 @@ def build_app(config: Config, metrics_dir: Path, *, version: str) -> FastAPI:
 
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "pointsman"}
+
+
+def _first_problem(error: RequestValidationError) -> InvalidRequest:
+    """What is wrong with a query or a body, by its field; never with the value that was sent."""
+    problem = error.errors()[0]
+    field = ".".join(map(str, problem["loc"][1:]))  # its first step says where it came from: query or body
+    if problem["type"] == "json_invalid":
+        return InvalidRequest("The body is not valid JSON.", code="invalid_json")
+    return InvalidRequest(f"'{field or 'body'}': {problem['msg']}.", param=field or None, code="invalid_value")
 
 
 def _answer(error: ApiError, headers: Any = None) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.metadata
 import os
 import socket
@@ -10,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
-from redis import Redis
 
 from pointsman.contracts.config import Config
-from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import StateFile
 from pointsman.router.admin.app import build_app
 
