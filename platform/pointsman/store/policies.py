@@ -1,0 +1,128 @@
+"""Tenants' policies in the database: all versions that ever held; the newest of each tenant is the one that does.
+
+The truth about policies that were not read from the configuration; what the routers read is the copy of it that
+`policy_projection.py` keeps in Redis. A version is written once and never changed: two writers who have both read
+version 3 both want to write version 4, and the table takes one of them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from pointsman.contracts.policies import PolicyDocument
+from pointsman.store.database import Database, metadata
+
+policy_versions = sa.Table(
+    "policy_versions",
+    metadata,
+    sa.Column("tenant", sa.String(63), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("document", sa.Text),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("updated_by", sa.String(63), nullable=False),
+    sa.Column("comment", sa.Text, nullable=False),
+)
+
+
+class VersionConflict(Exception):
+    """The policy has another version by now than the writer thought; nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """
+    One version of a tenant's policy. `document` is its JSON with the fields that were set; None: the policy was
+    taken back, and the configuration's holds. `updated_at`: milliseconds since 1970.
+    """
+
+    tenant: str
+    version: int
+    document: str | None
+    updated_at: int
+    updated_by: str
+    comment: str
+
+
+def encoded(document: PolicyDocument) -> str:
+    """`document` as it is kept: fields at their default are written only where they were set."""
+    return document.model_dump_json(exclude_unset=True)
+
+
+def decoded(text: str | bytes) -> PolicyDocument:
+    """What `encoded` made of a document. Raises pydantic's `ValidationError` where it does not fit the schema."""
+    return PolicyDocument.model_validate_json(text)
+
+
+class PolicyStore:
+    """Reads and writes versions. Every method raises `DatabaseUnavailable` where the database fails."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def latest(self, tenant: str) -> PolicyVersion | None:
+        """The newest version of `tenant`; None where there never was one."""
+        found = self.history(tenant, limit=1)
+        return found[0] if found else None
+
+    def all_latest(self) -> dict[str, PolicyVersion]:
+        """The newest version of every tenant that ever had one."""
+        newest = (
+            sa.select(policy_versions.c.tenant, sa.func.max(policy_versions.c.version).label("version"))
+            .group_by(policy_versions.c.tenant)
+            .subquery()
+        )
+        rows = sa.select(policy_versions).join(
+            newest,
+            sa.and_(
+                policy_versions.c.tenant == newest.c.tenant,
+                policy_versions.c.version == newest.c.version,
+            ),
+        )
+        with self._database.reading() as connection:
+            return {row.tenant: PolicyVersion(*row) for row in connection.execute(rows)}
+
+    def history(self, tenant: str, *, limit: int, before: int | None = None) -> list[PolicyVersion]:
+        """The newest `limit` versions of `tenant`, newest first; `before`: only those with lower numbers."""
+        rows = (
+            sa.select(policy_versions)
+            .where(policy_versions.c.tenant == tenant)
+            .order_by(policy_versions.c.version.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            rows = rows.where(policy_versions.c.version < before)
+        with self._database.reading() as connection:
+            return [PolicyVersion(*row) for row in connection.execute(rows)]
+
+    def write(
+        self, tenant: str, document: PolicyDocument | None, *, after: int, by: str, comment: str = ""
+    ) -> PolicyVersion:
+        """
+        The version of `tenant` that follows version `after` (0: its first), written.
+
+        Raises `VersionConflict` where `after` is not the newest.
+        """
+        text = None if document is None else encoded(document)
+        written = PolicyVersion(tenant, after + 1, text, int(time.time() * 1000), by, comment)
+        newest = sa.select(sa.func.max(policy_versions.c.version)).where(policy_versions.c.tenant == tenant)
+        try:
+            with self._database.writing() as connection:
+                if (connection.scalar(newest) or 0) != after:
+                    raise VersionConflict
+                connection.execute(
+                    sa.insert(policy_versions).values(
+                        tenant=written.tenant,
+                        version=written.version,
+                        document=written.document,
+                        updated_at=written.updated_at,
+                        updated_by=written.updated_by,
+                        comment=written.comment,
+                    )
+                )
+        except IntegrityError:
+            raise VersionConflict from None
+        return written
