@@ -23,7 +23,16 @@ from pointsman.contracts.config import BUILTIN_PREFIX, LOCAL_PREFIX, Config, Poo
 from pointsman.contracts.config_problems import ConfigError, Problem, explain
 from pointsman.contracts.config_yaml import line_of, read_yaml
 
-__all__ = ["MAX_BYTES", "ConfigError", "Problem", "dump_config", "load_config", "parse_config"]
+__all__ = [
+    "MAX_BYTES",
+    "ConfigError",
+    "Problem",
+    "dump_config",
+    "dump_yaml",
+    "load_config",
+    "parse_config",
+    "read_text",
+]
 
 MAX_BYTES = 1024 * 1024
 """Size of a configuration file at most; a fleet of a thousand pools is far below it."""
@@ -35,7 +44,7 @@ def load_config(path: Path) -> Config:
 
     Raises `ConfigError` where the file cannot be read, is no YAML, or breaks the schema; it lists all problems.
     """
-    return parse_config(_read(path), source=str(path), folder=path.absolute().parent)
+    return parse_config(read_text(path), source=str(path), folder=path.absolute().parent)
 
 
 def parse_config(text: str, *, source: str, folder: Path) -> Config:
@@ -59,11 +68,16 @@ def dump_config(config: Config, *, defaults: bool = False) -> str:
 
     `defaults`: whether fields at their default are written too, or left out.
     """
-    value = config.model_dump(mode="python", exclude_defaults=not defaults)
+    return dump_yaml(config.model_dump(mode="python", exclude_defaults=not defaults))
+
+
+def dump_yaml(value: Any) -> str:
+    """Plain values, as a model's `model_dump` gives them, as YAML."""
     return yaml.dump(_plain(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file of at most `MAX_BYTES`. Raises `ConfigError` where it cannot be read."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)

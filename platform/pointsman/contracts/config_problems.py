@@ -59,8 +59,12 @@ class ConfigError(Exception):
             super().__init__(f"{source}: {len(problems)} errors{lines}")
 
 
-def explain(error: ValidationError) -> Iterator[tuple[Location, str]]:
-    """Location and message of everything that `error` found, rules between fields included."""
+def explain(error: ValidationError, *, of: type[BaseModel] = Config) -> Iterator[tuple[Location, str]]:
+    """
+    Location and message of everything that `error` found, rules between fields included.
+
+    `of` is what was read: the whole configuration, or a part of it that stands alone.
+    """
     for detail in error.errors(include_url=False):
         location = detail["loc"]
         context = detail.get("ctx", {})
@@ -69,7 +73,7 @@ def explain(error: ValidationError) -> Iterator[tuple[Location, str]]:
             for inner, message in cause.problems:
                 yield (*location, *inner), message
         elif detail["type"] == "extra_forbidden":
-            yield location, _unknown_field(location)
+            yield location, _unknown_field(location, of)
         elif detail["type"] == "too_short" and len(detail["input"]) >= context["min_length"]:
             continue  # pydantic counts the valid entries only; the invalid ones have problems of their own
         elif detail["type"] == "invalid-json-value":
@@ -131,8 +135,8 @@ def _quoting_hint(given: Any) -> str:
     return "" if given is None or isinstance(given, list | dict) else "; put it in quotes"
 
 
-def _unknown_field(location: Location) -> str:
-    model = _model_at(location[:-1])
+def _unknown_field(location: Location, root: type[BaseModel]) -> str:
+    model = _model_at(location[:-1], root)
     fields = list(model.model_fields) if model else []
     close = difflib.get_close_matches(str(location[-1]), fields, n=1, cutoff=0.6)
     if close:
@@ -140,9 +144,9 @@ def _unknown_field(location: Location) -> str:
     return f"unknown field; the fields here are {', '.join(fields)}"
 
 
-def _model_at(location: Location) -> type[BaseModel] | None:
-    """The model that describes the value at `location`; None where a plain value stands there."""
-    model: type[BaseModel] | None = Config
+def _model_at(location: Location, root: type[BaseModel]) -> type[BaseModel] | None:
+    """The model that describes the value at `location` of `root`; None where a plain value stands there."""
+    model: type[BaseModel] | None = root
     for step in location:
         if isinstance(step, str) and model is not None:
             field = model.model_fields.get(step)
