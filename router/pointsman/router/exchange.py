@@ -19,6 +19,7 @@ from pointsman.contracts.pricing import Cost, Usage
 if TYPE_CHECKING:
     from pointsman.router.fleet import Replica
     from pointsman.router.fleet.output_length import OutputLength
+    from pointsman.router.policies import TenantPolicy
     from pointsman.router.snapshot import ModelView, TenantView
 
 Headers = dict[bytes, bytes]
@@ -124,6 +125,7 @@ class Exchange:
         "replica",
         "request_id",
         "rid",
+        "ruling",
         "signals",
         "started_at",
         "stopped",
@@ -164,6 +166,7 @@ class Exchange:
         # decide
         self.decision: ModeDecision | None = None
         self.policy: Policy = NO_POLICY
+        self.ruling: TenantPolicy | None = None
         # place
         self.pool: Pool | None = None
         self.replica: Replica | None = None
