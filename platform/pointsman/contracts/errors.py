@@ -75,6 +75,14 @@ class ModelNotFound(ApiError):
     code = "model_not_found"
 
 
+class TenantNotFound(ApiError):
+    """The configuration has no tenant of this name; told to administrators only."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "tenant_not_found"
+
+
 class PathNotFound(ApiError):
     """No such path."""
 
@@ -99,12 +107,36 @@ class RequestTimeout(ApiError):
     code = "request_timeout"
 
 
+class NoCandidate(ApiError):
+    """The tenant's policy has no candidate that could be moved or promoted."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "no_candidate"
+
+
+class PreconditionFailed(ApiError):
+    """What is to be changed is not what the caller has seen: somebody else was faster."""
+
+    status = 412
+    type = "invalid_request_error"
+    code = "precondition_failed"
+
+
 class BodyTooLarge(ApiError):
     """The body is over the configured limit."""
 
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class PreconditionRequired(ApiError):
+    """A change of what exists already must name what the caller has seen."""
+
+    status = 428
+    type = "invalid_request_error"
+    code = "precondition_required"
 
 
 class ExpectationUnknown(ApiError):

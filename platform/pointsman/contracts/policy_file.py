@@ -1,6 +1,6 @@
 """Reading the policy of one tenant from a file of its own, or from what a client sent: all that is wrong, by path.
 
-Beside `config_file.py`, which reads the policies that stand in a whole configuration: the schema is the same, and so
+Beside `config_file.py`, which reads policies that stand in a whole configuration: the schema is the same, and so
 are the words.
 """
 

@@ -1,0 +1,313 @@
+"""The policies that hold now, and every way in which one of them is changed.
+
+Stands between those who change policies (the admin API, the keeper of stages, reviewers) and the two places where
+they are kept: the database, which decides which of two writers was first, and Redis, from which routers read. A
+change is first in the one, then in the other; what did not get through to Redis is sent again until it did. Needs
+no event loop: all of it may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from pydantic import ValidationError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from pointsman.contracts.config import Config
+from pointsman.contracts.errors import (
+    DatabaseUnavailable,
+    InvalidRequest,
+    NoCandidate,
+    PreconditionFailed,
+    PreconditionRequired,
+    TenantNotFound,
+)
+from pointsman.contracts.policies import MAX_RULES, Candidate, Policy, PolicyDocument, Rule, Stage
+from pointsman.store.database import Database
+from pointsman.store.policies import PolicyStore, PolicyVersion, VersionConflict, decoded
+from pointsman.store.policy_projection import PolicyProjection
+
+log = logging.getLogger(__name__)
+
+LOOK = 1.0
+"""Seconds between two looks whether Redis still holds the policies."""
+
+RECONCILE = 15.0
+"""Seconds between two comparisons with the database, which another admin process may have written to."""
+
+_TRIES = 5
+"""Attempts of a change that is made of whatever is the newest version."""
+
+
+@dataclass(frozen=True, slots=True)
+class PresentPolicy:
+    """
+    What holds for a tenant. `version` is 0 where it is the configuration's; `latest` is the newest version that was
+    ever written, which a change must know; the rest is None where there never was one. `live`: in Redis as well.
+    """
+
+    tenant: str
+    document: PolicyDocument
+    version: int
+    latest: int
+    written: PolicyVersion | None
+    live: bool
+
+
+class LivePolicies:
+    """
+    Policies of the tenants of `config`. What touches the database raises `DatabaseUnavailable`, what names
+    a tenant `TenantNotFound`. That Redis is away hinders no change: it is made good when it is back.
+    """
+
+    def __init__(self, config: Config, database: Database, redis: Redis) -> None:
+        self._configured = {
+            tenant.name: PolicyDocument(policy=tenant.policy, candidate=tenant.candidate)
+            for tenant in config.tenants
+        }
+        self._store = PolicyStore(database)
+        self._projection = PolicyProjection(redis)
+        self._present: dict[str, PresentPolicy] = {}
+        self._unsent = True
+        self._changing = threading.RLock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="policies", daemon=True)
+
+    def start(self) -> None:
+        """Begin to keep Redis as the database is."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop that, and wait until it has."""
+        self._stop.set()
+        self._thread.join()
+
+    def present(self, tenant: str) -> PresentPolicy:
+        """What holds for `tenant`, by the database."""
+        self._known(tenant)
+        return self._remember(tenant, self._store.latest(tenant))
+
+    def all_present(self) -> list[PresentPolicy]:
+        """What holds for every tenant of the configuration, in its order."""
+        latest = self._store.all_latest()
+        return [self._remember(tenant, latest.get(tenant)) for tenant in self._configured]
+
+    def remembered(self, tenant: str) -> PresentPolicy | None:
+        """What held for `tenant` when it was last looked at, without asking the database; None: no such tenant."""
+        known = self._present.get(tenant)
+        if known is None and tenant in self._configured:
+            known = self._remember(tenant, None)
+        return known
+
+    def history(self, tenant: str, *, limit: int, before: int | None) -> list[PolicyVersion]:
+        """The newest `limit` versions of `tenant`, newest first; `before`: only those with lower numbers."""
+        self._known(tenant)
+        return self._store.history(tenant, limit=limit, before=before)
+
+    def put(
+        self, tenant: str, document: PolicyDocument, *, expected: int | None, by: str, comment: str
+    ) -> PresentPolicy:
+        """
+        Let `document` hold for `tenant`.
+
+        `expected` is the `latest` that the writer has seen. Raises `PreconditionFailed` where it is another one by
+        now, `PreconditionRequired` where there is a policy already and the writer says nothing of it.
+        """
+        with self._changing:
+            present = self.present(tenant)
+            if expected is None and present.version:
+                raise PreconditionRequired(
+                    f"This tenant has a policy, version {present.version}: name its ETag in the header If-Match."
+                )
+            return self._write(present, document, expected=expected, by=by, comment=comment)
+
+    def delete(self, tenant: str, *, expected: int | None, by: str, comment: str) -> PresentPolicy:
+        """Let the configuration's policy hold for `tenant` again; nothing happens where it does."""
+        with self._changing:
+            present = self.present(tenant)
+            _as_expected(present, expected)
+            if not present.version:
+                return present
+            return self._write(present, None, expected=expected, by=by, comment=comment)
+
+    def move(
+        self,
+        tenant: str,
+        stage: Stage,
+        *,
+        share: float | None = None,
+        expected: int | None = None,
+        by: str,
+        comment: str = "",
+    ) -> PresentPolicy:
+        """Move the candidate of `tenant` to `stage`, with another `share` where one is given."""
+
+        def moved(document: PolicyDocument) -> PolicyDocument:
+            candidate = _candidate_of(document)
+            update = {"stage": stage} if share is None else {"stage": stage, "share": share}
+            return document.model_copy(update={"candidate": candidate.model_copy(update=update)})
+
+        return self._change(tenant, moved, expected=expected, by=by, comment=comment or f"stage {stage}")
+
+    def promote(self, tenant: str, *, expected: int | None, by: str, comment: str) -> PresentPolicy:
+        """Let the candidate of `tenant` be its policy."""
+
+        def promoted(document: PolicyDocument) -> PolicyDocument:
+            return PolicyDocument(policy=_candidate_of(document).policy)
+
+        return self._change(tenant, promoted, expected=expected, by=by, comment=comment or "promoted")
+
+    def append_rule(self, tenant: str, rule: Rule, by: str, comment: str = "") -> PresentPolicy:
+        """
+        Put `rule` before all rules of `tenant`, the candidate's too; one with its name is replaced.
+
+        Raises `InvalidRequest` where there are as many rules as there may be.
+        """
+
+        def with_rule(policy: Policy) -> Policy:
+            others = [other for other in policy.rules if other.name != rule.name]
+            if len(others) >= MAX_RULES:
+                raise InvalidRequest(f"The policy has {MAX_RULES} rules already.", code="too_many_rules")
+            return policy.model_copy(update={"rules": (rule, *others)})
+
+        def pinned(document: PolicyDocument) -> PolicyDocument:
+            update: dict[str, object] = {"policy": with_rule(document.policy)}
+            if document.candidate is not None:
+                candidate = document.candidate
+                update["candidate"] = candidate.model_copy(update={"policy": with_rule(candidate.policy)})
+            return document.model_copy(update=update)
+
+        return self._change(tenant, pinned, expected=None, by=by, comment=comment or f"rule {rule.name}")
+
+    def _change(
+        self,
+        tenant: str,
+        change: Callable[[PolicyDocument], PolicyDocument],
+        *,
+        expected: int | None,
+        by: str,
+        comment: str,
+    ) -> PresentPolicy:
+        """Write what `change` makes of the present document; where another writer was faster, of the next one."""
+        for tries_left in reversed(range(_TRIES)):
+            with self._changing:
+                present = self.present(tenant)
+                document = change(present.document)
+                try:
+                    return self._write(present, document, expected=expected, by=by, comment=comment)
+                except PreconditionFailed:
+                    if expected is not None or not tries_left:
+                        raise
+        raise AssertionError("the last try returns or raises")
+
+    def _write(
+        self,
+        present: PresentPolicy,
+        document: PolicyDocument | None,
+        *,
+        expected: int | None,
+        by: str,
+        comment: str,
+    ) -> PresentPolicy:
+        _as_expected(present, expected)
+        try:
+            written = self._store.write(present.tenant, document, after=present.latest, by=by, comment=comment)
+        except VersionConflict:
+            raise PreconditionFailed("Somebody else has just changed this policy: look at it again.") from None
+        log.info("policy of %s: version %d by %s", written.tenant, written.version, written.updated_by)
+        try:
+            self._projection.put(written)
+        except RedisError as error:
+            log.warning("the policy of %s is not in Redis yet (%s)", written.tenant, type(error).__name__)
+            self._unsent = True
+        return self._remember(present.tenant, written)
+
+    def _known(self, tenant: str) -> None:
+        if tenant not in self._configured:
+            raise TenantNotFound("The configuration has no tenant of this name.")
+
+    def _remember(self, tenant: str, written: PolicyVersion | None) -> PresentPolicy:
+        known = self._present.get(tenant)
+        if known is not None and known.written == written and known.live != self._unsent:
+            return known
+        document = None if written is None else _document_of(written)
+        present = PresentPolicy(
+            tenant,
+            self._configured[tenant] if document is None else document,
+            0 if written is None or document is None else written.version,
+            0 if written is None else written.version,
+            written,
+            not self._unsent,
+        )
+        self._present[tenant] = present
+        return present
+
+    def _keep(self) -> None:
+        """Runs in a thread of its own until `stop`."""
+        compared = monotonic()
+        troubled = False
+        while True:
+            try:
+                if self._unsent or self._projection.revision() is None:
+                    self._project()
+                elif monotonic() - compared >= RECONCILE:
+                    self._compare()
+                    compared = monotonic()
+                troubled = False
+            except (RedisError, DatabaseUnavailable) as error:
+                if not troubled:
+                    log.warning("policies can't be brought into Redis (%s)", type(error).__name__)
+                troubled = True
+            if self._stop.wait(LOOK):
+                return
+
+    def _project(self) -> None:
+        """Make Redis what the database is."""
+        with self._changing:
+            latest = self._store.all_latest()
+            self._projection.replace(latest.values())
+            self._unsent = False
+            for tenant in self._configured:
+                self._remember(tenant, latest.get(tenant))
+        log.info("%d policies brought into Redis", len(latest))
+
+    def _compare(self) -> None:
+        """Take up what others wrote into the database, should they not have brought it into Redis."""
+        with self._changing:
+            latest = self._store.all_latest()
+            for tenant in self._configured:
+                written = latest.get(tenant)
+                if written is not None and written != self._present[tenant].written:
+                    self._projection.put(written)
+                self._remember(tenant, written)
+
+
+def _candidate_of(document: PolicyDocument) -> Candidate:
+    if document.candidate is None:
+        raise NoCandidate("This tenant's policy has no candidate.")
+    return document.candidate
+
+
+def _as_expected(present: PresentPolicy, expected: int | None) -> None:
+    if expected is not None and expected != present.latest:
+        raise PreconditionFailed("This policy has been changed since its ETag was read: look at it again.")
+
+
+def _document_of(written: PolicyVersion) -> PolicyDocument | None:
+    """The document of a version; None where there is none, or where this release can't read it."""
+    if written.document is None:
+        return None
+    try:
+        return decoded(written.document)
+    except ValidationError:
+        log.error(
+            "version %d of the policy of %s can't be read: the configuration's holds",
+            written.version,
+            written.tenant,
+        )
+        return None
