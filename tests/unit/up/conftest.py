@@ -14,15 +14,15 @@ from support.instances import Watched, free_port, wait_until
 
 
 class Trial(Watched):
-    """One instance of stand-ins; `orders` says what each child does."""
+    """One instance of stand-ins: `orders` is what each child does, `stop_within` the seconds it has to stop."""
 
-    def __init__(self, folder: Path, orders: dict[str, list[str]]) -> None:
+    def __init__(self, folder: Path, orders: dict[str, list[str]], stop_within: float) -> None:
         self.folder = folder / "state"
         port = str(free_port())
         orders = {"router": ["startupz", "PORT"], "admin": [], **orders}
         orders = {name: [port if word == "PORT" else word for word in words] for name, words in orders.items()}
         script = Path(__file__).with_name("stand_in_instance.py")
-        command = [sys.executable, str(script), str(self.folder), port, json.dumps(orders)]
+        command = [sys.executable, str(script), str(self.folder), port, str(stop_within), json.dumps(orders)]
         self.told = folder / "stderr"
         with self.told.open("w") as told:
             super().__init__(command, stdout=subprocess.PIPE, stderr=told, text=True)
@@ -43,13 +43,13 @@ class Trial(Watched):
 
 @pytest.fixture
 def trial(tmp_path: Path) -> Iterator[Callable[..., Trial]]:
-    """Start an instance: `trial(name=[orders], …)`; what is left of it is killed at the end of the test."""
+    """Start one with `trial(name=[orders], …, stop_within=seconds)`; what is left of it is killed afterwards."""
     trials: list[Trial] = []
 
-    def begin(**orders: list[str]) -> Trial:
+    def begin(*, stop_within: float = 5.0, **orders: list[str]) -> Trial:
         folder = tmp_path / str(len(trials))
         folder.mkdir()
-        trials.append(Trial(folder, orders))
+        trials.append(Trial(folder, orders, stop_within))
         return trials[-1]
 
     yield begin

@@ -17,14 +17,16 @@ while words:
         case "stubborn":  # SIGTERM does not move it
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         case "hidden-grandchild":  # in a session of its own and deaf to SIGTERM: the worst an engine leaves behind
-            code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-            subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-            time.sleep(0.3)
+            code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            code += "print('a grandchild is deaf', flush=True); time.sleep(600)"
+            subprocess.Popen([sys.executable, "-I", "-S", "-c", code], start_new_session=True)
         case "die":
             print("out of luck", file=sys.stderr, flush=True)
             sys.exit(int(words.pop(0)))
-        case "die-after":
-            time.sleep(float(words.pop(0)))
+        case "die-when":  # there is a file of that name
+            path = words.pop(0)
+            while not os.path.exists(path):
+                time.sleep(0.02)
             sys.exit(3)
         case "tell-end":  # writes the moment of its end, to compare orders of stopping
             path = words.pop(0)

@@ -23,14 +23,14 @@ _GIVE_UP = 10.0
 _PAUSE = 0.05
 
 
-def sweep(keep: Container[int] = (), *, grace: float = GRACE) -> Iterator[float]:
+def sweep(keep: Container[int] = ()) -> Iterator[float]:
     """
     End every descendant of this process but the children in `keep` and what lives below those.
 
     A generator of pauses in seconds: the caller sleeps them, in its own way of sleeping, until it is done.
-    Processes get SIGTERM first and SIGKILL after `grace` seconds.
+    Processes get SIGTERM first and SIGKILL after `GRACE` seconds.
     """
-    killing_at = time.monotonic() + grace
+    killing_at = time.monotonic() + GRACE
     asked: set[int] = set()
     while (found := _left_behind(keep)) and time.monotonic() < killing_at + _GIVE_UP:
         for process in found:

@@ -15,7 +15,7 @@ import ssl
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -25,7 +25,7 @@ from pointsman.cli.instance.logs import last_lines, log_path, move_aside_large
 from pointsman.cli.instance.plan import Plan
 from pointsman.cli.instance.progress import Progress, plain, progress_for
 from pointsman.cli.instance.state_folder import StateFolder
-from pointsman.cli.instance.supervisor import PartFailed, Supervisor, until
+from pointsman.cli.instance.supervisor import PartFailed, RestartLimits, Supervisor, until
 
 FAILED = 1
 
@@ -41,7 +41,7 @@ _PROBE_PAUSE = 0.1
 class Run:
     """
     `started` is when the user asked (monotonic seconds); `announce(seconds)` tells that all is ready; `tls` is
-    whether the router speaks it.
+    whether the router speaks it; `limits` is how often a child that dies is started again.
     """
 
     plan: Plan
@@ -51,13 +51,14 @@ class Run:
     started: float
     announce: Callable[[float], None]
     tls: bool = False
+    limits: RestartLimits = field(default_factory=RestartLimits)
 
 
 async def run_instance(run: Run, *, guardian: int) -> int:
     """Run until a signal or a failure ends it; returns the exit code. All children are gone then."""
     stop = _Stop(guardian)
     progress = progress_for(Console(stderr=True, highlight=False))
-    supervisor = Supervisor(logs=run.folder.logs, said=progress.said, noted=progress.noted)
+    supervisor = Supervisor(logs=run.folder.logs, said=progress.said, noted=progress.noted, limits=run.limits)
     showing = asyncio.create_task(progress.keep_current())
     working = asyncio.create_task(_work(run, supervisor, progress))
     asked = asyncio.create_task(stop.asked.wait())

@@ -57,7 +57,7 @@ class Supervisor:
         logs: Path,
         said: Callable[[str, str], None],
         noted: Callable[[str], None],
-        limits: RestartLimits = RestartLimits(),
+        limits: RestartLimits,
     ) -> None:
         self._logs = logs
         self._said = said
