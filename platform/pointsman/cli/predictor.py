@@ -185,7 +185,7 @@ def _policy(config: Path | None, tenant: str | None) -> ModePolicy:
     from pointsman.contracts.policies import PolicyDocument
     from pointsman.router.policies import compile_policy
 
-    return compile_policy(PolicyDocument(policy=tenants[tenant].policy)).modes
+    return compile_policy(PolicyDocument(policy=tenants[tenant].policy)).present.modes
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:

@@ -49,12 +49,13 @@ class ConflictingModeSignals(InvalidRequest):
 
 
 class ModeNotOffered(InvalidRequest):
-    """The client asks for a mode that no pool of the model answers."""
+    """The client, or a rule of the tenant's policy, asks for a mode that no pool of the model answers."""
 
-    def __init__(self, field: str, mode: str) -> None:
+    def __init__(self, asks: str, mode: str, *, by_rule: bool = False) -> None:
+        who = f"The rule '{asks}' of your policy" if by_rule else f"'{asks}'"
         super().__init__(
-            f"'{field}' asks for {mode}, a mode in which this model is not served.",
-            param=field,
+            f"{who} asks for {mode}, a mode in which this model is not served.",
+            param="model" if by_rule else asks,
             code="mode_not_offered",
         )
 
@@ -147,6 +148,14 @@ class ExpectationUnknown(ApiError):
     code = "expectation_unknown"
 
 
+class ThinkingBudgetSpent(ApiError):
+    """The tenant's thinking tokens of the day are spent, and its policy answers nothing that would think."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "thinking_budget_spent"
+
+
 class HeadersTooLarge(ApiError):
     """The request line or the headers are over the configured limit."""
 
@@ -169,6 +178,22 @@ class UpstreamFailed(ApiError):
     status = 502
     type = "server_error"
     code = "engine_failed"
+
+
+class EmptyAnswer(ApiError):
+    """The model said nothing, or only thought, and no second try was left."""
+
+    status = 502
+    type = "server_error"
+    code = "empty_answer"
+
+
+class ToolCallCut(ApiError):
+    """A tool call was cut when the output tokens were used up; what there is of it must not be taken for a call."""
+
+    status = 502
+    type = "server_error"
+    code = "tool_call_cut"
 
 
 class PoolUnavailable(ApiError):

@@ -19,7 +19,8 @@ from pointsman.contracts.pricing import Cost, Usage
 if TYPE_CHECKING:
     from pointsman.router.fleet import Replica
     from pointsman.router.fleet.output_length import OutputLength
-    from pointsman.router.policies import TenantPolicy
+    from pointsman.router.pipeline.course import Course
+    from pointsman.router.policies import Arm, TenantPolicy
     from pointsman.router.snapshot import ModelView, TenantView
 
 Headers = dict[bytes, bytes]
@@ -93,13 +94,17 @@ class Exchange:
 
     __slots__ = (
         "abandoned",
+        "allowance",
         "answer",
+        "arm",
         "attempts",
         "body",
         "clamped",
         "client",
         "cost",
+        "course",
         "decision",
+        "effort",
         "endpoint",
         "error",
         "escalated",
@@ -159,14 +164,16 @@ class Exchange:
         self.include_usage = False
         self.include_cost = False
         self.max_tokens: int | None = None
+        self.effort: str | None = None
         self.thinking_budget: int | None = None
         self.needs: dict[str, str] = {}
         self.signals: tuple[ClientSignal, ...] = ()
         self.question: str | None = None
+        self.ruling: TenantPolicy | None = None
+        self.arm: Arm | None = None
+        self.policy: Policy = NO_POLICY
         # decide
         self.decision: ModeDecision | None = None
-        self.policy: Policy = NO_POLICY
-        self.ruling: TenantPolicy | None = None
         # place
         self.pool: Pool | None = None
         self.replica: Replica | None = None
@@ -187,9 +194,28 @@ class Exchange:
         self.stopped = ""
         self.judgement: Mode | None = None
         self.clamped: dict[str, int] | None = None
+        self.allowance: int | None = None
+        self.course: Course | None = None
         # settle
         self.cost: Cost | None = None
         self.error: ApiError | None = None
+
+    @property
+    def told_usage(self) -> Usage | None:
+        """The tokens of all parts of the work together: what the client is told, and what the bill adds up to."""
+        usage = self.usage
+        if not self.legs:
+            return usage
+        used = [leg.usage for leg in self.legs]
+        if usage is not None:
+            used.append(usage)
+        return Usage(
+            sum(part.input for part in used),
+            sum(part.cached_input for part in used),
+            sum(part.reasoning for part in used),
+            sum(part.answer for part in used),
+            any(part.estimated for part in used),
+        )
 
     @property
     def mode(self) -> Mode:

@@ -35,6 +35,7 @@ from pointsman.router.pipeline.parse import Parse
 from pointsman.router.pipeline.place import Place
 from pointsman.router.pipeline.relay import Relay
 from pointsman.router.pipeline.settle import Settle
+from pointsman.router.pipeline.thinking_price import ThinkingPrice
 from pointsman.router.predictor import Predictor
 from pointsman.router.snapshot import compile_snapshot
 from pointsman.store.replicas import ReplicaRegistry
@@ -92,7 +93,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         [
             Authenticate(snapshot),
             Parse(),
-            Decide(predictor, metrics),
+            Decide(predictor, metrics, fleet, ThinkingPrice(place, snapshot.prices)),
             place,
             relay,
             Settle(snapshot, metrics),

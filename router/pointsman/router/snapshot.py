@@ -31,7 +31,8 @@ class TenantView:
     """
     A tenant as the hot path sees it. `cache_salt` keeps its prefix-cache entries apart from others'.
 
-    `policy` alone changes while the process runs: a new one is put in its place and holds for the next request.
+    `policy` and `thinking_spent` alone change while the process runs: a new policy is put in place of the old one
+    and holds for the next request; `thinking_spent` says whether the thinking tokens of the day are.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TenantView:
     policy: TenantPolicy
     cache_salt: str
     decisions: DecisionLog = field(default_factory=DecisionLog)
+    thinking_spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -280,7 +280,7 @@ def test_the_engine_is_called_as_it_knows_the_model() -> None:
 
 def test_a_policy_without_a_band_never_abstains() -> None:
     def modes(policy: Policy) -> ModePolicy:
-        return compile_policy(PolicyDocument(policy=policy)).modes
+        return compile_policy(PolicyDocument(policy=policy)).present.modes
 
     assert modes(Policy()) == ModePolicy(0.5, 0.0, 0.0, Mode.THINK)
     assert modes(Policy(abstain=(0.4, 0.6))) == ModePolicy(0.5, 0.4, 0.6, Mode.THINK)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+from collections.abc import Iterable
 from time import monotonic
 
-from pointsman.contracts.config import Config
+from pointsman.contracts.config import Config, Pool
 from pointsman.contracts.names import Metric
 from pointsman.router.fleet.breaker import CONNECT, REFUSED, Circuit
 from pointsman.router.fleet.health_checks import HealthChecks
@@ -121,6 +123,22 @@ class Fleet:
     def released(self, replica: Replica, tokens: int) -> None:
         """A request on `replica` has ended; `tokens` are what it was predicted to cost."""
         self.pools[replica.pool].give_back(replica, tokens)
+
+    def load_of(self, pools: Iterable[Pool]) -> float:
+        """
+        How busy this router keeps `pools` together: its requests that run there or wait, per place.
+
+        Infinite where some wait and there is no place at all.
+        """
+        running = waiting = places = 0
+        for pool in pools:
+            state = self.pools[pool.name]
+            running += state.running
+            places += state.places
+            waiting = max(waiting, len(state.waiting))  # who waits for one of a model's pools waits for all
+        if places:
+            return (running + waiting) / places
+        return math.inf if waiting else 0.0
 
     def sweep(self, now: float) -> None:
         """Give up on replicas that are silent for longer than their pool allows."""

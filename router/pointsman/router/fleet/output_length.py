@@ -19,19 +19,22 @@ MOST = 1e6
 
 
 class OutputLength:
-    """The running median of output tokens, thinking included. `tokens` is the estimate, at least 1."""
+    """
+    The running median of output tokens, thinking included. `tokens` is the estimate, at least 1; `seen` is how many
+    answers it comes from.
+    """
 
-    __slots__ = ("_exact", "_seen", "tokens")
+    __slots__ = ("_exact", "seen", "tokens")
 
     def __init__(self) -> None:
         self.tokens = PRIOR
         self._exact = float(PRIOR)
-        self._seen = 0
+        self.seen = 0
 
     def learn(self, tokens: int) -> None:
         """An answer of `tokens` was complete."""
-        self._seen += 1
-        factor = 1.0 + max(STEP, 1.0 / self._seen)  # large steps first: 2, 1.5, 1.33, ...
+        self.seen += 1
+        factor = 1.0 + max(STEP, 1.0 / self.seen)  # large steps first: 2, 1.5, 1.33, ...
         if tokens > self._exact:
             self._exact = min(self._exact * factor, MOST)
         elif tokens < self._exact:

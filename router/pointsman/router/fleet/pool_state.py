@@ -48,7 +48,7 @@ class Waiter(Protocol):
 class PoolState:
     """
     One pool. `members` are the replicas that requests may be placed on; `many` is whether there are several,
-    so that the conversation matters; `load` is the members' predicted tokens together.
+    so that the conversation matters; `load` is the members' predicted tokens together, `running` their requests.
     """
 
     __slots__ = (
@@ -65,6 +65,7 @@ class PoolState:
         "many",
         "members",
         "replicas",
+        "running",
         "waiting",
     )
 
@@ -75,6 +76,7 @@ class PoolState:
         self.members: list[Replica] = []
         self.many = False
         self.load = 0
+        self.running = 0
         self.waiting: OrderedDict[Waiter, None] = OrderedDict()
         self.answered = False
         self._ring: Ring[Replica] | None = None
@@ -107,6 +109,7 @@ class PoolState:
         replica.outstanding += 1
         replica.tokens += tokens
         self.load += tokens
+        self.running += 1
         self._usual += (tokens - self._usual) * USUAL
         breaker = replica.breaker
         if breaker.state is _HALF_OPEN:
@@ -153,6 +156,7 @@ class PoolState:
         if not replica.member:
             return
         self.load -= tokens
+        self.running -= 1
         if replica.breaker.trial:
             # It told nothing, since its client left. (The end of an older request is taken for it as well.)
             replica.breaker.trial = False
@@ -174,6 +178,7 @@ class PoolState:
         self.many = len(members) > 1
         self._share = BOUND / len(members) if members else 0.0
         self.load = sum(replica.tokens for replica in members)
+        self.running = sum(replica.outstanding for replica in members)
         self._full = not members
         able, resting = self._gauges
         able.set(len(members))
@@ -196,6 +201,11 @@ class PoolState:
                 pass
         finally:
             self._waking = False
+
+    @property
+    def places(self) -> int:
+        """How many requests the members can work on at a time."""
+        return self.limit * len(self.members)
 
     def can_answer(self) -> bool:
         """Whether any replica is up, busy or not."""

@@ -13,7 +13,7 @@ from pointsman.contracts.errors import Unauthenticated
 from pointsman.contracts.names import Header
 from pointsman.router.exchange import Exchange
 from pointsman.router.pipeline.outcome import Outcome
-from pointsman.router.snapshot import Snapshot
+from pointsman.router.snapshot import Snapshot, bearer_digest
 
 _REQUEST_ID = Header.REQUEST_ID.encode()
 
@@ -22,12 +22,12 @@ _CLIENT_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 
 
 class Authenticate:
-    """Fills `request_id`, `rid` and `tenant`."""
+    """Fills `request_id`, `rid`, `tenant` and `key`."""
 
     name = "authenticate"
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
+        self._tenants = snapshot.tenants
         self._random = ""
         self._used = 0
 
@@ -39,9 +39,12 @@ class Authenticate:
         else:
             exchange.request_id = "req-" + exchange.rid
         authorization = exchange.headers.get(b"authorization")
-        exchange.tenant = self._snapshot.tenant_of(authorization)
-        if exchange.tenant is None:
+        digest = bearer_digest(authorization)
+        tenant = None if digest is None else self._tenants.get(digest)
+        if tenant is None:
             raise unauthenticated(authorization)
+        assert digest is not None
+        exchange.tenant, exchange.key = tenant, digest
         return Outcome.NEXT
 
     def _new_id(self) -> str:

@@ -1,17 +1,33 @@
 """Throw the points: decide the mode of one request.
 
-Stands after `parse`, which read the client's wishes, and before `place`, which needs the mode to choose a pool.
-Pure: reads the exchange and the policy; touches no socket, store or clock.
+Stands after `parse`, which read the client's wishes and found which policy holds, and before `place`, which needs
+the mode to choose a pool. Changes nothing but the exchange: what prices and load make of a threshold is asked of
+those who know. Where there are two policies both decide; what the other one would have done is only noted.
 """
 
 from __future__ import annotations
 
-from pointsman.contracts.modes import Mode, Source, choose_mode
+from time import time
+
+from pointsman.contracts.errors import ApiError, ThinkingBudgetSpent
+from pointsman.contracts.modes import (
+    Mode,
+    ModeDecision,
+    Source,
+    choose_mode,
+    threshold_by_cost,
+    threshold_by_load,
+)
 from pointsman.contracts.names import Metric
 from pointsman.router.exchange import Exchange
+from pointsman.router.fleet import Fleet
 from pointsman.router.metrics import Cell, Metrics
 from pointsman.router.pipeline.outcome import Outcome
+from pointsman.router.pipeline.thinking_price import ThinkingPrice
+from pointsman.router.policies import Arm
 from pointsman.router.predictor import Predictor
+
+DAY = 86_400
 
 
 class Decide:
@@ -19,28 +35,71 @@ class Decide:
 
     name = "decide"
 
-    def __init__(self, predictor: Predictor, metrics: Metrics) -> None:
+    def __init__(self, predictor: Predictor, metrics: Metrics, fleet: Fleet, thinking_price: ThinkingPrice) -> None:
         self._predictor = predictor
         self._metrics = metrics
+        self._fleet = fleet
+        self._thinking_price = thinking_price
         self._cells: dict[tuple[str, Mode, Source], Cell] = {}
 
     def __call__(self, exchange: Exchange) -> Outcome:
-        assert exchange.tenant is not None
-        assert exchange.model is not None
-        policy = exchange.tenant.policy
-        exchange.policy = policy.policy
-        question = exchange.question
+        tenant, arm, question = exchange.tenant, exchange.arm, exchange.question
+        assert tenant is not None
+        assert arm is not None
         probability = self._predictor.probability(question) if question else None
-        decision = exchange.decision = choose_mode(
-            exchange.signals,
-            probability=probability,
-            policy=policy.modes,
-            offered=exchange.model.modes,
-        )
-        key = (exchange.tenant.name, decision.mode, decision.source)
+        decision = self._decision(exchange, arm, probability)
+        if arm.stage is not None:
+            assert exchange.ruling is not None
+            other = exchange.ruling.other(arm)
+            assert other is not None
+            decision = decision._replace(shadow=self._shadow(exchange, other, probability))
+        exchange.decision = decision
+        key = (tenant.name, decision.mode, decision.source)
         cell = self._cells.get(key)
         if cell is None:
             labels = {"tenant": key[0], "mode": key[1].value, "source": key[2].value}
             cell = self._cells[key] = self._metrics.counter(Metric.DECISIONS, labels)
         cell.add(1)
         return Outcome.NEXT
+
+    def _decision(self, exchange: Exchange, arm: Arm, probability: float | None) -> ModeDecision:
+        tenant, model = exchange.tenant, exchange.model
+        assert tenant is not None
+        assert model is not None
+        modes = arm.modes
+        if arm.rules:
+            modes = arm.modes_for(model.name, exchange.endpoint, exchange.key, exchange.payload, exchange.question)
+        threshold = raised = None
+        if modes.cost_of_wrong_fast is not None:
+            extra = self._thinking_price.extra(tenant, model)
+            if extra is not None:
+                threshold = threshold_by_cost(modes.cost_of_wrong_fast, extra)
+        limits = arm.saturation
+        if limits is not None:
+            raised = threshold_by_load(
+                modes.threshold if threshold is None else threshold,
+                limits.highest_threshold,
+                limits.from_load,
+                limits.full_load,
+                self._fleet.load_of(model.pools.get(Mode.THINK, ())),
+            )
+        try:
+            return choose_mode(
+                exchange.signals,
+                probability=probability,
+                policy=modes,
+                offered=model.modes,
+                spent=tenant.thinking_spent,
+                threshold=threshold,
+                raised=raised,
+            )
+        except ThinkingBudgetSpent as error:
+            error.retry_after = DAY - int(time()) % DAY
+            raise
+
+    def _shadow(self, exchange: Exchange, arm: Arm, probability: float | None) -> Mode | None:
+        """What `arm`, which does not hold, would have decided; None where it would have refused."""
+        try:
+            return self._decision(exchange, arm, probability).mode
+        except ApiError:
+            return None

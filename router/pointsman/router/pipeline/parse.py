@@ -5,9 +5,12 @@ Stands after `authenticate`, since what a tenant may ask for depends on who it i
 
 from __future__ import annotations
 
+from zlib import crc32
+
 from pointsman.contracts.errors import ModelNotFound
 from pointsman.contracts.modes import Mode
 from pointsman.router.exchange import Endpoint, Exchange
+from pointsman.router.pipeline.conversation import conversation_key
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.predictor import question_of
 from pointsman.router.wire import openai_request
@@ -30,6 +33,12 @@ class Parse:
         if model is None or (alias and alias not in _ALIASES):
             raise ModelNotFound("The model does not exist, or this key may not use it.", param="model")
         exchange.model = model
+        ruling = exchange.ruling = exchange.tenant.policy
+        arm = ruling.present
+        if ruling.limit:
+            arm = ruling.arm_of(conversation_key(exchange, crc32(exchange.tenant.cache_salt.encode())))
+        exchange.arm = arm
+        exchange.policy = arm.policy
         exchange.signals = openai_request.signals(exchange, _ALIASES.get(alias))
         exchange.question = _question(exchange)
         return Outcome.NEXT

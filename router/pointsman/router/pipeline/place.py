@@ -154,6 +154,11 @@ class Place:
         route = self._routes[tenant.name, model.name] = Route(self._fleet, tenant, model)
         return route
 
+    def route(self, tenant: TenantView, model: ModelView) -> Route:
+        """What is known of the requests of `tenant` to `model`."""
+        route = self._routes.get((tenant.name, model.name))
+        return route if route is not None and route.model is model else self._new_route(tenant, model)
+
     def _wait(self, exchange: Exchange, states: tuple[PoolState, ...], seed: int) -> Outcome:
         pool = exchange.pool = states[0].config
         failed, exchange.replica = exchange.replica, None
