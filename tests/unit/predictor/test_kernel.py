@@ -66,6 +66,45 @@ def test_both_say_the_same_of_any_text(text: str) -> None:
     assert math.isclose(COMPILED.probability(text), probability, abs_tol=1e-6)
 
 
+@settings(max_examples=200, deadline=None)
+@given(text=ANY | LIKELY | LONG | TAGGED)
+@example(text="")
+@example(text="prove it " * 900)
+@example(text="<document>x</document> Why?")
+@example(text="証明してください。" * 200)
+def test_both_name_the_same_evidence_and_it_adds_up(text: str) -> None:
+    everything = len(features.EVIDENCE_NAMES)
+    compiled, plain = COMPILED.ranked(text, everything), PLAIN.ranked(text, everything)
+    said = dict(compiled)
+    assert len(said) == len(compiled)
+    for place, contribution in plain:
+        assert math.isclose(said.get(place, 0.0), contribution, abs_tol=1e-4)
+    for ranked in (compiled, plain):
+        score = sum(contribution for _, contribution in ranked)
+        assert math.isclose(1 / (1 + math.exp(-score)), PLAIN.probability(text), abs_tol=1e-6)
+        sizes = [abs(contribution) for _, contribution in ranked[:-1]]
+        assert sizes == sorted(sizes, reverse=True)
+    for predictor, ranked in ((COMPILED, compiled), (PLAIN, plain)):
+        few = predictor.ranked(text, 4)
+        assert few[:-1] == ranked[: len(few) - 1]
+        assert len(few) <= 5
+        assert few[-1][0] == everything - 1
+        assert math.isclose(sum(each for _, each in few), sum(each for _, each in ranked), abs_tol=1e-9)
+
+
+@settings(max_examples=100, deadline=None)
+@given(text=ANY | LIKELY | LONG | TAGGED)
+@example(text="Prove that it holds. Think carefully.")
+def test_evidence_by_kinds_and_by_words_is_one_story(text: str) -> None:
+    """What the words say one by one is what their kinds say together; all else has the same names and figures."""
+    by_kind = dict(COMPILED.evidence(text, limit=1000))
+    by_word = dict(COMPILED.explain(text, limit=100_000))
+    words = sum(by_kind.pop(name, 0.0) for name in features.GROUP_NAMES)
+    for name, contribution in by_kind.items():
+        assert math.isclose(by_word.pop(name, 0.0), contribution, abs_tol=1e-6)
+    assert math.isclose(sum(by_word.values()), words, abs_tol=1e-4)
+
+
 @settings(max_examples=300, deadline=None)
 @given(text=ANY | LIKELY | LONG | TAGGED, data=st.data())
 def test_both_cut_out_the_same(text: str, data: st.DataObject) -> None:
@@ -106,6 +145,10 @@ def test_what_is_no_text_is_refused(text: Any) -> None:
         kernel.probability(text)
     with pytest.raises(TypeError):
         kernel.probability_of_excerpt(text, 0, 0, 0, 0, False)
+    with pytest.raises(TypeError):
+        kernel.evidence(text, 8)
+    with pytest.raises(TypeError):
+        kernel.evidence_of_excerpt(text, 0, 0, 0, 0, False, 8)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +169,8 @@ def test_what_is_no_excerpt_is_refused(fields: tuple[Any, ...]) -> None:
         return
     with pytest.raises(ValueError, match="not an excerpt"):
         kernel.probability_of_excerpt(*fields)
+    with pytest.raises(ValueError, match="not an excerpt"):
+        kernel.evidence_of_excerpt(*fields, 8)
 
 
 @pytest.mark.parametrize("part", features.KernelArrays._fields)

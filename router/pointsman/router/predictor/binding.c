@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <math.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,26 +160,76 @@ static PyObject *kernel_probability(PyObject *self, PyObject *string) {
     return PyFloat_FromDouble(pointsman_probability(model, &excerpt));
 }
 
+/* The excerpt that Python cut out, and whatever else `format` asks for after it; 0 with an exception set where it
+ * is none.
+ */
+static int excerpt_of(PyObject *args, const char *format, Excerpt *excerpt, int *other) {
+    PyObject *string;
+    Text text;
+    long long length, lines;
+    if (!PyArg_ParseTuple(args, format, &string, &excerpt->opening, &excerpt->closing, &length, &lines,
+                          &excerpt->document, other) ||
+        !text_of(string, &text))
+        return 0;
+    if (text.length > LONGEST || excerpt->opening < 0 || excerpt->opening > text.length || excerpt->closing < 0 ||
+        excerpt->closing > text.length || length < 0 || lines < 0)
+        return refuse("not an excerpt");
+    excerpt->size = 0;
+    excerpt->length = length;
+    excerpt->lines = lines;
+    pointsman_append(excerpt, text, 0, text.length);
+    return 1;
+}
+
 static PyObject *kernel_of_excerpt(PyObject *self, PyObject *args) {
+    const Model *model = &((Kernel *)self)->model;
+    Excerpt excerpt;
+    int none;
+    if (!excerpt_of(args, "OiiLLp", &excerpt, &none)) return NULL;
+    return PyFloat_FromDouble(pointsman_probability(model, &excerpt));
+}
+
+/* The `limit` strongest of an excerpt's contributions, and all others added up under the place after the last. */
+static PyObject *strongest(const Model *model, const Excerpt *excerpt, int limit) {
+    double contributions[MAX_CONTRIBUTIONS], rest = 0;
+    uint32_t places[MAX_CONTRIBUTIONS], left = 0, count = pointsman_contributions(model, excerpt, contributions);
+    for (uint32_t place = 0; place < count; place++) /* most headings are not met */
+        if (contributions[place] != 0) places[left++] = place;
+    PyObject *found = PyList_New(0), *pair;
+    for (int i = 0; found && left && i < limit; i++) {
+        uint32_t best = 0;
+        for (uint32_t j = 1; j < left; j++)
+            if (fabs(contributions[places[j]]) > fabs(contributions[places[best]])) best = j;
+        pair = Py_BuildValue("Id", places[best], contributions[places[best]]);
+        if (!pair || PyList_Append(found, pair)) Py_CLEAR(found);
+        Py_XDECREF(pair);
+        places[best] = places[--left];
+    }
+    if (!found) return NULL;
+    for (uint32_t j = 0; j < left; j++) rest += contributions[places[j]];
+    pair = Py_BuildValue("Id", count, rest);
+    if (!pair || PyList_Append(found, pair)) Py_CLEAR(found);
+    Py_XDECREF(pair);
+    return found;
+}
+
+static PyObject *kernel_evidence(PyObject *self, PyObject *args) {
     const Model *model = &((Kernel *)self)->model;
     PyObject *string;
     Text text;
     Excerpt excerpt;
-    long long length, lines;
-    if (!PyArg_ParseTuple(args, "OiiLLp", &string, &excerpt.opening, &excerpt.closing, &length, &lines,
-                          &excerpt.document) ||
-        !text_of(string, &text))
-        return NULL;
-    if (text.length > LONGEST || excerpt.opening < 0 || excerpt.opening > text.length || excerpt.closing < 0 ||
-        excerpt.closing > text.length || length < 0 || lines < 0) {
-        PyErr_SetString(PyExc_ValueError, "not an excerpt");
-        return NULL;
-    }
-    excerpt.size = 0;
-    excerpt.length = length;
-    excerpt.lines = lines;
-    pointsman_append(&excerpt, text, 0, text.length);
-    return PyFloat_FromDouble(pointsman_probability(model, &excerpt));
+    int limit;
+    if (!PyArg_ParseTuple(args, "Oi", &string, &limit) || !text_of(string, &text)) return NULL;
+    if (!pointsman_excerpt(model, text, &excerpt)) Py_RETURN_NONE;
+    return strongest(model, &excerpt, limit);
+}
+
+static PyObject *kernel_evidence_of_excerpt(PyObject *self, PyObject *args) {
+    const Model *model = &((Kernel *)self)->model;
+    Excerpt excerpt;
+    int limit;
+    if (!excerpt_of(args, "OiiLLpi", &excerpt, &limit)) return NULL;
+    return strongest(model, &excerpt, limit);
 }
 
 static PyMethodDef METHODS[] = {
@@ -187,6 +238,12 @@ static PyMethodDef METHODS[] = {
     {"probability_of_excerpt", kernel_of_excerpt, METH_VARARGS,
      "probability_of_excerpt(text, opening, closing, length, lines, document) -> float\n\n"
      "P(think) of what `excerpt.excerpt` cut out."},
+    {"evidence", kernel_evidence, METH_VARARGS,
+     "evidence(text, limit) -> list[tuple[int, float]] | None\n\n"
+     "The strongest contributions to the log-odds by their place, strongest first; see `native.Kernel`."},
+    {"evidence_of_excerpt", kernel_evidence_of_excerpt, METH_VARARGS,
+     "evidence_of_excerpt(text, opening, closing, length, lines, document, limit) -> list[tuple[int, float]]\n\n"
+     "`evidence` of what `excerpt.excerpt` cut out."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -68,6 +68,11 @@ GROUPS = (
     Group(_BEGINNING, Part.OPENING, 1.5),
 )
 
+GROUP_NAMES = (
+    *("words", "words (in the last lines)", "words (in the first lines)"),
+    *("pairs of words", "pairs of words (in the last lines)", "pairs of words (in the first lines)"),
+    *("beginnings of words", "beginnings of words (in the last lines)", "beginnings of words (in the first lines)"),
+)
 _HEADINGS = len(lexicon.LEXICON)
 COUNT_NAMES = (
     *(f"{heading} (anywhere)" for heading in lexicon.LEXICON),
@@ -86,6 +91,9 @@ COUNT_NAMES = (
     "share of the first lines",
 )
 COUNT_SIZE = len(COUNT_NAMES)
+BIAS_NAME, REST_NAME = "where every question starts", "everything else"
+EVIDENCE_NAMES = (*GROUP_NAMES, *COUNT_NAMES, BIAS_NAME, REST_NAME)
+"""What evidence is called that names no word, by its place: groups, counts, the bias, and the sum of what is left."""
 COUNT_SCALE = 0.15
 """How much a count may say against the hashed words before the data speaks."""
 _MOST_HITS = 3

@@ -77,9 +77,8 @@ static inline uint32_t may_be_phrase(const Model *m, uint32_t place) {
     return m->filter[bit >> 3] >> (bit & 7) & 1;
 }
 
-/* What the lexicon's phrases say. */
-static double phrases_say(const Model *m, const Words *w) {
-    uint32_t hits[3 * MAX_HEADINGS] = {0};
+/* How often the lexicon's headings are met: anywhere, in the last lines, in the first lines. */
+static void count_phrases(const Model *m, const Words *w, uint32_t hits[3 * MAX_HEADINGS]) {
     for (int32_t j = 0; j < w->count + 2; j++) {
         uint32_t hashes[MAX_RUN], hash = 0, power = 1, any = 0;
         for (int32_t run = 0; run < MAX_RUN; run++, power *= BASE) {
@@ -98,30 +97,43 @@ static double phrases_say(const Model *m, const Words *w) {
             hit[2 * m->heading_count] += j < w->first_to;
         }
     }
+}
+
+static inline double heading_says(const Model *m, const uint32_t *hits, uint32_t h) {
+    return (hits[h] < MOST_HITS ? hits[h] : MOST_HITS) * m->counts[h];
+}
+
+/* What the lexicon's phrases say. */
+static double phrases_say(const Model *m, const Words *w) {
+    uint32_t hits[3 * MAX_HEADINGS] = {0};
     double sum = 0;
+    count_phrases(m, w, hits);
     for (uint32_t h = 0; h < 3 * m->heading_count; h++)
-        if (hits[h]) sum += (hits[h] < MOST_HITS ? hits[h] : MOST_HITS) * m->counts[h];
+        if (hits[h]) sum += heading_says(m, hits, h);
     return sum;
 }
 
-/* What the counts that are about the whole text say, as `features.of_the_whole`. */
-static double whole_says(const Model *m, const Excerpt *e, int32_t words) {
+/* The counts that are about the whole text, as `features.of_the_whole`. */
+static void count_whole(const Excerpt *e, int32_t words, double values[WHOLE_COUNTS]) {
     uint32_t last = e->size ? e->codes[e->size - 1] : 0;
     double size = e->size ? e->size : 1;
-    const double values[WHOLE_COUNTS] = {
-        log1p((double)e->length),
-        log1p(words),
-        log1p((double)e->lines),
-        e->document ? 1 : 0,
-        size / (words ? words : 1),
-        last == '?' || last == 0xFF1F || last == 0x061F ? 1 : 0,
-        size < 12 ? 1 : 0,
-        log1p(e->closing),
-        log1p(e->opening),
-        e->closing / size,
-        e->opening / size,
-    };
-    double sum = 0;
+    values[0] = log1p((double)e->length);
+    values[1] = log1p(words);
+    values[2] = log1p((double)e->lines);
+    values[3] = e->document ? 1 : 0;
+    values[4] = size / (words ? words : 1);
+    values[5] = last == '?' || last == 0xFF1F || last == 0x061F ? 1 : 0;
+    values[6] = size < 12 ? 1 : 0;
+    values[7] = log1p(e->closing);
+    values[8] = log1p(e->opening);
+    values[9] = e->closing / size;
+    values[10] = e->opening / size;
+}
+
+/* What the counts that are about the whole text say. */
+static double whole_says(const Model *m, const Excerpt *e, int32_t words) {
+    double values[WHOLE_COUNTS], sum = 0;
+    count_whole(e, words, values);
     for (int i = 0; i < WHOLE_COUNTS; i++) sum += values[i] * m->counts[3 * m->heading_count + (uint32_t)i];
     return sum;
 }
@@ -136,28 +148,61 @@ static double sum_of(const float *table, const uint32_t *cells, uint32_t count) 
     return sums[0] + sums[1] + (sums[2] + sums[3]);
 }
 
-double pointsman_probability(const Model *m, const Excerpt *e) {
-    Words w;
-    const uint32_t *const lines[] = {[LINE_WORD] = w.word, [LINE_PAIR] = w.pair, [LINE_BEGINNING] = w.beginning};
-    uint32_t cells[MAX_GROUPS * (1 + LONGEST)], sizes[MAX_GROUPS], used = 0;
-    read_words(m, e, &w);
-    /* First ask for every weight, then do other work, then add them up: the misses overlap. */
+/* The table cells of every hashed feature, group by group, and how many each group has. */
+typedef struct {
+    uint32_t cells[MAX_GROUPS * (1 + LONGEST)], sizes[MAX_GROUPS];
+} Cells;
+
+/* Asks for the weight of each cell, so that whoever adds them up later need not wait for each by itself. */
+static void find_cells(const Model *m, const Words *w, Cells *found) {
+    const uint32_t *const lines[] = {[LINE_WORD] = w->word, [LINE_PAIR] = w->pair, [LINE_BEGINNING] = w->beginning};
+    uint32_t used = 0;
     for (uint32_t g = 0; g < m->group_count; g++) {
         const Group *group = &m->groups[g];
         const uint32_t *line = lines[group->line];
-        int32_t from = group->part == PART_CLOSING ? w.last_from : 0;
-        int32_t to = group->part == PART_OPENING ? w.first_to : w.count + 1;
+        int32_t from = group->part == PART_CLOSING ? w->last_from : 0;
+        int32_t to = group->part == PART_OPENING ? w->first_to : w->count + 1;
         for (int32_t j = from; j < to; j++) {
             uint32_t cell = (line[j] * group->seed) >> (32 - TABLE_BITS);
             __builtin_prefetch(m->table + cell);
-            cells[used++] = cell;
+            found->cells[used++] = cell;
         }
-        sizes[g] = (uint32_t)(to - from);
+        found->sizes[g] = (uint32_t)(to - from);
     }
+}
+
+static inline double group_says(const Model *m, uint32_t g, const uint32_t *cells, uint32_t size) {
+    return sum_of(m->table, cells, size) / sqrt(size) * m->groups[g].scale;
+}
+
+double pointsman_probability(const Model *m, const Excerpt *e) {
+    Words w;
+    Cells found;
+    read_words(m, e, &w);
+    /* First ask for every weight, then do other work, then add them up: the misses overlap. */
+    find_cells(m, &w, &found);
     double score = m->bias + whole_says(m, e, w.count) + phrases_say(m, &w);
-    const uint32_t *cell = cells;
-    for (uint32_t g = 0; g < m->group_count; cell += sizes[g++])
-        score += sum_of(m->table, cell, sizes[g]) / sqrt(sizes[g]) * m->groups[g].scale;
+    const uint32_t *cell = found.cells;
+    for (uint32_t g = 0; g < m->group_count; cell += found.sizes[g++]) score += group_says(m, g, cell, found.sizes[g]);
     if (score >= 0) return 1 / (1 + exp(-score));
     return exp(score) / (1 + exp(score));
+}
+
+uint32_t pointsman_contributions(const Model *m, const Excerpt *e, double contributions[MAX_CONTRIBUTIONS]) {
+    Words w;
+    Cells found;
+    uint32_t hits[3 * MAX_HEADINGS] = {0}, used = 0;
+    double values[WHOLE_COUNTS];
+    read_words(m, e, &w);
+    find_cells(m, &w, &found);
+    count_phrases(m, &w, hits);
+    count_whole(e, w.count, values);
+    const uint32_t *cell = found.cells;
+    for (uint32_t g = 0; g < m->group_count; cell += found.sizes[g++])
+        contributions[used++] = group_says(m, g, cell, found.sizes[g]);
+    for (uint32_t h = 0; h < 3 * m->heading_count; h++) contributions[used++] = heading_says(m, hits, h);
+    for (int i = 0; i < WHOLE_COUNTS; i++)
+        contributions[used++] = values[i] * m->counts[3 * m->heading_count + (uint32_t)i];
+    contributions[used++] = m->bias;
+    return used;
 }

@@ -21,6 +21,7 @@ enum { PART_ALL = 0, PART_CLOSING = 1, PART_OPENING = 2 };
 
 /* How much room there is. */
 enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 11 };
+enum { MAX_CONTRIBUTIONS = MAX_GROUPS + 3 * MAX_HEADINGS + WHOLE_COUNTS + 1 };
 
 /* A group of hashed features, as `features.Group`. */
 typedef struct {
@@ -79,6 +80,11 @@ int pointsman_excerpt(const Model *model, Text text, Excerpt *excerpt);
 
 /* P(think) of an excerpt, in [0, 1]. Its size, opening and closing must be in range. */
 double pointsman_probability(const Model *model, const Excerpt *excerpt);
+
+/* How far each thing moves the log-odds of an excerpt: the groups, the counts, the bias, in this order. Returns how
+ * many they are; together they are the log-odds of `pointsman_probability`.
+ */
+uint32_t pointsman_contributions(const Model *model, const Excerpt *excerpt, double contributions[MAX_CONTRIBUTIONS]);
 
 /* Appends the characters of `text` in [from, to) to those of `excerpt`, which must have the room. */
 void pointsman_append(Excerpt *excerpt, Text text, int64_t from, int64_t to);

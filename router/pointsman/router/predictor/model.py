@@ -79,22 +79,41 @@ class Predictor:
             scores += self._scores(features.extract(batch))
         return [_sigmoid(score) for score in scores]
 
-    def explain(self, text: str, *, limit: int = 12) -> list[Evidence]:
+    def evidence(self, text: str, *, limit: int = 8) -> list[Evidence]:
         """
-        What moved the log-odds of thinking, strongest first.
+        What moved the log-odds of thinking, strongest first, by kinds of features and never by a word of `text`.
 
         At most `limit` entries, then `everything else`; the contributions add up to the log-odds of `probability`.
         """
-        found = features.extract((excerpt(text),))
+        names = features.EVIDENCE_NAMES
+        return [Evidence(names[place], contribution) for place, contribution in self.ranked(text, limit)]
+
+    def ranked(self, text: str, limit: int) -> list[tuple[int, float]]:
+        """`evidence` as it is worked out: places in `features.EVIDENCE_NAMES`, with contributions."""
+        kernel = self._kernel
+        if kernel is None:
+            return self._ranked(text, limit)
+        ranked = kernel.evidence(text, limit)
+        return kernel.evidence_of_excerpt(*excerpt(text), limit) if ranked is None else ranked
+
+    def explain(self, text: str, *, limit: int = 12, length: int | None = None) -> list[Evidence]:
+        """
+        What moved the log-odds of thinking, strongest first, by the words of `text`.
+
+        At most `limit` entries, then `everything else`; the contributions add up to the log-odds of `probability`.
+        `length`: characters of the whole text, where `text` is what `shortened` has left of it.
+        """
+        read = excerpt(text)
+        found = features.extract((read if length is None else read._replace(length=length),))
         seen: defaultdict[str, float] = defaultdict(float)
-        seen["where every question starts"] = self._bias
+        seen[features.BIAS_NAME] = self._bias
         for name, contribution in self._hashed(found):
             seen[name] += contribution
         for place, value in found.counts[0].items():
             seen[features.COUNT_NAMES[place]] += value * self._counts[place]
         ranked = sorted(seen.items(), key=lambda entry: -abs(entry[1]))
         rest = sum(contribution for _, contribution in ranked[limit:])
-        return [Evidence(*entry) for entry in ranked[:limit]] + [Evidence("everything else", rest)]
+        return [Evidence(*entry) for entry in ranked[:limit]] + [Evidence(features.REST_NAME, rest)]
 
     def _scores(self, found: features.Features) -> list[float]:
         sums = np.add.reduceat(self._table.take(found.cells, mode="clip"), found.starts)
@@ -104,6 +123,21 @@ class Predictor:
             score + sum([value * weights[place] for place, value in counts.items()]) + bias
             for score, counts in zip(hashed.tolist(), found.counts, strict=True)
         ]
+
+    def _ranked(self, text: str, limit: int) -> list[tuple[int, float]]:
+        """What `Kernel.evidence` says, with NumPy."""
+        found = features.extract((excerpt(text),))
+        sums = np.add.reduceat(self._table.take(found.cells, mode="clip"), found.starts)
+        contributions = [
+            *(sums / np.sqrt(found.sizes) * _SCALES).tolist(),
+            *[0.0] * features.COUNT_SIZE,
+            self._bias,
+        ]
+        for place, value in found.counts[0].items():
+            contributions[len(features.GROUPS) + place] = value * self._counts[place]
+        ranked = sorted(enumerate(contributions), key=lambda entry: -abs(entry[1]))
+        shown = [entry for entry in ranked[:limit] if entry[1]]
+        return [*shown, (len(contributions), sum(contribution for _, contribution in ranked[limit:]))]
 
     def _hashed(self, found: features.Features) -> Iterator[tuple[str, float]]:
         """(what hit, contribution) of every hashed feature; a word's beginning counts for the word."""

@@ -35,6 +35,19 @@ class Kernel(Protocol):
     ) -> float:
         """P(think) of what `excerpt` cut out."""
 
+    def evidence(self, text: str, limit: int, /) -> list[tuple[int, float]] | None:
+        """
+        What moved the log-odds of a text most, strongest first: pairs of place and contribution.
+
+        Places are those of `features.EVIDENCE_NAMES`. At most `limit` pairs and one more, with the sum of all others
+        under the place after the last. None where the text may hold a document, which Python leaves out.
+        """
+
+    def evidence_of_excerpt(
+        self, text: str, opening: int, closing: int, length: int, lines: int, document: bool, limit: int, /
+    ) -> list[tuple[int, float]]:
+        """`evidence` of what `excerpt` cut out."""
+
 
 def kernel_of(
     table: npt.NDArray[np.float32], counts: list[float], bias: float, *, library: Path = LIBRARY
