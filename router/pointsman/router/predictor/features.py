@@ -93,7 +93,7 @@ COUNT_NAMES = (
 COUNT_SIZE = len(COUNT_NAMES)
 BIAS_NAME, REST_NAME = "where every question starts", "everything else"
 EVIDENCE_NAMES = (*GROUP_NAMES, *COUNT_NAMES, BIAS_NAME, REST_NAME)
-"""What evidence is called that names no word, by its place: groups, counts, the bias, and the sum of what is left."""
+"""What evidence that names no word is called, by its place: groups, counts, the bias, and the sum of the rest."""
 COUNT_SCALE = 0.15
 """How much a count may say against the hashed words before the data speaks."""
 _MOST_HITS = 3

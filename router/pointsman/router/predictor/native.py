@@ -39,7 +39,7 @@ class Kernel(Protocol):
         """
         What moved the log-odds of a text most, strongest first: pairs of place and contribution.
 
-        Places are those of `features.EVIDENCE_NAMES`. At most `limit` pairs and one more, with the sum of all others
+        Places are those of `features.EVIDENCE_NAMES`. At most `limit` pairs, and one more: the sum of all others,
         under the place after the last. None where the text may hold a document, which Python leaves out.
         """
 
