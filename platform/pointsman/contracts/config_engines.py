@@ -32,9 +32,18 @@ class Engine(StrEnum):
 STARTED_ENGINES = frozenset({Engine.SGLANG, Engine.SIMULATED})
 """Engines that Pointsman can start by itself; the others need `urls`."""
 
+CONTINUING_ENGINES = frozenset({Engine.SGLANG, Engine.VLLM})
+"""Engines that go on from an assistant's message that has been begun (`continue_final_message`)."""
+
+OWN_REASONING_PARSER = "pointsman"
+"""The reasoning parser of ours, a plug-in for SGLang: it enforces every request's thinking budget."""
+
+OPENING_TEMPLATE = "builtin:think"
+"""The chat template of ours, which opens the thinking in the prompt."""
+
 
 class Family(StrEnum):
-    """How a model is told to think or not: see `router/families/`."""
+    """How a model is told to think or not, and its thinking from its answer: see `router/families/`."""
 
     PLAIN = "plain"
     """The request says nothing of the mode; the pool's chat template alone decides."""
@@ -51,11 +60,19 @@ class Family(StrEnum):
     GRANITE = "granite"
     """IBM Granite: `chat_template_kwargs.thinking`."""
     KAT = "kat"
-    """KAT-V1, which judges by itself whether to think: nothing is said of the mode in the request."""
+    """KAT-V1, which judges by itself whether to think. The router begins its turn for it, so that it answers in the
+    mode decided upon (engines sglang and vllm), or lets it judge where the tenant's policy says `model_decides`; on
+    other engines it always judges. The router interprets its tags: `reasoning_parser` is left out."""
 
 
-FAMILIES_WITHOUT_SWITCH = frozenset({Family.PLAIN, Family.KIMI_K2, Family.KAT})
-"""Families whose requests say nothing of the mode: each of their pools answers one mode."""
+FAMILIES_WITHOUT_SWITCH = frozenset({Family.PLAIN, Family.KIMI_K2})
+"""Families whose requests can't say the mode: each of their pools answers one mode."""
+
+FAMILIES_BY_BEGINNING = frozenset({Family.KAT})
+"""Families that are told their mode by how their turn begins, which not every engine can be told."""
+
+FAMILIES_WITH_OPENED_THINKING = frozenset({Family.DEEPSEEK})
+"""Families whose own chat templates open the thinking in the prompt."""
 
 
 SGLANG_ARGS_BY_FIELD = {

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 from pointsman.contracts.config_engines import (
     BUILTIN_PREFIX,
+    CONTINUING_ENGINES,
+    FAMILIES_BY_BEGINNING,
     FAMILIES_WITHOUT_SWITCH,
     LOCAL_PREFIX,
     SGLANG_ARGS_BY_FIELD,
@@ -87,18 +89,42 @@ def _fault_of_url(url: str) -> str | None:
 
 def _modes_of_the_family(pool: Pool) -> Problems:
     """
-    `modes` lists a mode once. A pool of both modes needs a `family` that switches them on the request;
-    `kimi_k2` answers `no_think` only.
+    `modes` lists a mode once. A pool of both modes needs a `family` that can be told the mode with each request;
+    `kat` can on the engines `sglang` and `vllm` alone. `kimi_k2` answers `no_think` only.
     """
     if len(set(pool.modes)) != len(pool.modes):
         yield ("modes",), "lists a mode twice"
-    elif pool.family in FAMILIES_WITHOUT_SWITCH and len(pool.modes) > 1:
-        yield (
-            ("family",),
-            f"{pool.family} has no switch on the request: name a family that has one, or make a pool for each mode",
-        )
+    elif len(pool.modes) > 1:
+        if pool.family in FAMILIES_WITHOUT_SWITCH:
+            yield (
+                ("family",),
+                f"{pool.family} has no switch on the request: name a family that has one, or make a pool for each "
+                "mode",
+            )
+        elif pool.family in FAMILIES_BY_BEGINNING and pool.engine not in CONTINUING_ENGINES:
+            yield (
+                ("family",),
+                f"{pool.family} is told its mode by how its turn begins, which engine {pool.engine} can't be told: "
+                "make a pool for each mode",
+            )
     if pool.family is Family.KIMI_K2 and Mode.THINK in pool.modes:
         yield ("modes",), "family kimi_k2 has no thinking: its pools answer no_think only"
+
+
+def _reasoning_parser_of_the_family(pool: Pool) -> Problems:
+    """
+    `kat` has no `reasoning_parser`: its tags are the router's to interpret. `gpt_oss` on `sglang` needs one:
+    its channels are tokens of which a text shows nothing. `template_opens_thinking` needs the mode `think`.
+    """
+    if pool.family is Family.KAT and pool.reasoning_parser is not None:
+        yield ("reasoning_parser",), "must be left out for family kat: no engine knows its tags, the router does"
+    if pool.family is Family.GPT_OSS and pool.engine is Engine.SGLANG and pool.reasoning_parser is None:
+        yield (
+            ("reasoning_parser",),
+            "is missing: engine sglang needs `gpt-oss` to tell the channels of gpt-oss apart",
+        )
+    if pool.template_opens_thinking and Mode.THINK not in pool.modes:
+        yield ("template_opens_thinking",), "is set on a pool that never thinks"
 
 
 def _token_limits(pool: Pool) -> Problems:
@@ -164,6 +190,7 @@ POOL_RULES = (
     _weights_or_urls,
     _upstream_urls,
     _modes_of_the_family,
+    _reasoning_parser_of_the_family,
     _token_limits,
     _accelerators,
     _engine_args_that_are_ours,

@@ -10,7 +10,13 @@ from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from pointsman.contracts.config_engines import Engine, Family
+from pointsman.contracts.config_engines import (
+    FAMILIES_WITH_OPENED_THINKING,
+    OPENING_TEMPLATE,
+    OWN_REASONING_PARSER,
+    Engine,
+    Family,
+)
 from pointsman.contracts.config_pool_rules import POOL_RULES
 from pointsman.contracts.config_types import (
     BrokenRules,
@@ -100,7 +106,7 @@ class Pool(Strict):
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)]
     """The modes this pool answers. Each model and mode is answered by the pools that list it."""
     family: Family = Family.PLAIN
-    """How the mode is switched on the request. Default: `plain`, the pool's template alone decides."""
+    """How the model is told its mode. Default: `plain`, the pool's template alone decides."""
     engine: Engine
     """What answers."""
     model_path: Text | None = None
@@ -128,8 +134,13 @@ class Pool(Strict):
     """
     chat_template: Text | None = None
     """Chat template: a file, or `builtin:NAME` for one that ships with Pointsman. Default: the model's own."""
+    template_opens_thinking: Flag | None = None
+    """Whether in mode `think` the chat template itself opens the thinking in the prompt (`<think>`), so that the
+    output begins inside it. Default: yes for `builtin:think` and family `deepseek`, else no."""
     reasoning_parser: Text | None = None
-    """The engine's parser that tells thinking from the answer. Default: none."""
+    """The engine's parser that tells thinking from the answer. Of a pool with `urls`, the one that
+    its servers were started with. Default: none; the router tells them apart where the family has tags, or the
+    template opens the thinking."""
     tool_call_parser: Text | None = None
     """The engine's parser for tool calls. Default: none."""
     capabilities: Capabilities = Capabilities()
@@ -163,6 +174,21 @@ class Pool(Strict):
     def upstream_model(self) -> str:
         """The model name to send to the engine."""
         return self.served_model_name or self.model
+
+    @property
+    def opens_thinking(self) -> bool:
+        """`template_opens_thinking`, with its default filled in."""
+        if self.template_opens_thinking is not None:
+            return self.template_opens_thinking
+        return self.chat_template == OPENING_TEMPLATE or self.family in FAMILIES_WITH_OPENED_THINKING
+
+    @property
+    def enforces_thinking_budget(self) -> bool:
+        """Whether the engine itself closes the thinking of a request that has reached its thinking budget."""
+        if self.engine is Engine.SGLANG:
+            parser = self.reasoning_parser
+            return parser == OWN_REASONING_PARSER or (parser is not None and self.thinking_budget is not None)
+        return self.engine is Engine.SIMULATED
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

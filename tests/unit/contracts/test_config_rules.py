@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from pointsman.contracts.config import Config, Family, Policy, Pool, Prices
-from pointsman.contracts.config_engines import FAMILIES_WITHOUT_SWITCH, SGLANG_ARGS_BY_FIELD
+from pointsman.contracts.config_engines import (
+    FAMILIES_BY_BEGINNING,
+    FAMILIES_WITHOUT_SWITCH,
+    SGLANG_ARGS_BY_FIELD,
+)
 from pointsman.contracts.config_file import ConfigError, dump_config, parse_config
 from pointsman.contracts.modes import Mode, ModePolicy
 from pointsman.contracts.policies import PolicyDocument
@@ -123,10 +127,67 @@ def test_only_a_family_that_switches_may_answer_both_modes(family: Family) -> No
     assert ("pools[0].family" in found) is (family in FAMILIES_WITHOUT_SWITCH)
 
 
-def test_the_families_with_a_switch_are_those_the_router_switches() -> None:
-    from pointsman.router.families import SWITCHES
+def test_the_families_of_both_modes_are_those_that_the_router_tells_the_mode() -> None:
+    from pointsman.router.families import FAMILIES
 
-    assert set(SWITCHES) == set(Family) - FAMILIES_WITHOUT_SWITCH
+    assert set(FAMILIES) == set(Family)
+    switched = {name for name, family in FAMILIES.items() if family.switch is not None}
+    begun = {name for name, family in FAMILIES.items() if set(family.prefills) == set(Mode)}
+    assert begun == FAMILIES_BY_BEGINNING
+    assert switched | begun == set(Family) - FAMILIES_WITHOUT_SWITCH
+
+
+@pytest.mark.parametrize("engine", ["sglang", "vllm", "ktransformers", "openai", "simulated"])
+def test_kat_answers_both_modes_where_its_turn_can_be_begun(engine: str) -> None:
+    pool = {**UPSTREAM, "engine": engine, "family": "kat"}
+    assert problems(pool) == {}
+    assert set(problems({**pool, "modes": ["think", "no_think"]})) == (
+        set() if engine in ("sglang", "vllm") else {"pools[0].family"}
+    )
+
+
+def test_the_reasoning_parser_goes_with_the_family() -> None:
+    assert set(problems({**POOL, "family": "kat", "reasoning_parser": "qwen3"})) == {"pools[0].reasoning_parser"}
+    assert set(problems({**POOL, "family": "gpt_oss"})) == {"pools[0].reasoning_parser"}
+    assert problems({**POOL, "family": "gpt_oss", "reasoning_parser": "gpt-oss"}) == {}
+    assert problems({**UPSTREAM, "family": "gpt_oss"}) == {}  # vLLM needs none
+
+
+def test_a_template_opens_the_thinking_of_a_pool_that_thinks() -> None:
+    assert problems({**POOL, "template_opens_thinking": True}) == {}
+    assert problems({**POOL, "modes": ["no_think"], "template_opens_thinking": True}) == {
+        "pools[0].template_opens_thinking": "is set on a pool that never thinks"
+    }
+
+
+@pytest.mark.parametrize(
+    ("said", "opens"),
+    [
+        ({}, False),
+        ({"chat_template": "builtin:think"}, True),
+        ({"chat_template": "builtin:think", "template_opens_thinking": False}, False),
+        ({"family": "deepseek"}, True),
+        ({"family": "qwen3"}, False),
+        ({"family": "qwen3", "template_opens_thinking": True}, True),
+    ],
+)
+def test_which_templates_open_the_thinking(said: dict[str, Any], opens: bool) -> None:
+    assert Pool.model_validate({**POOL, **said}).opens_thinking is opens
+
+
+@pytest.mark.parametrize(
+    ("said", "enforces"),
+    [
+        ({}, False),
+        ({"reasoning_parser": "qwen3"}, False),
+        ({"reasoning_parser": "qwen3", "thinking_budget": 100}, True),
+        ({"reasoning_parser": "pointsman"}, True),
+        ({"engine": "simulated"}, True),
+        ({"engine": "vllm", "urls": ["http://10.0.0.1:8000"], "reasoning_parser": "qwen3"}, False),
+    ],
+)
+def test_which_engines_enforce_thinking_budgets(said: dict[str, Any], enforces: bool) -> None:
+    assert Pool.model_validate({**POOL, **said}).enforces_thinking_budget is enforces
 
 
 @pytest.mark.parametrize(

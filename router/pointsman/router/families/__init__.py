@@ -1,26 +1,120 @@
-"""Model families: how each is told to think, or not to.
+"""Model families: how each is told to think, or not, and how its output is told apart.
 
-A family is one small file with a function that edits the upstream request; how its output is told apart is the
-engine's reasoning parser. `plain` needs no file: the pool's own chat template decides.
+A family is one small file. Here is what the pipeline asks of them; where the pool has a say in the matter, the
+answer is from both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from pointsman.contracts.config import Family
+from pointsman.contracts.config import Engine, Family, Pool
+from pointsman.contracts.config_engines import CONTINUING_ENGINES
 from pointsman.contracts.modes import Mode
-from pointsman.router.families import gpt_oss, template_switch
+from pointsman.router.families.deepseek import DEEPSEEK
+from pointsman.router.families.family import ModelFamily
+from pointsman.router.families.glm import GLM
+from pointsman.router.families.gpt_oss import GPT_OSS
+from pointsman.router.families.granite import GRANITE
+from pointsman.router.families.kat import KAT
+from pointsman.router.families.kimi_k2 import KIMI_K2
+from pointsman.router.families.output import ANSWER, REASONING, THINK_TAGS, Kind, OutputParser, Piece, Tags
+from pointsman.router.families.plain import PLAIN
+from pointsman.router.families.qwen3 import QWEN3
 
-Switch = Callable[[dict[str, Any], Mode, str | None], None]
-"""Edits an upstream request (a chat request's JSON object) for a mode; the last argument is the client's effort."""
+__all__ = [
+    "ANSWER",
+    "FAMILIES",
+    "REASONING",
+    "Kind",
+    "ModelFamily",
+    "OutputParser",
+    "Piece",
+    "closing",
+    "output_ceiling",
+    "parser_of",
+    "parses",
+    "prefill",
+]
 
-SWITCHES: dict[Family, Switch] = {
-    Family.QWEN3: template_switch.setting("enable_thinking"),
-    Family.GLM: template_switch.setting("enable_thinking"),
-    Family.DEEPSEEK: template_switch.setting("thinking"),
-    Family.GRANITE: template_switch.setting("thinking"),
-    Family.GPT_OSS: gpt_oss.switch,
+FAMILIES: dict[Family, ModelFamily] = {
+    Family.PLAIN: PLAIN,
+    Family.QWEN3: QWEN3,
+    Family.DEEPSEEK: DEEPSEEK,
+    Family.KIMI_K2: KIMI_K2,
+    Family.GPT_OSS: GPT_OSS,
+    Family.GLM: GLM,
+    Family.GRANITE: GRANITE,
+    Family.KAT: KAT,
 }
-"""Families whose mode is switched on the request; of the others the pool's own template decides."""
+
+
+def parses(pool: Pool) -> bool:
+    """Whether the router tells thinking from the answer in this pool's output; else its engine does, or nobody."""
+    return _tags(pool) is not None
+
+
+def parser_of(pool: Pool, mode: Mode, *, forced: bool = True, continued: bool = False) -> OutputParser | None:
+    """
+    A parser for one choice of one answer of `pool` in `mode`; None where the router parses nothing.
+
+    `forced` is what `prefill` was asked with; `continued`: the output goes on from `closing`, inside the answer,
+    where stray tags are left out.
+    """
+    family = FAMILIES[pool.family]
+    if continued:  # the engine's own parser, if any, has nothing to parse any more
+        return OutputParser(family.tags or THINK_TAGS, answering=True)
+    tags = _tags(pool)
+    if tags is None:
+        return None
+    if prefill(pool, mode, forced=forced) is not None:
+        return OutputParser(tags, thinking=mode is Mode.THINK, answering=mode is Mode.NO_THINK)
+    return OutputParser(tags, thinking=mode is Mode.THINK and (family.thinks_at_once or pool.opens_thinking))
+
+
+def prefill(pool: Pool, mode: Mode, *, forced: bool) -> str | None:
+    """
+    What the assistant's turn begins with, so that the model answers in `mode`; None where it begins by itself.
+
+    `forced` is False where the model shall judge by itself.
+    """
+    if not forced or pool.engine not in CONTINUING_ENGINES:
+        return None
+    return FAMILIES[pool.family].prefills.get(mode)
+
+
+def closing(pool: Pool, reasoning: str, answer: str = "") -> str | None:
+    """
+    The assistant's turn that has thought `reasoning` and now answers, `answer` being what it has said already.
+
+    It is what the engine's final message must hold to be continued from there. None where that can't be done: the
+    engine can't continue a message, or enforces thinking budgets itself (and would wait for a closing tag), or
+    the family's thinking can't be closed by text.
+    """
+    family = FAMILIES[pool.family]
+    close = family.closing
+    if close is None and pool.opens_thinking:
+        close = "</think>"
+    if close is None or pool.engine not in CONTINUING_ENGINES or pool.enforces_thinking_budget:
+        return None
+    opening = family.opening
+    if pool.engine is Engine.SGLANG:
+        # SGLang puts the message behind the generation prompt, vLLM lets the chat template render it.
+        if pool.opens_thinking:
+            opening = ""
+    elif not family.survives_template:
+        return None
+    return f"{opening}{reasoning.strip()}{close}{answer}"
+
+
+def output_ceiling(family: Family) -> int | None:
+    """Output tokens at most that the makers of `family` recommend; None where they recommend none."""
+    return FAMILIES[family].max_output
+
+
+def _tags(pool: Pool) -> Tags | None:
+    """The tags that the router looks for in the output of `pool`."""
+    family = FAMILIES[pool.family]
+    if family.always_parsed:
+        return family.tags
+    if pool.reasoning_parser is not None or pool.engine is Engine.SIMULATED:
+        return None
+    return family.tags or (THINK_TAGS if pool.opens_thinking else None)

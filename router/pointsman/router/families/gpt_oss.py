@@ -1,12 +1,18 @@
-"""gpt-oss: always reasons a little; `reasoning_effort` says how much, and `low` stands for not thinking."""
+"""gpt-oss: always reasons a little; `reasoning_effort` says how much, and `low` stands for not thinking.
+
+Its output is not one text but several channels, which its engines tell apart by their tokens: nothing is left to
+parse, and thinking that was cut can't be closed by text. Sampling as its makers' README has it.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from pointsman.contracts.modes import Mode
+from pointsman.router.families.family import ModelFamily
 
 _LEVELS = ("low", "medium", "high")
+_SAMPLING = {"temperature": 1.0, "top_p": 1.0}
 
 
 def switch(request: dict[str, Any], mode: Mode, effort: str | None) -> None:
@@ -15,3 +21,6 @@ def switch(request: dict[str, Any], mode: Mode, effort: str | None) -> None:
         request["reasoning_effort"] = "low"
     else:
         request["reasoning_effort"] = effort if effort in _LEVELS else "high" if effort == "xhigh" else "medium"
+
+
+GPT_OSS = ModelFamily(switch=switch, sampling={Mode.THINK: _SAMPLING, Mode.NO_THINK: _SAMPLING})

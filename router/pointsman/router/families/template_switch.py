@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from pointsman.contracts.modes import Mode
+from pointsman.router.families.family import Switch
 
 
-def setting(name: str) -> Callable[[dict[str, Any], Mode, str | None], None]:
+def setting(name: str) -> Switch:
     """A switch that sets `chat_template_kwargs[name]` to whether the model shall think."""
 
     def switch(request: dict[str, Any], mode: Mode, effort: str | None) -> None:

@@ -1,41 +1,93 @@
 """What goes to the engine: the client's public fields, plus what the router alone may set.
 
 Stands beside the wire formats because it is their other end. Each engine has its own private fields; only those
-listed here are ever sent, whatever a client tries.
+listed here are ever sent, whatever a client tries. What a model family needs said is in `families/`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from pointsman.contracts.config import Engine, Pool
-from pointsman.contracts.modes import Mode, thinking_allowance
+from pointsman.contracts.modes import Mode, Source, thinking_allowance
 from pointsman.contracts.names import Header
+from pointsman.router import families
 from pointsman.router.exchange import Endpoint, Exchange
-from pointsman.router.families import SWITCHES
+from pointsman.router.families import FAMILIES
 from pointsman.router.fleet import Replica
 from pointsman.router.http.wire import header_lines
 from pointsman.router.wire import openai_request
 
 _REQUEST_ID = Header.REQUEST_ID.encode()
 _SPEAKS_SGLANG = frozenset({Engine.SGLANG, Engine.SIMULATED})
+_JUDGED_BY_THE_MODEL = frozenset({Source.PREDICTOR, Source.SATURATION, Source.DEFAULT})
+"""Sources above which nobody decided: a model that judges by itself may, where the policy lets it."""
 
 
-def upstream_request(exchange: Exchange, replica: Replica, *, secret: str) -> bytes:
+_OPENAI_SAMPLING = frozenset({"temperature", "top_p"})
+"""Sampling fields that any OpenAI-compatible server knows."""
+_NOTHING: Mapping[str, float] = {}
+
+
+class Ask(NamedTuple):
+    """One time that an engine is asked on behalf of a request."""
+
+    mode: Mode
+    max_tokens: int
+    """Output tokens at most, thinking included."""
+    stream: bool
+    thinking_budget: int | None = None
+    """Thinking tokens at most, for an engine that enforces it (`Pool.enforces_thinking_budget`)."""
+    forced: bool = True
+    """Whether `mode` is forced upon a model that would judge by itself: `is_forced`."""
+    continuation: str | None = None
+    """What the assistant's turn has begun with, to be gone on from: `families.closing`."""
+    logprobs: bool = False
+    """Whether log-probabilities are needed, whatever the client asked for."""
+    steady_usage: bool = False
+    """Whether each event of the stream tells the usage so far."""
+
+
+def is_forced(exchange: Exchange) -> bool:
+    """Whether the decided mode is forced upon the model, or the tenant's policy lets it judge by itself."""
+    assert exchange.decision is not None
+    return (
+        not exchange.policy.model_decides
+        or exchange.decision.source not in _JUDGED_BY_THE_MODEL
+        or exchange.escalated is not None
+    )
+
+
+def first_ask(exchange: Exchange) -> Ask:
+    """What an engine is asked at first."""
+    pool = exchange.pool
+    assert pool is not None
+    limit = exchange.max_tokens or pool.default_max_tokens
+    if (ceiling := families.output_ceiling(pool.family)) is not None and limit > ceiling:
+        limit = ceiling
+    budget = None
+    if exchange.endpoint is Endpoint.CHAT and exchange.mode is Mode.THINK and pool.thinking_budget:
+        budget = thinking_allowance(limit, pool.thinking_budget)
+    return Ask(exchange.mode, limit, exchange.stream, budget, is_forced(exchange))
+
+
+def upstream_request(exchange: Exchange, replica: Replica, ask: Ask | None = None, *, secret: str) -> bytes:
     """
-    The whole HTTP request that asks `replica` for the answer to `exchange`.
+    The whole HTTP request that asks `replica` for the answer to `exchange`, as `ask` says; by default `first_ask`.
 
     Always carries an explicit `max_tokens`; streams always ask for their usage. `secret` goes only to replicas
     that registered themselves.
     """
     pool = exchange.pool
     assert pool is not None
-    body = orjson.dumps(_payload(exchange, pool))
+    ask = ask or first_ask(exchange)
+    body = orjson.dumps(_payload(exchange, pool, ask))
     return b"%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-        _head(exchange.endpoint, replica.address, exchange.stream, None if pool.urls else secret),
+        _head(exchange.endpoint, replica.address, ask.stream, None if pool.urls else secret),
         _REQUEST_ID,
         exchange.request_id.encode("ascii"),
         len(body),
@@ -57,26 +109,52 @@ def _head(endpoint: Endpoint, address: str, stream: bool, secret: str | None) ->
     return b"POST %b HTTP/1.1\r\n%b" % (endpoint.value.encode("ascii"), lines)
 
 
-def _payload(exchange: Exchange, pool: Pool) -> dict[str, Any]:
+def _payload(exchange: Exchange, pool: Pool, ask: Ask) -> dict[str, Any]:
     assert exchange.tenant is not None
     payload = openai_request.forwarded(exchange)
-    limit = exchange.max_tokens or pool.default_max_tokens
     payload["model"] = pool.upstream_model
-    payload["max_tokens"] = limit
-    payload["stream"] = exchange.stream
-    if exchange.stream:
+    payload["max_tokens"] = ask.max_tokens
+    payload["stream"] = ask.stream
+    if ask.stream:
         payload["stream_options"] = {"include_usage": True}
+        if ask.steady_usage:
+            payload["stream_options"]["continuous_usage_stats"] = True
     if exchange.endpoint is Endpoint.CHAT:
-        switch = SWITCHES.get(pool.family)
-        if switch is not None:
-            switch(payload, exchange.mode, exchange.payload.get("reasoning_effort"))
+        _tell_family(payload, exchange, pool, ask)
     if pool.engine in _SPEAKS_SGLANG:
         # The attempt's digit keeps a retry apart from the request it repeats; the length stays fixed, so that
         # no id is a prefix of another (SGLang aborts by prefix).
         payload["rid"] = f"{exchange.rid}{exchange.attempts % 10}"
         payload["cache_salt"] = exchange.tenant.cache_salt
-        if exchange.endpoint is Endpoint.CHAT and exchange.mode is Mode.THINK and pool.thinking_budget:
-            payload["custom_params"] = {"thinking_budget": thinking_allowance(limit, pool.thinking_budget)}
+        if ask.thinking_budget is not None:
+            payload["custom_params"] = {"thinking_budget": ask.thinking_budget}
     elif pool.engine is Engine.VLLM:
         payload["cache_salt"] = exchange.tenant.cache_salt
     return payload
+
+
+def _tell_family(payload: dict[str, Any], exchange: Exchange, pool: Pool, ask: Ask) -> None:
+    """Say the mode as the pool's family needs it said, and how to sample where the client has not."""
+    family = FAMILIES[pool.family]
+    if family.switch is not None:
+        family.switch(payload, ask.mode, exchange.payload.get("reasoning_effort"))
+    for name, value in family.sampling.get(ask.mode, _NOTHING).items():
+        if name in _OPENAI_SAMPLING or pool.engine is not Engine.OPENAI:
+            payload.setdefault(name, value)
+    if family.keeps_special_tokens:
+        payload["skip_special_tokens"] = False
+    if ask.logprobs:
+        payload["logprobs"] = True
+    begun = ask.continuation
+    if begun is None:
+        begun = families.prefill(pool, ask.mode, forced=ask.forced)
+    elif pool.engine is Engine.SGLANG:
+        # Else a parser that takes the output for thinking until it is closed would take the whole answer for it.
+        payload["separate_reasoning"] = False
+    if begun is not None:
+        payload["messages"] = [*payload["messages"], {"role": "assistant", "content": begun}]
+        payload["continue_final_message"] = True
+        if pool.engine is Engine.VLLM:
+            # vLLM lets the chat template render the begun message, and refuses to open another after it; SGLang
+            # puts it behind the opened turn, and has no such field.
+            payload["add_generation_prompt"] = False

@@ -1,0 +1,157 @@
+"""Tell thinking from the answer in a model's output, however it is cut.
+
+Stands beneath the families, which say what their tags are, and above nothing: text comes in, text comes out. The
+engine's own parser does this where a pool has one; this one serves the rest, KAT above all, which no engine parses.
+
+Tags vanish, whatever state they turn up in, and no text ever does. A model thinks once, before it answers: once
+the answer has begun a tag no longer changes what follows it, so that an answer *about* tags stays an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import NamedTuple
+
+from pointsman.contracts.modes import Mode
+
+_TRIMMED = 2
+"""Line ends before a closing tag that belong to the tag."""
+
+
+class Kind(Enum):
+    """What a piece of output is."""
+
+    REASONING = "reasoning_content"
+    ANSWER = "content"
+
+
+REASONING, ANSWER = Kind.REASONING, Kind.ANSWER
+
+
+class Piece(NamedTuple):
+    """Output of one kind."""
+
+    kind: Kind
+    text: str
+
+
+class Tag(NamedTuple):
+    """What a tag says about the text that follows it."""
+
+    follows: Kind
+    answers: bool = False
+    """Whether what follows is the answer, whatever it looks like."""
+    ends: bool = False
+    """Whether it closes the answer: line ends before it belong to it."""
+    judgement: Mode | None = None
+    """The mode that the model thereby judges right."""
+
+
+class Tags:
+    """The tags of a family, prepared once. Each begins with the one `<` that is in it."""
+
+    __slots__ = ("by_text", "longest", "partial", "split")
+
+    def __init__(self, by_text: Mapping[str, Tag]) -> None:
+        self.by_text = dict(by_text)
+        self.split = re.compile("(" + "|".join(map(re.escape, by_text)) + ")").split
+        self.partial = frozenset(tag[:end] for tag in by_text for end in range(1, len(tag)))
+        self.longest = max(map(len, by_text))
+
+
+THINK_TAGS = Tags({"<think>": Tag(REASONING), "</think>": Tag(ANSWER)})
+"""The tags that most families share."""
+
+
+class OutputParser:
+    """
+    Parses the output of one choice of one answer.
+
+    `thinking`: the prompt has opened the thinking. `answering`: it has opened the answer, which nothing ends.
+    `judgement` is the mode that the model itself judged right, where it has said so. Takes time and memory
+    proportional to the text, whatever it consists of.
+    """
+
+    __slots__ = ("_begun", "_fresh", "_held", "_kind", "_reasoned", "_tags", "judgement")
+
+    def __init__(self, tags: Tags, *, thinking: bool = False, answering: bool = False) -> None:
+        self._tags = tags
+        self._kind = REASONING if thinking else ANSWER
+        self._begun = answering
+        self._fresh = True  # line ends are left out until there is other text
+        self._reasoned = False
+        self._held = ""  # may turn out to be a tag, or line ends before one
+        self.judgement: Mode | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What the text that was given last is."""
+        return self._kind
+
+    def feed(self, text: str) -> list[Piece]:
+        """The pieces that are certain once `text` has come, neighbours always of different kinds."""
+        parts = self._tags.split(self._held + text)
+        last = parts[-1]
+        cut = len(last) if (at := last.rfind("<", -self._tags.longest)) < 0 else at
+        if last[cut:] not in self._tags.partial:
+            cut = len(last)
+        lines = 0
+        while lines < _TRIMMED and last.endswith("\n", 0, cut):
+            lines += 1
+            cut -= 1
+        self._held = last[cut:]
+        parts[-1] = last[:cut]
+        return self._take(parts)
+
+    def begin_answer(self) -> None:
+        """What comes now is the answer: somebody else has taken the thinking out."""
+        if not self._begun:
+            self._kind, self._begun = ANSWER, True
+
+    def finish(self) -> list[Piece]:
+        """What was held back, now that the output has ended."""
+        held, self._held = self._held, ""
+        return self._take([held])
+
+    def _take(self, parts: list[str]) -> list[Piece]:
+        """The pieces of `parts`: text and tags by turns, text first and last."""
+        pieces: list[tuple[Kind, list[str]]] = []
+        ahead = iter(parts)
+        for text in ahead:
+            tag = self._tags.by_text.get(next(ahead, ""))
+            if tag is not None and (self._kind is REASONING or tag.ends):
+                for _ in range(_TRIMMED):
+                    text = text.removesuffix("\n")
+            if text := self._worth(text):
+                if not pieces or pieces[-1][0] is not self._kind:
+                    pieces.append((self._kind, []))
+                pieces[-1][1].append(text)
+            if tag is not None:
+                self._pass(tag)
+        return [Piece(kind, "".join(texts)) for kind, texts in pieces]
+
+    def _worth(self, text: str) -> str:
+        """What is given out of `text`, which stands between two tags or goes on from there."""
+        if self._fresh:
+            text = text.lstrip("\n")
+            if not text:
+                return ""
+            self._fresh = False
+            if self._kind is REASONING and self._reasoned:
+                text = "\n\n" + text  # a judgement and the thinking after it are two paragraphs
+        if self._kind is REASONING:
+            self._reasoned = self._reasoned or bool(text)
+        elif not self._begun and text and not text.isspace():
+            self._begun = True
+        return text
+
+    def _pass(self, tag: Tag) -> None:
+        if self._begun:
+            return
+        if self.judgement is None:
+            self.judgement = tag.judgement
+        self._kind = tag.follows
+        self._begun = tag.answers
+        self._fresh = True

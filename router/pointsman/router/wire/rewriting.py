@@ -1,0 +1,229 @@
+"""Engines' answers, made into what clients expect: thinking in `reasoning_content`, the answer in `content`.
+
+Stands between the engine's answer and the client only where it has to: where the router itself tells thinking from
+the answer (see `families/`), where an engine calls the field `reasoning` (newer vLLM), and where an answer goes on
+from thinking that was cut. All else passes untouched. Nothing but these fields is changed: tool calls,
+log-probabilities and finish reasons stay with the text they came with.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from pointsman.contracts.config import Engine, Pool
+from pointsman.contracts.modes import Mode
+from pointsman.contracts.pricing import Usage
+from pointsman.router.families import ANSWER, REASONING, Kind, OutputParser, Piece, parser_of, parses
+
+_OTHER_NAMES = frozenset({Engine.VLLM, Engine.OPENAI})
+"""Engines that may call the thinking `reasoning`."""
+
+
+class MalformedOutput(Exception):
+    """The engine's answer is not of the form of an answer; says which field, never what is in it."""
+
+
+class Rewritten(NamedTuple):
+    """What a whole answer turned out to hold."""
+
+    judgement: Mode | None
+    """The mode that the model itself judged right, where it said so."""
+    reasoning: int
+    """Characters of thinking, of all choices together."""
+    answer: int
+    """Characters of answer, of all choices together."""
+
+
+def needed(pool: Pool, mode: Mode) -> bool:
+    """Whether chat answers of `pool` in `mode` have to pass through here."""
+    return parses(pool) or (mode is Mode.THINK and pool.engine in _OTHER_NAMES)
+
+
+class StreamRewriter:
+    """
+    Rewrites the chunks of one streamed chat answer of `pool` in `mode`.
+
+    `forced` is what `families.prefill` was asked with. `continued`: the stream goes on from `families.closing`, so
+    that all of it is answer. `reasoning` and `answer` count the chunks that held such output; an engine sends a
+    chunk for each token. `judgement` is the mode that the model itself judged right, where it has said so.
+    """
+
+    __slots__ = ("_choices", "_forced", "_head", "_mode", "_pool", "answer", "continued", "judgement", "reasoning")
+
+    def __init__(self, pool: Pool, mode: Mode, *, forced: bool = True, continued: bool = False) -> None:
+        self._pool = pool
+        self._mode = mode
+        self._forced = forced
+        self._choices: dict[int, _Choice] = {}
+        self._head: dict[str, Any] = {}
+        self.continued = continued
+        self.judgement: Mode | None = None
+        self.reasoning = 0
+        self.answer = 0
+
+    def feed(self, chunk: dict[str, Any]) -> list[dict[str, Any]]:
+        """
+        The chunks to send for `chunk`: none where all of its text is held back, several where it holds a border.
+
+        Raises `MalformedOutput`.
+        """
+        choices = _list(chunk.get("choices"), "choices")
+        if not choices:
+            return [chunk]
+        self._head = chunk
+        rewritten = [chunk | {"choices": [choice]} for found in choices for choice in self._rewrite(found)]
+        if "usage" in chunk:
+            for earlier in rewritten[:-1]:
+                earlier["usage"] = None
+        return rewritten
+
+    def finish(self) -> list[dict[str, Any]]:
+        """What was held back, where the stream ends without saying why."""
+        head = self._head | {"usage": None} if "usage" in self._head else self._head
+        return [
+            head | {"choices": [_bare(index, piece)]}
+            for index, choice in self._choices.items()
+            for piece in choice.finish()
+        ]
+
+    def _rewrite(self, found: Any) -> list[dict[str, Any]]:
+        """The choices, in chunks of their own, that stand for one choice of a chunk."""
+        found = _dict(found, "choices[]")
+        index = found.get("index", 0)
+        if type(index) is not int:
+            raise MalformedOutput("choices[].index")
+        choice = self._choices.get(index)
+        if choice is None:
+            choice = self._choices[index] = _Choice(
+                parser_of(self._pool, self._mode, forced=self._forced, continued=self.continued), self.continued
+            )
+        delta = dict(_dict(found.get("delta"), "choices[].delta"))
+        pieces = choice.feed(delta)
+        if choice.last is REASONING:
+            self.reasoning += 1
+        elif choice.last is ANSWER or delta.get("tool_calls"):
+            self.answer += 1
+        if self.judgement is None and choice.parser is not None:
+            self.judgement = choice.parser.judgement
+        ended = found.get("finish_reason") is not None
+        if ended:
+            pieces += choice.finish()
+        pieces = _joined(pieces)
+        if pieces:
+            delta[pieces[-1].kind.value] = pieces[-1].text
+        elif choice.last is not None and not (ended or found.get("logprobs") or any(delta.values())):
+            return []
+        return [_bare(index, piece) for piece in pieces[:-1]] + [found | {"delta": delta}]
+
+
+def rewrite_answer(
+    answer: dict[str, Any], pool: Pool, mode: Mode, *, forced: bool = True, continued: bool = False
+) -> Rewritten:
+    """Rewrite a whole chat answer in place; arguments as of `StreamRewriter`. Raises `MalformedOutput`."""
+    judgement: Mode | None = None
+    reasoning = said = 0
+    for found in _list(answer.get("choices"), "choices"):
+        message = _dict(_dict(found, "choices[]").get("message"), "choices[].message")
+        choice = _Choice(parser_of(pool, mode, forced=forced, continued=continued), continued)
+        pieces = choice.feed(message) + choice.finish()
+        thought = "".join(text for kind, text in pieces if kind is REASONING)
+        content = "".join(text for kind, text in pieces if kind is ANSWER)
+        message["reasoning_content"] = thought or None
+        message["content"] = content or (None if message.get("tool_calls") else "")
+        reasoning += len(thought)
+        said += len(content)
+        if judgement is None and choice.parser is not None:
+            judgement = choice.parser.judgement
+    return Rewritten(judgement, reasoning, said)
+
+
+def split_output(usage: Usage, reasoning: int, answer: int) -> Usage:
+    """
+    `usage` with its output divided between thinking and answer as `reasoning` to `answer`, which count anything.
+
+    What an engine has counted itself is left as it is. The sum stays the same, and of two tokens or more neither
+    class gets all where both have a count.
+    """
+    output = usage.completion_tokens
+    if usage.reasoning or not reasoning or not output:
+        return usage
+    share = round(output * reasoning / (reasoning + answer)) if answer else output
+    if answer:
+        share = min(max(share, 1), max(output - 1, 1))
+    return usage._replace(reasoning=share, answer=output - share)
+
+
+class _Choice:
+    """One choice of an answer: its parser, until it turns out that the engine has one itself."""
+
+    __slots__ = ("_continued", "last", "parser")
+
+    def __init__(self, parser: OutputParser | None, continued: bool) -> None:
+        self.parser = parser
+        self._continued = continued
+        self.last: Kind | None = None
+
+    def feed(self, message: dict[str, Any]) -> list[Piece]:
+        """Take the text out of `message`, a delta or a whole message, and tell its kinds."""
+        thought = _text(message.pop("reasoning_content", None), "reasoning_content")
+        other = _text(message.pop("reasoning", None), "reasoning")
+        said = _text(message.pop("content", None), "content")
+        thought = thought or other  # some versions of vLLM say it under both names
+        self.last = REASONING if thought else None
+        pieces = []
+        if thought:
+            if self._continued:
+                pieces.append(Piece(ANSWER, thought))
+                self.last = ANSWER
+            else:
+                pieces.append(Piece(REASONING, thought))
+                if self.parser is not None:
+                    # The engine tells them apart itself: what it calls content is no thinking.
+                    self.parser.begin_answer()
+        if said:
+            if self.parser is None:
+                pieces.append(Piece(ANSWER, said))
+                self.last = ANSWER
+            else:
+                pieces += self.parser.feed(said)
+                self.last = pieces[-1].kind if pieces else self.parser.kind
+        return pieces
+
+    def finish(self) -> list[Piece]:
+        return [] if self.parser is None else self.parser.finish()
+
+
+def _joined(pieces: list[Piece]) -> list[Piece]:
+    """`pieces`, neighbours of one kind made one."""
+    joined: list[Piece] = []
+    for piece in pieces:
+        if joined and joined[-1].kind is piece.kind:
+            joined[-1] = Piece(piece.kind, joined[-1].text + piece.text)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _bare(index: int, piece: Piece) -> dict[str, Any]:
+    """A choice of a chunk that says `piece` and nothing else."""
+    return {"index": index, "delta": {piece.kind.value: piece.text}, "logprobs": None, "finish_reason": None}
+
+
+def _text(value: Any, field: str) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise MalformedOutput(field)
+    return value
+
+
+def _dict(value: Any, field: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise MalformedOutput(field)
+    return value
+
+
+def _list(value: Any, field: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise MalformedOutput(field)
+    return value
