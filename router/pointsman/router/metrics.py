@@ -26,6 +26,7 @@ _HELP = {
     Metric.TOKENS: "Tokens billed, by token class.",
     Metric.COST: "US dollars billed, by token class.",
     Metric.DECISIONS: "Mode decisions by the source that determined them.",
+    Metric.STAGE_RETURNS: "New policies that went back to an earlier stage, by the stage they left and the reason.",
     Metric.ESTIMATED: "Requests whose usage was estimated because the engine's own count never arrived.",
     Metric.RETRIES: "Requests sent to another replica after one failed before its first byte.",
     Metric.TTFT: "Seconds from a request's arrival to the first byte of its streamed answer.",

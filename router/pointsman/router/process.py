@@ -36,9 +36,13 @@ from pointsman.router.pipeline.place import Place
 from pointsman.router.pipeline.relay import Relay
 from pointsman.router.pipeline.settle import Settle
 from pointsman.router.pipeline.thinking_price import ThinkingPrice
+from pointsman.router.policy_watch import PolicyWatch
 from pointsman.router.predictor import Predictor
 from pointsman.router.snapshot import compile_snapshot
+from pointsman.router.thinking_spend import ThinkingSpend
+from pointsman.store.policy_projection import ProjectionReader
 from pointsman.store.replicas import ReplicaRegistry
+from pointsman.store.thinking import ThinkingTotals
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +109,19 @@ async def _serve(config: Config, settings: Settings) -> None:
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
     certificates = Certificates(config.router.tls) if config.router.tls else None
+    policies = PolicyWatch(ProjectionReader(redis), snapshot)
+    thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants.values())
+    await policies.begin()
     server = await _listen(clients, settings, certificates)
     stop, hurry = asyncio.Event(), asyncio.Event()
     _heed_signals(loop, stop, hurry, lifeline=settings.lifeline)
     sweeps = [clients.sweep, fleet.sweep, passthrough.site.sweep]
-    tasks = [loop.create_task(fleet.watch()), loop.create_task(_sweep(sweeps, certificates))]
+    tasks = [
+        loop.create_task(fleet.watch()),
+        loop.create_task(policies.follow()),
+        loop.create_task(thinking.follow()),
+        loop.create_task(_sweep(sweeps, certificates)),
+    ]
     gc.collect()
     gc.freeze()  # what exists now lives as long as the process: later collections need not walk it
     log.info("listening on %s:%s", settings.host, settings.port)

@@ -27,6 +27,13 @@ class ModelView:
 
 
 @dataclass(slots=True)
+class ThinkingToday:
+    """Thinking tokens of one tenant that were counted here, and are not added to those of other workers yet."""
+
+    unsent: int = 0
+
+
+@dataclass(slots=True)
 class TenantView:
     """
     A tenant as the hot path sees it. `cache_salt` keeps its prefix-cache entries apart from others'.
@@ -41,6 +48,7 @@ class TenantView:
     cache_salt: str
     decisions: DecisionLog = field(default_factory=DecisionLog)
     thinking_spent: bool = False
+    thinking: ThinkingToday | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The FastAPI application: models, metrics and the documentation page.
+"""The FastAPI application: models, policies, metrics and the documentation page.
 
 A process of its own, so that no page and no scrape can stall a stream. Only the data plane talks to it, through
 the Unix socket; it names the caller's address in `x-pointsman-peer`.
@@ -7,6 +7,7 @@ the Unix socket; it names the caller's address in `x-pointsman-peer`.
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,12 +30,23 @@ from pointsman.contracts.errors import (
     Unauthenticated,
 )
 from pointsman.router.admin.access import Access, Authorization
+from pointsman.router.admin.live_policies import LivePolicies
+from pointsman.router.admin.policies import policy_routes
 from pointsman.router.admin.reference import data_plane_paths
 from pointsman.router.snapshot import compile_snapshot
+from pointsman.router.stages import StageKeeper
 from pointsman.router.wire import openai
 
 
-def build_app(config: Config, metrics_dir: Path, *, version: str) -> FastAPI:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What pages show and change, beside the configuration."""
+
+    policies: LivePolicies
+    keeper: StageKeeper
+
+
+def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) -> FastAPI:
     """
     The application for `config`; `metrics_dir` is where the data plane writes its counters.
 
@@ -48,6 +60,8 @@ def build_app(config: Config, metrics_dir: Path, *, version: str) -> FastAPI:
         description="Mode-aware serving: one OpenAI-compatible endpoint, two tracks.",
         redoc_url=None,
     )
+
+    app.include_router(policy_routes(access, parts.policies, parts.keeper))
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")
     def models(authorization: Authorization = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import socket
@@ -9,10 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from redis import Redis
 
 from pointsman.contracts.config import Config
-from pointsman.contracts.names import StateFile
-from pointsman.router.admin.app import build_app
+from pointsman.contracts.names import Metric, StateFile
+from pointsman.contracts.policies import Stage
+from pointsman.router.admin.app import Parts, build_app
+from pointsman.router.admin.live_policies import LivePolicies
+from pointsman.router.metrics import Metrics
+from pointsman.router.stages import StageKeeper
+from pointsman.store.database import Database, database_url
+
+REDIS_TIMEOUT = 2.0
+"""Seconds that Redis has for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +35,34 @@ class Settings:
 
 def run(config: Config, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
+    metrics_dir = settings.state_dir / StateFile.METRICS
+    metrics = Metrics(metrics_dir)
+    database = Database(database_url(config.database, settings.state_dir))
+    redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
+    policies = LivePolicies(config, database, redis)
+    keeper = StageKeeper(policies, returned=_Returns(metrics))
     version = importlib.metadata.version("pointsman")
-    app = build_app(config, settings.state_dir / StateFile.METRICS, version=version)
+    app = build_app(config, metrics_dir, Parts(policies, keeper), version=version)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
-    server.run(sockets=[_private_socket(settings.state_dir / StateFile.ADMIN_SOCKET)])
+    with contextlib.ExitStack() as running:
+        running.callback(database.close)
+        running.callback(redis.close)
+        running.callback(metrics.close)
+        for worker in (policies,):
+            worker.start()
+            running.callback(worker.stop)
+        server.run(sockets=[_private_socket(settings.state_dir / StateFile.ADMIN_SOCKET)])
+
+
+class _Returns:
+    """Counts the policies that went back to an earlier stage. Called by one thread alone."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def __call__(self, tenant: str, stage: Stage, reason: str) -> None:
+        labels = {"tenant": tenant, "stage": stage.value, "reason": reason}
+        self._metrics.counter(Metric.STAGE_RETURNS, labels).add(1)
 
 
 def _private_socket(path: Path) -> socket.socket:

@@ -141,8 +141,8 @@ class TenantPolicy:
         return self.present if arm is self.candidate else self.candidate
 
 
-def compile_policy(document: PolicyDocument, *, version: str = "config") -> TenantPolicy:
-    """The compiled form of `document`; `version` names it in the records of decisions."""
+def compile_policy(document: PolicyDocument, *, version: str = "0") -> TenantPolicy:
+    """The compiled form of `document`; `version` names it in the records of decisions; 0 is the configuration's."""
     candidate = document.candidate
     if candidate is None:
         return TenantPolicy(document, version, _arm(ArmName.PRESENT, document.policy, version, None))

@@ -1,0 +1,252 @@
+"""The admin API of policies: read what holds, let another one hold, move candidates from stage to stage.
+
+HTTP and nothing else: what a change does is `live_policies.py`. Bodies are checked by the schema of the
+configuration file, so that an error is told in the same words here and there. A policy's `ETag` is the number of
+its newest version; a change that was made of an older one is refused.
+
+(FastAPI reads the annotations of functions inside a function, which use its names: hence they are no strings here.)
+"""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+
+from pointsman.contracts.config_problems import ConfigError
+from pointsman.contracts.config_types import Probability
+from pointsman.contracts.errors import BodyTooLarge, InvalidRequest
+from pointsman.contracts.policies import PolicyDocument, Stage
+from pointsman.contracts.policy_file import parse_policy
+from pointsman.router.admin.access import Access, Authorization
+from pointsman.router.admin.live_policies import LivePolicies, PresentPolicy
+from pointsman.router.snapshot import bearer_digest
+from pointsman.router.stages import StageKeeper
+from pointsman.store.policies import PolicyVersion
+
+MAX_BYTES = 1024 * 1024
+"""Bytes of a policy at most; one of 200 rules, and a candidate of as many, is far below."""
+
+MAX_COMMENT = 500
+"""Characters of a comment at most."""
+
+_TOLD = 10
+"""Problems of a policy that one error tells at most."""
+
+Tag = Annotated[str | None, Header(description="The policy's ETag, where the change must be made of no other one.")]
+Comment = Annotated[
+    str, Query(max_length=MAX_COMMENT, description="Why; kept with the version.", pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+
+
+class Doing(BaseModel):
+    """What a candidate did of late: what its stage's limits are compared with."""
+
+    seconds: float = Field(description="Seconds that were looked at.")
+    requests: int
+    escalations: int
+    errors: int
+    disagreement: int
+
+
+class PolicyAnswer(BaseModel):
+    """A tenant's policy as it holds now."""
+
+    tenant: str
+    version: int = Field(description="0: the configuration's.")
+    source: str = Field(description="`api` or `config`.")
+    live: bool = Field(description="Whether it is where routers read it; if not, it will be when Redis is back.")
+    updated_at: datetime | None = None
+    updated_by: str | None = None
+    comment: str | None = None
+    document: dict[str, Any] = Field(description="The policy: as in the configuration file.")
+    candidate_did: Doing | None = None
+
+
+class PolicyList(BaseModel):
+    """All tenants' policies."""
+
+    data: list[PolicyAnswer]
+
+
+class VersionAnswer(BaseModel):
+    """One version that held once, or holds."""
+
+    version: int
+    updated_at: datetime
+    updated_by: str
+    comment: str
+    document: dict[str, Any] | None = Field(description="null: the configuration's policy held from here on.")
+
+
+class VersionList(BaseModel):
+    """Versions of one tenant's policy, newest first."""
+
+    data: list[VersionAnswer]
+    next_before: int | None = Field(description="What to give as `before` for older ones; null: there are none.")
+
+
+class Move(BaseModel):
+    """Where a candidate is to go."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stage: Stage = Field(description="observe, canary or enforce.")
+    share: Probability | None = Field(None, description="Share of conversations in stage canary; none: as it is.")
+
+
+def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -> APIRouter:
+    """The paths under `/admin/v1/policies`. Every error has the form of OpenAI's."""
+
+    def admin(authorization: Authorization = None) -> str:
+        access.require_admin(authorization)
+        digest = bearer_digest((authorization or "").encode("latin-1"))
+        assert digest is not None
+        return f"admin key {digest.hex()[:8]}"
+
+    By = Annotated[str, Depends(admin)]
+    routes = APIRouter(
+        prefix="/admin/v1/policies",
+        tags=["policies"],
+        responses={"default": {"description": "An error in OpenAI's form."}},
+    )
+
+    def answer(response: Response, present: PresentPolicy, *, defaults: bool = False) -> PolicyAnswer:
+        response.headers["etag"] = f'"{present.latest}"'
+        return _answer(present, keeper, defaults=defaults)
+
+    @routes.get("", summary="The policies of all tenants")
+    def every(by: By) -> PolicyList:
+        return PolicyList(data=[_answer(present, keeper, defaults=False) for present in policies.all_present()])
+
+    @routes.get("/{tenant}", summary="The policy that holds for a tenant")
+    def one(
+        tenant: str,
+        by: By,
+        response: Response,
+        defaults: Annotated[bool, Query(description="Write fields at their default too.")] = False,
+    ) -> PolicyAnswer:
+        return answer(response, policies.present(tenant), defaults=defaults)
+
+    @routes.put(
+        "/{tenant}",
+        summary="Let another policy hold for a tenant",
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": PolicyDocument.model_json_schema()}},
+            }
+        },
+    )
+    async def put(
+        tenant: str, by: By, request: Request, response: Response, if_match: Tag = None, comment: Comment = ""
+    ) -> PolicyAnswer:
+        document = _document(await _body(request))
+        present = await run_in_threadpool(
+            policies.put, tenant, document, expected=_expected(if_match), by=by, comment=comment
+        )
+        return answer(response, present)
+
+    @routes.delete("/{tenant}", summary="Let the configuration's policy hold for a tenant again")
+    def delete(
+        tenant: str, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
+    ) -> PolicyAnswer:
+        return answer(response, policies.delete(tenant, expected=_expected(if_match), by=by, comment=comment))
+
+    @routes.get("/{tenant}/history", summary="All versions of a tenant's policy, newest first")
+    def history(
+        tenant: str,
+        by: By,
+        limit: Annotated[int, Query(ge=1, le=200, description="Versions at most.")] = 50,
+        before: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only lower version numbers.")] = None,
+    ) -> VersionList:
+        versions = policies.history(tenant, limit=limit, before=before)
+        more = len(versions) == limit and versions[-1].version > 1
+        return VersionList(
+            data=[_version(written) for written in versions],
+            next_before=versions[-1].version if more else None,
+        )
+
+    @routes.post("/{tenant}/stage", summary="Move a tenant's candidate to another stage")
+    def stage(
+        tenant: str, to: Move, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
+    ) -> PolicyAnswer:
+        present = policies.move(
+            tenant, to.stage, share=to.share, expected=_expected(if_match), by=by, comment=comment
+        )
+        return answer(response, present)
+
+    @routes.post("/{tenant}/promote", summary="Let a tenant's candidate be its policy")
+    def promote(
+        tenant: str, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
+    ) -> PolicyAnswer:
+        return answer(response, policies.promote(tenant, expected=_expected(if_match), by=by, comment=comment))
+
+    return routes
+
+
+async def _body(request: Request) -> bytes:
+    """The body, of at most `MAX_BYTES`."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BYTES:
+            raise BodyTooLarge(f"A policy has at most {MAX_BYTES:,} bytes.")
+    return bytes(body)
+
+
+def _document(body: bytes) -> PolicyDocument:
+    """The policy in `body`; raises `InvalidRequest` that names the fields at fault."""
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from None
+    try:
+        return parse_policy(value)
+    except ConfigError as error:
+        told = "; ".join(str(problem) for problem in error.problems[:_TOLD])
+        rest = len(error.problems) - _TOLD
+        more = f"; and {rest} more" if rest > 0 else ""
+        raise InvalidRequest(f"{told}{more}.", param=error.problems[0].path or None, code="invalid_value") from None
+
+
+def _expected(tag: str | None) -> int | None:
+    """The version that the header `If-Match` names; None where there is none."""
+    if tag is None:
+        return None
+    match = re.fullmatch(r'"?(\d{1,9})"?', tag.strip())
+    if match is None:
+        raise InvalidRequest("If-Match takes the ETag of the policy.", param="if-match", code="invalid_value")
+    return int(match[1])
+
+
+def _answer(present: PresentPolicy, keeper: StageKeeper, *, defaults: bool) -> PolicyAnswer:
+    written, looked = present.written, keeper.figures(present)
+    return PolicyAnswer(
+        tenant=present.tenant,
+        version=present.version,
+        source="api" if present.version else "config",
+        live=present.live,
+        updated_at=None if written is None else _moment(written.updated_at),
+        updated_by=None if written is None else written.updated_by,
+        comment=None if written is None else written.comment,
+        document=present.document.model_dump(mode="json", exclude_unset=not defaults),
+        candidate_did=None if looked is None else Doing(seconds=looked.seconds, **looked.figures._asdict()),
+    )
+
+
+def _version(written: PolicyVersion) -> VersionAnswer:
+    return VersionAnswer(
+        version=written.version,
+        updated_at=_moment(written.updated_at),
+        updated_by=written.updated_by,
+        comment=written.comment,
+        document=None if written.document is None else orjson.loads(written.document),
+    )
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,109 @@
+"""Take up changed policies while the process runs: what is in Redis is compiled and put in the tenants' views.
+
+A task of every worker, so that no request ever asks for its policy: a request finds the one that was in the view
+when it came. A word in Redis tells that something has changed; only then are the policies read, and only those that
+differ are compiled, one after the other with other work in between, since streams must not wait for a thousand of
+them. Redis may go away or be empty: what is known holds on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+
+from pointsman.router.policies import compile_policy
+from pointsman.router.snapshot import Snapshot
+from pointsman.store.policies import decoded
+from pointsman.store.policy_projection import ProjectionReader, document_of
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 0.5
+"""Seconds between two looks."""
+
+PATIENCE = 5.0
+"""Seconds that Redis has for one look, all policies included."""
+
+FIRST = 1.0
+"""Seconds that a process which starts waits for the policies before it begins without."""
+
+
+class PolicyWatch:
+    """Keeps the policy of each tenant in `snapshot` as `reader` has it; where it has none, the configuration's."""
+
+    def __init__(self, reader: ProjectionReader, snapshot: Snapshot) -> None:
+        self._reader = reader
+        self._views = {view.name: view for view in snapshot.tenants.values()}
+        self._configured = {name: view.policy for name, view in self._views.items()}
+        self._taken: dict[str, bytes] = {}  # digests of the entries that were taken up or found wanting
+        self._revision: str | None = None
+        self._reachable = True
+
+    async def begin(self) -> None:
+        """Look for the first time; not for longer than `FIRST` seconds."""
+        await self._try(FIRST)
+
+    async def follow(self) -> None:
+        """Look at the interval until cancelled."""
+        task = asyncio.current_task()
+        assert task is not None
+        while True:
+            await self._try(PATIENCE)
+            if task.cancelling():
+                return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
+            await asyncio.sleep(INTERVAL)
+
+    async def _try(self, patience: float) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                await self.look()
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            if self._reachable:
+                log.warning("policies can't be read (%s): those that are known hold", type(error).__name__)
+            self._reachable = False
+        else:
+            self._reachable = True
+
+    async def look(self) -> None:
+        """Take up what has changed since the last time. Raises RedisError and OSError where Redis fails."""
+        revision = await self._reader.revision()
+        if revision is None or revision == self._revision:
+            return
+        found = set()
+        changes = 0
+        async for tenant, entry in self._reader.entries():
+            found.add(tenant)
+            if self._take(tenant, entry):
+                changes += 1
+                await asyncio.sleep(0)
+        if await self._reader.revision() != revision:
+            return  # written to meanwhile: what was not found may have come since; the next look reads all again
+        for tenant in self._taken.keys() - found:
+            del self._taken[tenant]
+            self._views[tenant].policy = self._configured[tenant]
+            changes += 1
+        self._revision = revision
+        if changes:
+            log.info("took up %d changed policies", changes)
+
+    def _take(self, tenant: str, entry: bytes) -> bool:
+        """Put the policy in `entry` into the view of `tenant`; whether there was anything new in it."""
+        view = self._views.get(tenant)
+        digest = hashlib.sha256(entry).digest()
+        if view is None or self._taken.get(tenant) == digest:
+            return False
+        self._taken[tenant] = digest
+        try:
+            version, document = document_of(entry)
+            view.policy = (
+                self._configured[tenant]
+                if document is None
+                else compile_policy(decoded(document), version=str(version))
+            )
+        except (ValueError, ValidationError):  # the latter's message would hold what the policy says
+            log.error("the policy of %s can't be read: the one before it holds on", tenant)
+        return True

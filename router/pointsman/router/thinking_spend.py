@@ -1,0 +1,122 @@
+"""How much tenants have thought today, where their policies limit it: counted here, added up in Redis.
+
+A request costs one addition to a number in its tenant's view; a task of every worker carries the numbers to Redis
+and reads back what all workers spent together. So a limit is soft: what is answered between two looks, and what is
+running when the limit is reached, goes beyond it (`docs/policies.md` says by how much). While Redis is away each
+worker counts what it knows, and adds the rest later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+
+from redis.exceptions import RedisError
+
+from pointsman.contracts.policies import Stage
+from pointsman.router.snapshot import TenantView, ThinkingToday
+from pointsman.store.thinking import ThinkingTotals
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 0.5
+"""Seconds between two looks."""
+
+PATIENCE = 2.0
+"""Seconds that Redis has for one look."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class ThinkingSpend:
+    """
+    Keeps `thinking` and `thinking_spent` of `views`.
+
+    `now` is a clock that knows its time zone.
+    """
+
+    def __init__(
+        self, totals: ThinkingTotals, views: Iterable[TenantView], *, now: Callable[[], datetime] = _utc_now
+    ) -> None:
+        self._shared = totals
+        self._views = list({view.name: view for view in views}.values())
+        self._now = now
+        self._day = _day_of(now())
+        self._known: dict[str, int] = {}  # of today, by tenant, as all workers have told
+        self._unsent: dict[str, dict[str, int]] = {}  # by day and tenant
+        self._reachable = True
+
+    async def follow(self) -> None:
+        """Look at the interval until cancelled."""
+        task = asyncio.current_task()
+        assert task is not None
+        while True:
+            await self.look()
+            if task.cancelling():
+                return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
+            await asyncio.sleep(INTERVAL)
+
+    async def look(self) -> None:
+        """Carry what was counted to Redis, read the sums back, and mark who has spent all."""
+        limited = self._collect()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._exchange([view.name for view in limited])
+            self._reachable = True
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            if self._reachable:
+                log.warning("thinking can't be added up (%s): each worker counts its own", type(error).__name__)
+            self._reachable = False
+        waiting = self._unsent.get(self._day, {})
+        for view in limited:
+            spent = self._known.get(view.name, 0) + waiting.get(view.name, 0)
+            limit = limit_of(view)
+            view.thinking_spent = limit is not None and spent >= limit
+
+    def _collect(self) -> list[TenantView]:
+        """The views with a limit; what they counted since the last look waits to be sent, by its day."""
+        waiting = self._unsent.setdefault(self._day, {})
+        limited = []
+        for view in self._views:
+            thinking = view.thinking
+            if thinking is not None and thinking.unsent:
+                waiting[view.name] = waiting.get(view.name, 0) + thinking.unsent
+                thinking.unsent = 0
+            if limit_of(view) is None:
+                view.thinking = None
+                view.thinking_spent = False
+            else:
+                if thinking is None:
+                    view.thinking = ThinkingToday()
+                limited.append(view)
+        day = _day_of(self._now())
+        if day != self._day:
+            self._day = day
+            self._known = {}
+            for past in sorted(self._unsent)[:-2]:
+                del self._unsent[past]  # nobody asks for a day that long gone
+        return limited
+
+    async def _exchange(self, tenants: list[str]) -> None:
+        for day, waiting in list(self._unsent.items()):
+            if waiting:
+                await self._shared.add(day, waiting)
+            del self._unsent[day]
+        if tenants:
+            self._known = await self._shared.of(self._day, tenants)
+
+
+def limit_of(view: TenantView) -> int | None:
+    """Thinking tokens a day of a tenant: the present policy's, or the candidate's once that holds for all."""
+    document = view.policy.document
+    candidate = document.candidate
+    policy = candidate.policy if candidate is not None and candidate.stage is Stage.ENFORCE else document.policy
+    return policy.daily_thinking_tokens
+
+
+def _day_of(moment: datetime) -> str:
+    return moment.date().isoformat()
