@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.contracts.config import Config
@@ -301,6 +301,7 @@ def fleets(draw: st.DrawFn) -> Config:
     return Config.model_validate({"pools": pools, "tenants": tenants, "router": router})
 
 
+@settings(max_examples=40)
 @given(fleets())
 def test_what_is_dumped_reads_back_equal(config: Config) -> None:
     assert parse_config(dump_config(config), source="dump", folder=Path("/")) == config

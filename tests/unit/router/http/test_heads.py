@@ -93,7 +93,7 @@ class Pair:
 PAIR = Pair()
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=250)
 @given(st.lists(requests(), min_size=1, max_size=4), st.lists(st.integers(0, 400), max_size=4), st.booleans())
 def test_with_and_without_memory_the_same_requests_are_read(
     messages: list[bytes], places: list[int], at_messages: bool
