@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.contracts.errors import InvalidRequest
-from pointsman.contracts.modes import Mode
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.wire import openai_request
+from pointsman.router.wire.private_fields import is_private
 from support.exchanges import exchange_with
 
 JSON = st.recursive(
@@ -41,7 +41,7 @@ def test_any_json_is_read_or_refused_by_field(endpoint: Endpoint, body: dict[str
         return
     forwarded = openai_request.forwarded(exchange)
     assert forwarded.keys() <= body.keys()
-    assert not any(openai_request.is_private(name) for name in forwarded)
+    assert not any(is_private(name) for name in forwarded)
     assert all(openai_request.FIELDS[endpoint][name].forwarded for name in forwarded)
 
 
@@ -89,44 +89,12 @@ def test_the_later_of_two_equal_keys_is_the_one_checked_and_forwarded() -> None:
 
 @pytest.mark.parametrize("name", ["decode_dp_rank", "prefill_dp_rank", "session_id", "bootstrap_room", "return_x"])
 def test_engine_switches_are_private_by_pattern(name: str) -> None:
-    assert openai_request.is_private(name)
+    assert is_private(name)
     assert not set(FIELD_NAMES) & {name}
 
 
 def test_no_public_field_is_private() -> None:
-    assert not [name for name in FIELD_NAMES if openai_request.is_private(name)]
-
-
-@pytest.mark.parametrize(
-    ("headers", "fields", "alias", "wishes"),
-    [
-        ({}, {}, None, []),
-        ({b"x-pointsman-mode": b" Think "}, {}, None, [("x-pointsman-mode", Mode.THINK)]),
-        ({b"x-pointsman-mode": b"auto"}, {"reasoning_effort": "auto"}, None, []),
-        ({}, {"reasoning_effort": "minimal"}, None, [("reasoning_effort", Mode.NO_THINK)]),
-        ({}, {"reasoning_effort": "low"}, None, [("reasoning_effort", Mode.THINK)]),
-        (
-            {},
-            {"chat_template_kwargs": {"thinking": False}},
-            None,
-            [("chat_template_kwargs.thinking", Mode.NO_THINK)],
-        ),
-        (
-            {b"x-pointsman-mode": b"think"},
-            {"reasoning_effort": "high"},
-            Mode.NO_THINK,
-            [("x-pointsman-mode", Mode.THINK), ("model", Mode.NO_THINK), ("reasoning_effort", Mode.THINK)],
-        ),
-    ],
-)
-def test_wishes_are_read_in_their_order(
-    headers: dict[bytes, bytes], fields: dict[str, Any], alias: Mode | None, wishes: list[tuple[str, Mode]]
-) -> None:
-    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
-    exchange = exchange_with(body)
-    exchange.headers = headers
-    openai_request.read(exchange)
-    assert [(wish.field, wish.mode) for wish in openai_request.signals(exchange, alias)] == wishes
+    assert not [name for name in FIELD_NAMES if is_private(name)]
 
 
 def test_the_body_is_never_changed_by_reading() -> None:

@@ -13,7 +13,7 @@ from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.pipeline.conversation import conversation_key
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.predictor import question_of
-from pointsman.router.wire import openai_request
+from pointsman.router.wire import openai_request, wishes
 
 _ALIASES = {mode.value: mode for mode in Mode}
 
@@ -39,7 +39,7 @@ class Parse:
             arm = ruling.arm_of(conversation_key(exchange, crc32(exchange.tenant.cache_salt.encode())))
         exchange.arm = arm
         exchange.policy = arm.policy
-        exchange.signals = openai_request.signals(exchange, _ALIASES.get(alias))
+        wishes.read(exchange, _ALIASES.get(alias))
         exchange.question = _question(exchange)
         return Outcome.NEXT
 

@@ -39,7 +39,7 @@ _ALPHABET = frozenset("abcdefghijklmnopqrstuvwxyzàáâäãçèéêëìíîïñ�
 
 _VIETNAMESE = frozenset("ơưđ") | {chr(code) for code in range(0x1EA0, 0x1EFA)}
 
-_SMALL_WORDS = {
+SMALL_WORDS = {
     "en": "the of and to is in that it for on with as was are be this by at from or have an not what which how why "
     "who when where do does did can could would should will i you he she they we my your his their me if but about "
     "a has had than then there these those into please give tell write explain",
@@ -68,7 +68,7 @@ _SMALL_WORDS = {
 def _weights() -> dict[str, tuple[tuple[str, int], ...]]:
     """What each word says for each language: 12 in all, shared between the languages that have it."""
     holders: dict[str, list[str]] = {}
-    for language, words in _SMALL_WORDS.items():
+    for language, words in SMALL_WORDS.items():
         for word in dict.fromkeys(words.split()):
             holders.setdefault(word, []).append(language)
     return {word: tuple((each, 12 // len(languages)) for each in languages) for word, languages in holders.items()}
@@ -144,7 +144,7 @@ def _by_small_words(head: str) -> str | None:
             return "vi"
         if 33 * sum(map(head.count, strange)) > letters:
             return None
-    votes = dict.fromkeys(_SMALL_WORDS, 0)
+    votes = dict.fromkeys(SMALL_WORDS, 0)
     for word in words:
         for language, weight in _WEIGHTS.get(word, ()):
             votes[language] += weight

@@ -7,18 +7,18 @@ which nobody reads. Nothing here quotes a value in an error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from pointsman.contracts.errors import InvalidRequest
-from pointsman.contracts.modes import ClientSignal, Mode
 from pointsman.contracts.names import Header
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.wire import fields
 from pointsman.router.wire.fields import Check, wrong
+from pointsman.router.wire.private_fields import unknown
+from pointsman.router.wire.wishes import EFFORTS, TEMPLATE_SWITCHES, THINKING_TYPES
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 PARTS = {"text": "text", "image_url": "image_url"}
@@ -90,10 +90,35 @@ def _switches(*names: str) -> Check:
         fields.mapping(value, field)
         for name, item in value.items():
             if name not in names:
-                raise _unknown(f"{field}.{name}")
+                raise unknown(f"{field}.{name}")
             fields.boolean(item, f"{field}.{name}")
 
     return check
+
+
+def _object(**checks: Check) -> Check:
+    """An object of fields that may be left out, or be null, each with its check."""
+
+    def check(value: Any, field: str) -> None:
+        fields.mapping(value, field)
+        for name, item in value.items():
+            if name not in checks:
+                raise unknown(f"{field}.{name}")
+            if item is not None:
+                checks[name](item, f"{field}.{name}")
+
+    return check
+
+
+_thinking_fields = _object(type=fields.one_of(*THINKING_TYPES), budget_tokens=fields.integer(1))
+
+
+def _thinking(value: Any, field: str) -> None:
+    _thinking_fields(value, field)
+    if value.get("type") is None:
+        raise wrong(f"{field}.type", "one of " + ", ".join(THINKING_TYPES))
+    if value["type"] == "disabled" and value.get("budget_tokens") is not None:
+        raise wrong(f"{field}.budget_tokens", "left out where thinking is disabled")
 
 
 def _tools(value: Any, field: str) -> None:
@@ -121,22 +146,7 @@ def _response_format(value: Any, field: str) -> None:
         fields.mapping(value.get("json_schema"), f"{field}.json_schema")
 
 
-EFFORTS: Mapping[str, Mode | None] = {
-    "none": Mode.NO_THINK,
-    "minimal": Mode.NO_THINK,
-    "low": Mode.THINK,
-    "medium": Mode.THINK,
-    "high": Mode.THINK,
-    "xhigh": Mode.THINK,
-    "auto": None,
-}
-"""What `reasoning_effort` wishes for; `auto` is no wish."""
-
-TEMPLATE_SWITCHES = ("enable_thinking", "thinking")
-"""The fields of `chat_template_kwargs` that a client may set; the family's own switch is set by the router."""
-
-MODE_WORDS: Mapping[str, Mode | None] = {"think": Mode.THINK, "no_think": Mode.NO_THINK, "auto": None}
-"""Values of the header `x-pointsman-mode`, and what they wish for."""
+_EFFORT = fields.one_of(*EFFORTS)
 
 _COMMON: dict[str, Field] = {
     "model": _kept(fields.string),
@@ -170,7 +180,11 @@ CHAT_FIELDS: dict[str, Field] = {
     "tool_choice": Field(_tool_choice),
     "parallel_tool_calls": Field(fields.boolean),
     "response_format": Field(_response_format),
-    "reasoning_effort": _kept(fields.one_of(*EFFORTS)),
+    # the ways in which clients of several platforms ask for a mode, an effort and a budget
+    "reasoning_effort": _kept(_EFFORT),
+    "reasoning": _kept(_object(effort=_EFFORT, max_tokens=fields.integer(1), enabled=fields.boolean)),
+    "thinking": _kept(_thinking),
+    "output_config": _kept(_object(effort=_EFFORT)),
     "chat_template_kwargs": _kept(_switches(*TEMPLATE_SWITCHES)),
     # fields of OpenAI's that concern its own platform: accepted, since SDKs send them, and of no effect
     "metadata": _kept(fields.mapping),
@@ -196,37 +210,7 @@ _CHECKS = {end: {name: field.check for name, field in known.items()} for end, kn
 _FORWARDED = {
     end: frozenset(name for name, field in known.items() if field.forwarded) for end, known in FIELDS.items()
 }
-_MODE, _INCLUDE_COST = Header.MODE.encode(), Header.INCLUDE_COST.encode()
-
-_PRIVATE = frozenset(
-    {
-        "stop_token_ids",  # SGLang's scheduler dies of an id outside the vocabulary, which only the engine knows
-        "rid",
-        "input_ids",
-        "input_embeds",
-        "custom_logit_processor",
-        "custom_params",
-        "lora_path",
-        "priority",
-        "extra_key",
-        "cache_salt",
-        "separate_reasoning",
-        "stream_reasoning",
-        "skip_special_tokens",
-        "add_generation_prompt",
-        "continue_final_message",
-        "chat_template",
-        "documents",
-        "kv_transfer_params",
-    }
-)
-_PRIVATE_PREFIXES = ("bootstrap_", "session_", "return_", "routed_", "data_parallel_")
-_PRIVATE_SUFFIXES = ("_dp_rank",)
-
-
-def is_private(name: str) -> bool:
-    """Whether `name` is a switch of an engine that the router alone may set."""
-    return name in _PRIVATE or name.startswith(_PRIVATE_PREFIXES) or name.endswith(_PRIVATE_SUFFIXES)
+_INCLUDE_COST = Header.INCLUDE_COST.encode()
 
 
 def read(exchange: Exchange) -> str:
@@ -243,7 +227,7 @@ def read(exchange: Exchange) -> str:
     for name, value in payload.items():
         check = checks.get(name)
         if check is None:
-            raise _unknown(name)
+            raise unknown(name)
         check(value, name)
     for name in ("model", "messages" if exchange.endpoint is Endpoint.CHAT else "prompt"):
         if name not in payload:
@@ -261,32 +245,6 @@ def read(exchange: Exchange) -> str:
     exchange.needs = _needs(payload)
     model: str = payload["model"]
     return model
-
-
-def signals(exchange: Exchange, alias: Mode | None) -> tuple[ClientSignal, ...]:
-    """
-    The client's wishes for a mode, in the order header, model alias, `reasoning_effort`, template switches.
-
-    `alias` is the mode of a model name `NAME:think` or `NAME:no_think`. Raises `InvalidRequest` where the
-    header is none of its words.
-    """
-    found: list[ClientSignal] = []
-    header = exchange.headers.get(_MODE)
-    if header is not None:
-        word = header.decode("latin-1").strip().lower()
-        if word not in MODE_WORDS:
-            raise wrong(Header.MODE, "one of " + ", ".join(MODE_WORDS))
-        if (mode := MODE_WORDS[word]) is not None:
-            found.append(ClientSignal(Header.MODE, mode))
-    if alias is not None:
-        found.append(ClientSignal("model", alias))
-    effort = exchange.payload.get("reasoning_effort")
-    if effort is not None and (mode := EFFORTS[effort]) is not None:
-        found.append(ClientSignal("reasoning_effort", mode))
-    if switches := exchange.payload.get("chat_template_kwargs"):
-        for name, value in switches.items():
-            found.append(ClientSignal(f"chat_template_kwargs.{name}", Mode.THINK if value else Mode.NO_THINK))
-    return tuple(found)
 
 
 def forwarded(exchange: Exchange) -> dict[str, Any]:
@@ -308,17 +266,6 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
     return payload
-
-
-def _unknown(name: str) -> InvalidRequest:
-    shown = name if len(name) <= 64 and name.isprintable() else name[:64].encode("ascii", "replace").decode() + "…"
-    if is_private(name):
-        return InvalidRequest(
-            f"'{shown}' is a private field of the engine; clients may not set it.",
-            param=shown,
-            code="private_parameter",
-        )
-    return InvalidRequest(f"'{shown}' is not known.", param=shown, code="unknown_parameter")
 
 
 def _max_tokens(payload: dict[str, Any]) -> int | None:
