@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from pointsman.cli import chat, config, predictor, router, serving, simulate_engine, up
+from pointsman.cli import chat, config, policies, predictor, router, serving, simulate_engine, up
 
 app = typer.Typer(
     name="pointsman",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("chat")(chat.chat)
 app.add_typer(config.app, name="config")
+app.add_typer(policies.app, name="policies")
 app.command("serving")(serving.serving)
 app.command("simulate-engine")(simulate_engine.simulate_engine)
 app.command("router")(router.router)

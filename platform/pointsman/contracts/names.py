@@ -88,9 +88,11 @@ class Env:
 
     REPLICA_SECRET = "POINTSMAN_REPLICA_SECRET"
     URL = "POINTSMAN_URL"
-    """Where `pointsman chat` finds the router, unless `--url` says so."""
+    """Where commands find the router, unless `--url` says so."""
     API_KEY = "POINTSMAN_API_KEY"
     """The key that `pointsman chat` sends, unless `--key` says so."""
+    ADMIN_KEY = "POINTSMAN_ADMIN_KEY"
+    """The key that commands send which change the platform, unless `--key` says so."""
 
 
 class StateFile:

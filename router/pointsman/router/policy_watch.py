@@ -9,6 +9,7 @@ them. Redis may go away or be empty: what is known holds on.
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import logging
 
@@ -28,8 +29,14 @@ INTERVAL = 0.5
 PATIENCE = 5.0
 """Seconds that Redis has for one look, all policies included."""
 
-FIRST = 1.0
+FIRST = 3.0
 """Seconds that a process which starts waits for the policies before it begins without."""
+
+MANY = 20
+"""
+Changed policies from which on the garbage collector is kept from walking them: a thousand of them are a million
+objects, and a walk over those a tenth of a second in which no stream moves.
+"""
 
 
 class PolicyWatch:
@@ -75,11 +82,18 @@ class PolicyWatch:
             return
         found = set()
         changes = 0
-        async for tenant, entry in self._reader.entries():
-            found.add(tenant)
-            if self._take(tenant, entry):
-                changes += 1
-                await asyncio.sleep(0)
+        try:
+            async for tenant, entry in self._reader.entries():
+                found.add(tenant)
+                if self._take(tenant, entry):
+                    changes += 1
+                    if changes == MANY:
+                        gc.disable()
+                    await asyncio.sleep(0)
+        finally:
+            if changes >= MANY:
+                gc.freeze()
+                gc.enable()
         if await self._reader.revision() != revision:
             return  # written to meanwhile: what was not found may have come since; the next look reads all again
         for tenant in self._taken.keys() - found:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from redis import Redis
+from typer.testing import CliRunner, Result
 
-from pointsman.contracts.names import RedisKey
+from pointsman.cli.main import app
+from pointsman.contracts.names import Env, RedisKey
 from support.policies import PolicyGateway, Worker, within
 
 TENANTS = (
@@ -18,6 +23,7 @@ TENANTS = (
     {"name": "staged", "policy": {"rules": [{"name": "never", "mode": "no_think"}]}},
 )
 ALWAYS = {"policy": {"rules": [{"name": "always", "mode": "think"}]}}
+NEVER = {"policy": {"rules": [{"name": "never", "mode": "no_think"}]}}
 
 SOON = 2.0
 """Seconds in which a change has to reach every worker."""
@@ -59,3 +65,130 @@ def test_a_change_holds_for_the_next_request_of_every_worker(gateway: PolicyGate
     assert history[0]["document"] is None
     assert history[1]["document"] == ALWAYS
     assert history[1]["updated_by"].startswith("admin key ")
+
+
+def test_two_writers_and_what_is_no_policy(gateway: PolicyGateway) -> None:
+    def refused(method: str, path: str, **options: Any) -> tuple[int, str, str | None]:
+        answer = gateway.admin_api(method, path, **options)
+        error = answer.json()["error"]
+        return answer.status_code, error["code"], error["param"]
+
+    first = gateway.set_policy("other", ALWAYS)
+    tag = first.headers["etag"]
+    assert gateway.admin_api("PUT", "/other", json=NEVER, headers={"if-match": tag}).status_code == 200
+    assert refused("PUT", "/other", json=ALWAYS) == (428, "precondition_required", None)
+    for method, path, body in (
+        ("PUT", "/other", ALWAYS),
+        ("DELETE", "/other", None),
+        ("POST", "/other/promote", None),
+    ):
+        late = refused(method, path, json=body, headers={"if-match": tag})
+        assert late == (412, "precondition_failed", None)
+    assert refused("PUT", "/other", json=NEVER, headers={"if-match": "W/x"}) == (400, "invalid_value", "if-match")
+    assert gateway.admin_api("GET", "/other").json()["document"] == NEVER
+
+    bad = {"candidate": {"policy": {"rules": [{"name": "a", "mode": "fast"}]}}}
+    assert refused("PUT", "/other", json=bad) == (400, "invalid_value", "candidate.policy.rules[0].mode")
+    misspelt = gateway.admin_api("PUT", "/other", json={"policy": {"treshold": 0.5}}).json()["error"]
+    assert misspelt["param"] == "policy.treshold"
+    assert "did you mean `threshold`?" in misspelt["message"]
+    assert refused("PUT", "/other", content=b"{") == (400, "invalid_json", None)
+    assert refused("PUT", "/other", content=b" " * 1_100_000) == (413, "request_too_large", None)
+    assert refused("PUT", "/nobody", json=ALWAYS) == (404, "tenant_not_found", None)
+    assert refused("GET", "/nobody/history") == (404, "tenant_not_found", None)
+    assert refused("POST", "/other/stage", json={"stage": "canary"}) == (409, "no_candidate", None)
+    assert refused("POST", "/other/stage", json={"stage": "live"})[::2] == (400, "stage")
+    for method, path in (("GET", ""), ("PUT", "/other"), ("DELETE", "/other"), ("POST", "/other/promote")):
+        assert refused(method, path, key=gateway.keys["other"])[:2] == (401, "invalid_api_key")
+    paths = gateway.client().get("/openapi.json").json()["paths"]
+    assert {"get", "put", "delete"} <= set(paths["/admin/v1/policies/{tenant}"])
+
+
+def test_redis_emptied(gateway: PolicyGateway, workers: list[Worker]) -> None:
+    key = gateway.keys["other"]
+    gateway.set_policy("other", NEVER)
+    within(SOON, lambda: all(worker.ask(key).source == "policy" for worker in workers))
+    with Redis.from_url(gateway.redis_url) as redis:
+        redis.flushall()
+        assert all(worker.ask(key).source == "policy" for worker in workers)  # what is known holds
+
+        def projected() -> bool:
+            entry = redis.hget(RedisKey.POLICIES, "other")
+            return redis.exists(RedisKey.POLICIES_REVISION) == 1 and entry is not None
+
+        within(2 * SOON, projected)
+        entry = json.loads(redis.hget(RedisKey.POLICIES, "other") or b"")
+        assert entry["document"] == NEVER
+    assert all(worker.ask(key).source == "policy" for worker in workers)
+    gateway.set_policy("other", ALWAYS)
+    within(SOON, lambda: all(worker.ask(key).mode == "think" for worker in workers))
+
+
+def test_a_canary_is_for_its_share_of_conversations_and_always_the_same(
+    gateway: PolicyGateway, workers: list[Worker]
+) -> None:
+    key, share, conversations = gateway.keys["staged"], 0.3, 150
+    candidate = {**ALWAYS, "stage": "observe", "share": share}
+    gateway.set_policy("staged", {**NEVER, "candidate": candidate})
+    assert all(worker.ask(key).mode == "no_think" for worker in workers)
+    moved = gateway.admin_api("POST", "/staged/stage", json={"stage": "canary"})
+    assert moved.json()["document"]["candidate"] == {**candidate, "stage": "canary"}
+
+    def canaries(worker: Worker) -> set[int]:
+        asked = ((number, worker.ask(key, f"question {number}", max_tokens=1)) for number in range(conversations))
+        return {number for number, answer in asked if answer.mode == "think"}
+
+    first, second = workers
+    within(SOON, lambda: any(first.ask(key, f"x{number}").mode == "think" for number in range(30)))
+    within(SOON, lambda: any(second.ask(key, f"x{number}").mode == "think" for number in range(30)))
+    chosen = canaries(first)
+    assert chosen == canaries(second)
+    deviation = math.sqrt(conversations * share * (1 - share))
+    assert abs(len(chosen) - conversations * share) < 4 * deviation
+    turns = [{"role": "user", "content": "question 0"}, {"role": "assistant", "content": "a"}]
+    turns.append({"role": "user", "content": "and then?"})
+    assert (first.ask(key, messages=turns, max_tokens=1).mode == "think") == (0 in chosen)
+
+    gateway.admin_api("POST", "/staged/stage", json={"stage": "enforce"}).raise_for_status()
+    within(SOON, lambda: all(worker.ask(key, f"y{n}").mode == "think" for worker in workers for n in range(5)))
+    promoted = gateway.admin_api("POST", "/staged/promote").json()
+    assert promoted["document"] == ALWAYS
+
+
+def test_the_command_line(gateway: PolicyGateway, workers: list[Worker], tmp_path: Path) -> None:
+    def pointsman(*arguments: str | Path, key: str | None = None) -> Result:
+        variables = {Env.URL: gateway.url, Env.ADMIN_KEY: key or gateway.admin_key}
+        return CliRunner().invoke(app, ["policies", *map(str, arguments)], env=variables)
+
+    file = tmp_path / "policy.yaml"
+    file.write_text(
+        "policy:\n  threshold: 0.25\ncandidate:\n  policy:\n    rules:\n      - {name: a, mode: maybe}\n"
+    )
+    wrong = pointsman("set", "demo", file)
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert (
+        wrong.stderr == f"{file}: candidate.policy.rules[0].mode: must be think or no_think, not maybe (line 6)\n"
+    )
+    file.write_text(file.read_text().replace("maybe", "think"))
+    done = pointsman("set", "demo", file, "--comment", "trial")
+    assert done.exit_code == 0, done.stderr
+    version = int(done.stdout.split()[2].rstrip(","))
+    assert done.stdout == f"demo: version {version}, candidate in observe\n"
+    shown = pointsman("show", "demo")
+    assert yaml.safe_load(shown.stdout) == yaml.safe_load(file.read_text())
+    assert "default_mode: think" in pointsman("show", "demo", "--defaults").stdout
+    moved = pointsman("stage", "demo", "canary", "--share", "0.2")
+    assert moved.stdout == f"demo: version {version + 1}, candidate in canary 0.2\n"
+    late = pointsman("promote", "demo", "--if-version", version)
+    assert (late.exit_code, late.stderr[:25]) == (1, "This policy has been chan")
+    assert pointsman("promote", "demo").stdout == f"demo: version {version + 2}\n"
+    lines = pointsman("history", "demo").stdout.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == [str(version + 2), str(version + 1), str(version)]
+    assert lines[2].endswith("trial")
+    assert json.loads(pointsman("history", "demo", "--json").stdout)["data"][0]["comment"] == "promoted"
+    (line,) = [line for line in pointsman("list").stdout.splitlines() if line.startswith("demo ")]
+    assert line.split()[1:4] == [str(version + 2), "1", "-"]
+    assert pointsman("delete", "demo").stdout == "demo: the configuration's\n"
+    nobody = pointsman("show", "nobody")
+    assert (nobody.exit_code, nobody.stderr) == (1, "The configuration has no tenant of this name.\n")
+    assert "wants an admin key" in pointsman("list", key=gateway.key).stderr

@@ -1,7 +1,7 @@
 """Which router to ask, and with which key.
 
-The key of the local demo tenant is offered to routers on this machine only: a key must not travel to a host just
-because its address was typed.
+A key from the state folder is offered to routers on this machine only: a key must not travel to a host just because
+its address was typed.
 """
 
 from __future__ import annotations
@@ -36,26 +36,35 @@ class Target:
     local: bool
 
 
-def find_target(url: str | None, key: str | None, state_dir: Path | None) -> Target:
+def find_target(
+    url: str | None,
+    key: str | None,
+    state_dir: Path | None,
+    *,
+    variable: str = Env.API_KEY,
+    file_name: str = StateFile.DEMO_KEY,
+) -> Target:
     """
     The router and the key to use; None where the user said nothing.
 
-    Raises `ChatError` where the address is none, or no key is to be found, or one that no header can carry.
+    `variable` is what else than `--key` may have brought the key, `file_name` the file of the state folder that
+    holds it otherwise. Raises `ChatError` where the address is none, or no key is to be found, or one that no
+    header can carry.
     """
     address = _base(url or DEFAULT_URL)
     local = _is_local(address)
     if key:
-        origin = f"--key or {Env.API_KEY}"
+        origin = f"--key or {variable}"
         return Target(address, _sendable(key, origin), origin, local)
     if not local and state_dir is None:
-        raise ChatError(f"{address} is not on this machine: say which key to use with --key or {Env.API_KEY}.")
-    file = (state_dir or default_state_dir()) / StateFile.DEMO_KEY
+        raise ChatError(f"{address} is not on this machine: say which key to use with --key or {variable}.")
+    file = (state_dir or default_state_dir()) / file_name
     try:
         found = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ChatError(
             f"There is no key: {file} does not exist. Start a platform with `pointsman up`, name its folder with "
-            f"--state-dir, or give a key with --key or {Env.API_KEY}."
+            f"--state-dir, or give a key with --key or {variable}."
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__

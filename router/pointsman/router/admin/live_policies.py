@@ -197,6 +197,7 @@ class LivePolicies:
         for tries_left in reversed(range(_TRIES)):
             with self._changing:
                 present = self.present(tenant)
+                _as_expected(present, expected)
                 document = change(present.document)
                 try:
                     return self._write(present, document, expected=expected, by=by, comment=comment)

@@ -1,0 +1,109 @@
+"""Asking the router for what only the holder of an admin key may see or change.
+
+Shared by the commands that do so; each has the options below and says its errors in the words found here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pointsman.cli.chatting.target import ChatError, Target, find_target
+from pointsman.cli.state import DEFAULT_HOST, DEFAULT_PORT, default_state_dir
+from pointsman.contracts.names import Env, StateFile
+
+if TYPE_CHECKING:
+    import httpx
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        envvar=Env.URL,
+        help=f"Where the router is. Default: http://{DEFAULT_HOST}:{DEFAULT_PORT}",
+        show_default=False,
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        envvar=Env.ADMIN_KEY,
+        help="The admin key; other users of this machine can see options, so prefer the variable. "
+        "Default: the one in the state folder.",
+        show_default=False,
+    ),
+]
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        help=f"State folder of the instance whose admin key to use. Default: {default_state_dir()}",
+        show_default=False,
+    ),
+]
+
+TIMEOUT = 30.0
+"""Seconds to wait for an answer."""
+
+
+class AdminError(Exception):
+    """Why the router did not do what was asked, in words for the user; `status` is 0 where it never answered."""
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class AdminApi:
+    """The admin API of one router."""
+
+    def __init__(self, url: str | None, key: str | None, state_dir: Path | None) -> None:
+        """None where the user said nothing. Raises `AdminError` where there is no address or no key."""
+        try:
+            self._target: Target = find_target(
+                url, key, state_dir, variable=Env.ADMIN_KEY, file_name=StateFile.ADMIN_KEY
+            )
+        except ChatError as error:
+            raise AdminError(error.message) from None
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        """The answer to one request, where it is a good one; raises `AdminError` with the router's words if not."""
+        import httpx
+
+        target = self._target
+        try:
+            response = httpx.request(
+                method,
+                target.url + path,
+                json=json,
+                params={name: value for name, value in (params or {}).items() if value is not None},
+                headers={"authorization": f"Bearer {target.key}", **(headers or {})},
+                timeout=TIMEOUT,
+                trust_env=not target.local,  # a proxy for the world outside cannot reach this machine
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise AdminError(
+                f"No router answers at {target.url} ({type(error).__name__}). "
+                "Start one with `pointsman up`, or say where it is with --url."
+            ) from None
+        if response.is_success:
+            return response
+        if response.status_code == 401:
+            raise AdminError(
+                f"{target.url} takes no orders with this key (it came from {target.key_origin}): "
+                "it wants an admin key.",
+                status=401,
+            )
+        try:
+            message = str(response.json()["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            message = f"What answers at {target.url} is no Pointsman router (HTTP {response.status_code})."
+        raise AdminError(message, status=response.status_code)

@@ -1,0 +1,239 @@
+"""`pointsman policies`: see and change how tenants' modes are chosen, while the platform runs.
+
+Policies are YAML here, as in the configuration file; a mistake is told with its line before anything is sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import typer
+
+from pointsman.cli.admin_api import AdminApi, AdminError, Key, StateDir, Url
+
+app = typer.Typer(help="See and change tenants' policies while the platform runs.", no_args_is_help=True)
+
+PATH = "/admin/v1/policies"
+
+REFUSED, WRONG_INPUT = 1, 2
+"""Exit codes: the router refused, or was not to be reached; what was given can't be used."""
+
+TenantName = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name.", show_default=False)]
+Comment = Annotated[str | None, typer.Option(help="Why; kept with the version.", show_default=False)]
+IfVersion = Annotated[
+    int | None,
+    typer.Option(help="Change it only if this is the newest version. Default: whatever it is.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+@app.command("list")
+def list_policies(url: Url = None, key: Key = None, state_dir: StateDir = None, as_json: AsJson = False) -> None:
+    """Every tenant's policy in one line."""
+    with _told():
+        answer = AdminApi(url, key, state_dir).ask("GET", PATH).json()
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    rows = [("TENANT", "VERSION", "RULES", "CANDIDATE", "CHANGED")]
+    rows += [
+        (
+            one["tenant"],
+            str(one["version"] or "config"),
+            str(len(one["document"].get("policy", {}).get("rules", ()))),
+            _stage(one["document"].get("candidate")),
+            _changed(one),
+        )
+        for one in answer["data"]
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command()
+def show(
+    tenant: TenantName,
+    defaults: Annotated[bool, typer.Option("--defaults", help="Print fields at their default too.")] = False,
+    url: Url = None,
+    key: Key = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """The policy that holds for TENANT, as YAML that `pointsman policies set` takes."""
+    from pointsman.contracts.policy_file import dump_policy, parse_policy
+
+    with _told():
+        answer = AdminApi(url, key, state_dir).ask("GET", _path(tenant), params={"defaults": defaults}).json()
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    typer.echo(f"# {_said(answer)}")
+    if did := answer["candidate_did"]:
+        typer.echo(
+            f"# the candidate in the last {did['seconds']:g} s: {did['requests']} requests, "
+            f"{did['errors']} errors, {did['escalations']} escalations, "
+            f"{did['disagreement']} times another mode than the present policy's"
+        )
+    typer.echo(dump_policy(parse_policy(answer["document"])), nl=False)
+
+
+@app.command("set")
+def set_policy(
+    tenant: TenantName,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The policy, as YAML.", show_default=False)],
+    comment: Comment = None,
+    if_version: IfVersion = None,
+    url: Url = None,
+    key: Key = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Let the policy in FILE hold for TENANT, from the next request of every worker on."""
+    from pointsman.contracts.config_problems import ConfigError
+    from pointsman.contracts.policy_file import load_policy
+
+    try:
+        document = load_policy(file)
+    except ConfigError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(WRONG_INPUT) from None
+    with _told():
+        api = AdminApi(url, key, state_dir)
+        tag = api.ask("GET", _path(tenant)).headers["etag"] if if_version is None else f'"{if_version}"'
+        body = document.model_dump(mode="json", exclude_unset=True)
+        answer = api.ask("PUT", _path(tenant), json=body, params={"comment": comment}, headers={"if-match": tag})
+    _print_changed(answer.json())
+
+
+@app.command()
+def delete(
+    tenant: TenantName,
+    comment: Comment = None,
+    if_version: IfVersion = None,
+    url: Url = None,
+    key: Key = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Let the configuration's policy hold for TENANT again."""
+    with _told():
+        api = AdminApi(url, key, state_dir)
+        answer = api.ask("DELETE", _path(tenant), params={"comment": comment}, headers=_if_match(if_version))
+    _print_changed(answer.json())
+
+
+@app.command()
+def stage(
+    tenant: TenantName,
+    to: Annotated[
+        Literal["observe", "canary", "enforce"],
+        typer.Argument(metavar="STAGE", help="observe, canary or enforce.", show_default=False),
+    ],
+    share: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of conversations in stage canary.", show_default=False),
+    ] = None,
+    comment: Comment = None,
+    if_version: IfVersion = None,
+    url: Url = None,
+    key: Key = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Move the candidate of TENANT to STAGE."""
+    with _told():
+        answer = AdminApi(url, key, state_dir).ask(
+            "POST",
+            f"{_path(tenant)}/stage",
+            json={"stage": to, "share": share},
+            params={"comment": comment},
+            headers=_if_match(if_version),
+        )
+    _print_changed(answer.json())
+
+
+@app.command()
+def promote(
+    tenant: TenantName,
+    comment: Comment = None,
+    if_version: IfVersion = None,
+    url: Url = None,
+    key: Key = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Let the candidate of TENANT be its policy."""
+    with _told():
+        answer = AdminApi(url, key, state_dir).ask(
+            "POST", f"{_path(tenant)}/promote", params={"comment": comment}, headers=_if_match(if_version)
+        )
+    _print_changed(answer.json())
+
+
+@app.command()
+def history(
+    tenant: TenantName,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Versions at most.")] = 20,
+    url: Url = None,
+    key: Key = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """The versions of TENANT's policy, newest first; with --json what each of them said."""
+    with _told():
+        answer = (
+            AdminApi(url, key, state_dir).ask("GET", f"{_path(tenant)}/history", params={"limit": limit}).json()
+        )
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    for one in answer["data"]:
+        what = "the configuration's" if one["document"] is None else _stage(one["document"].get("candidate"))
+        typer.echo(f"{one['version']}  {_changed(one)}  {what}  {one['comment']}".rstrip())
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what went wrong in one sentence."""
+    try:
+        yield
+    except AdminError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(REFUSED if error.status else WRONG_INPUT) from None
+
+
+def _path(tenant: str) -> str:
+    return f"{PATH}/{quote(tenant, safe='')}"
+
+
+def _if_match(version: int | None) -> dict[str, str]:
+    return {} if version is None else {"if-match": f'"{version}"'}
+
+
+def _stage(candidate: dict[str, Any] | None) -> str:
+    """How far a candidate has gone live, in a word or two."""
+    if candidate is None:
+        return "-"
+    stage = str(candidate.get("stage", "observe"))
+    return f"{stage} {candidate.get('share', 0.05):.3g}" if stage == "canary" else stage
+
+
+def _changed(one: dict[str, Any]) -> str:
+    if not one["updated_at"]:
+        return "-"
+    return f"{one['updated_at'][:19].replace('T', ' ')} by {one['updated_by']}"
+
+
+def _said(answer: dict[str, Any]) -> str:
+    version = f"version {answer['version']}" if answer["version"] else "the configuration's"
+    candidate = answer["document"].get("candidate")
+    staged = f", candidate in {_stage(candidate)}" if candidate else ""
+    return f"{answer['tenant']}: {version}{staged}"
+
+
+def _print_changed(answer: dict[str, Any]) -> None:
+    typer.echo(_said(answer))
+    if not answer["live"]:
+        typer.echo("Redis is away: routers will hear of it when it is back.", err=True)
