@@ -39,6 +39,8 @@ class Settle:
         if pool is not None and usage is not None:
             exchange.cost = cost_of(usage, self._snapshot.prices[pool.name])
             account.spent(usage, exchange.cost)
+            if tenant is not None and tenant.thinking is not None:
+                tenant.thinking.unsent += usage.reasoning
             if exchange.output_length is not None and exchange.error is None and not usage.estimated:
                 exchange.output_length.learn(usage.completion_tokens)
         started = exchange.started_at
