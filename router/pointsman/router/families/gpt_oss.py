@@ -11,7 +11,8 @@ from typing import Any
 from pointsman.contracts.modes import Mode
 from pointsman.router.families.family import ModelFamily
 
-_LEVELS = ("low", "medium", "high")
+_LEVELS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+"""The levels that the model knows, by the words that clients use."""
 _SAMPLING = {"temperature": 1.0, "top_p": 1.0}
 
 
@@ -20,7 +21,7 @@ def switch(request: dict[str, Any], mode: Mode, effort: str | None) -> None:
     if mode is Mode.NO_THINK:
         request["reasoning_effort"] = "low"
     else:
-        request["reasoning_effort"] = effort if effort in _LEVELS else "high" if effort == "xhigh" else "medium"
+        request["reasoning_effort"] = _LEVELS.get(effort or "", "medium")
 
 
 GPT_OSS = ModelFamily(switch=switch, sampling={Mode.THINK: _SAMPLING, Mode.NO_THINK: _SAMPLING})

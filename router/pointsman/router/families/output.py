@@ -60,6 +60,11 @@ class Tags:
         self.partial = frozenset(tag[:end] for tag in by_text for end in range(1, len(tag)))
         self.longest = max(map(len, by_text))
 
+    def begun_at(self, text: str) -> int:
+        """Where the tag begins that `text` ends in the middle of; the length of `text` where there is none."""
+        at = text.rfind("<", -self.longest)
+        return at if at >= 0 and text[at:] in self.partial else len(text)
+
 
 THINK_TAGS = Tags({"<think>": Tag(REASONING), "</think>": Tag(ANSWER)})
 """The tags that most families share."""
@@ -74,7 +79,7 @@ class OutputParser:
     proportional to the text, whatever it consists of.
     """
 
-    __slots__ = ("_begun", "_fresh", "_held", "_kind", "_reasoned", "_tags", "judgement")
+    __slots__ = ("_begun", "_fresh", "_held", "_kind", "_reasoned", "_tags", "_tail", "judgement")
 
     def __init__(self, tags: Tags, *, thinking: bool = False, answering: bool = False) -> None:
         self._tags = tags
@@ -82,6 +87,7 @@ class OutputParser:
         self._begun = answering
         self._fresh = True  # line ends are left out until there is other text
         self._reasoned = False
+        self._tail = ""  # of the answer
         self._held = ""  # may turn out to be a tag, or line ends before one
         self.judgement: Mode | None = None
 
@@ -94,9 +100,7 @@ class OutputParser:
         """The pieces that are certain once `text` has come, neighbours always of different kinds."""
         parts = self._tags.split(self._held + text)
         last = parts[-1]
-        cut = len(last) if (at := last.rfind("<", -self._tags.longest)) < 0 else at
-        if last[cut:] not in self._tags.partial:
-            cut = len(last)
+        cut = self._tags.begun_at(last)
         lines = 0
         while lines < _TRIMMED and last.endswith("\n", 0, cut):
             lines += 1
@@ -124,7 +128,13 @@ class OutputParser:
             if tag is not None and (self._kind is REASONING or tag.ends):
                 for _ in range(_TRIMMED):
                     text = text.removesuffix("\n")
-            if text := self._worth(text):
+            text = self._worth(text)
+            if self._begun:
+                self._tail = (self._tail + text)[-self._tags.longest :]
+                if tag is not None and self._tags.begun_at(self._tail) < len(self._tail):
+                    text += " "  # else what stands around this tag might make one itself
+                    self._tail = ""
+            if text:
                 if not pieces or pieces[-1][0] is not self._kind:
                     pieces.append((self._kind, []))
                 pieces[-1][1].append(text)

@@ -137,7 +137,7 @@ def _tell_family(payload: dict[str, Any], exchange: Exchange, pool: Pool, ask: A
     """Say the mode as the pool's family needs it said, and how to sample where the client has not."""
     family = FAMILIES[pool.family]
     if family.switch is not None:
-        family.switch(payload, ask.mode, exchange.payload.get("reasoning_effort"))
+        family.switch(payload, ask.mode, exchange.effort)
     for name, value in family.sampling.get(ask.mode, _NOTHING).items():
         if name in _OPENAI_SAMPLING or pool.engine is not Engine.OPENAI:
             payload.setdefault(name, value)
