@@ -84,6 +84,14 @@ class TenantNotFound(ApiError):
     code = "tenant_not_found"
 
 
+class DecisionNotFound(ApiError):
+    """The decision is unknown, another tenant's, or deleted since: they look alike on purpose."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "decision_not_found"
+
+
 class PathNotFound(ApiError):
     """No such path."""
 

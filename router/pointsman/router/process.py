@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from pointsman.contracts.config import Config
 from pointsman.contracts.names import StateFile
 from pointsman.router.application import Application
+from pointsman.router.decision_log import DecisionLog
 from pointsman.router.fleet import Fleet
 from pointsman.router.fleet.last_known import LastKnown
 from pointsman.router.health import Health
@@ -93,6 +94,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     place = Place(fleet)
     relay = Relay(fleet, metrics, max_response_bytes=config.router.max_response_bytes)
     predictor = Predictor.load(Path(config.predictor) if config.predictor else None)
+    decisions = DecisionLog(redis, metrics, predictor, place, secret=settings.secret)
     pipeline = Pipeline(
         [
             Authenticate(snapshot),
@@ -100,7 +102,7 @@ async def _serve(config: Config, settings: Settings) -> None:
             Decide(predictor, metrics, fleet, ThinkingPrice(place, snapshot.prices)),
             place,
             relay,
-            Settle(snapshot, metrics),
+            Settle(snapshot, metrics, decisions.note),
         ],
         metrics,
     )
@@ -120,6 +122,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         loop.create_task(fleet.watch()),
         loop.create_task(policies.follow()),
         loop.create_task(thinking.follow()),
+        loop.create_task(decisions.run()),
         loop.create_task(_sweep(sweeps, certificates)),
     ]
     gc.collect()
@@ -137,6 +140,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     for task in (*tasks, stopped):
         task.cancel()
     await asyncio.gather(*tasks, stopped, return_exceptions=True)
+    await decisions.flush()
     fleet.close()
     passthrough.site.close()
     metrics.close()

@@ -30,12 +30,14 @@ from pointsman.contracts.errors import (
     Unauthenticated,
 )
 from pointsman.router.admin.access import Access, Authorization
+from pointsman.router.admin.decisions import decision_routes
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.admin.policies import policy_routes
 from pointsman.router.admin.reference import data_plane_paths
 from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.stages import StageKeeper
 from pointsman.router.wire import openai
+from pointsman.store.decisions import DecisionStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Parts:
 
     policies: LivePolicies
     keeper: StageKeeper
+    decisions: DecisionStore
 
 
 def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) -> FastAPI:
@@ -62,6 +65,7 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
     )
 
     app.include_router(policy_routes(access, parts.policies, parts.keeper))
+    app.include_router(decision_routes(access, parts.decisions, parts.policies))
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")
     def models(authorization: Authorization = None) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from pointsman.contracts.config import Config
 from pointsman.contracts.names import Metric, StateFile
 from pointsman.contracts.policies import Stage
 from pointsman.router.admin.app import Parts, build_app
+from pointsman.router.admin.decision_writer import DecisionWriter
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.metrics import Metrics
 from pointsman.router.stages import StageKeeper
 from pointsman.store.database import Database, database_url
+from pointsman.store.decisions import DecisionStore
 
 REDIS_TIMEOUT = 2.0
 """Seconds that Redis has for an answer."""
@@ -41,14 +43,16 @@ def run(config: Config, settings: Settings) -> None:
     redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
     policies = LivePolicies(config, database, redis)
     keeper = StageKeeper(policies, returned=_Returns(metrics))
+    store = DecisionStore(database)
+    writer = DecisionWriter(config, store, redis, readers=[keeper])
     version = importlib.metadata.version("pointsman")
-    app = build_app(config, metrics_dir, Parts(policies, keeper), version=version)
+    app = build_app(config, metrics_dir, Parts(policies, keeper, store), version=version)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
     with contextlib.ExitStack() as running:
         running.callback(database.close)
         running.callback(redis.close)
         running.callback(metrics.close)
-        for worker in (policies,):
+        for worker in (policies, writer):
             worker.start()
             running.callback(worker.stop)
         server.run(sockets=[_private_socket(settings.state_dir / StateFile.ADMIN_SOCKET)])

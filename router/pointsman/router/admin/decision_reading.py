@@ -1,0 +1,72 @@
+"""A record as it came through the stream, as the record that is kept.
+
+Stands between `decision_log.py`, which has no time for it, and the thread that writes to the database: names the
+evidence, prices the mode that was not taken, and for tenants who keep prompts tells the language and the words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pointsman.contracts.config import Config
+from pointsman.contracts.decisions import DecisionRecord
+from pointsman.contracts.modes import Mode
+from pointsman.contracts.pricing import PriceList, Usage, cost_of
+from pointsman.router.policies import language_of
+from pointsman.router.predictor import Evidence, Predictor, features
+
+_THINK, _NO_THINK = Mode.THINK, Mode.NO_THINK
+
+
+class RecordReader:
+    """Makes records whole. Opens the predictor's weights where any tenant keeps prompts."""
+
+    def __init__(self, config: Config) -> None:
+        self._predictor: Predictor | None = None
+        if any(tenant.decisions.prompts for tenant in config.tenants):
+            self._predictor = Predictor.load(Path(config.predictor) if config.predictor else None)
+        self._prices: dict[tuple[str, Mode], PriceList] = {}
+        for pool in config.pools:
+            for mode in pool.modes:
+                self._prices.setdefault((pool.model, mode), pool.prices.price_list())
+
+    def read(self, plain: Mapping[str, Any]) -> DecisionRecord:
+        """The record; raises KeyError, TypeError or ValueError (pydantic's too) where `plain` makes no sense."""
+        fields = dict(plain)
+        evidence: list[Evidence] = []
+        for place, contribution in fields.get("evidence", ()):
+            evidence.append(Evidence(features.EVIDENCE_NAMES[place], contribution))
+        lengths = fields.pop("lengths", None)
+        if fields.get("usage") is not None:
+            usage = Usage(*fields["usage"])
+            fields["usage"] = usage._asdict()
+            fields["other_mode_cost_estimated"] = self._cost(
+                fields["model"], Mode(fields["mode"]).other, usage, lengths
+            )
+        question = fields.get("question")
+        if question is not None and question.get("text") is not None:
+            text = question["text"]
+            fields["question"] = {**question, "language": language_of(text)}
+            if self._predictor is not None and self._predictor.version == fields["predictor"]:
+                evidence = self._predictor.explain(text, length=question["characters"])
+        fields["evidence"] = [each._asdict() for each in evidence]
+        return DecisionRecord.model_validate(fields)
+
+    def _cost(self, model: str, mode: Mode, usage: Usage, lengths: Any) -> int | None:
+        """
+        Nano-dollars that the request would have cost in `mode`, or None while nothing is known of that.
+
+        Its own input at full price, and the running median of output tokens there; of an answer with thinking,
+        what it is longer than one without counts as thinking.
+        """
+        prices = self._prices.get((model, mode))
+        if prices is None or not lengths:
+            return None
+        think, no_think = lengths
+        output = think if mode is _THINK else no_think
+        if not output:
+            return None
+        reasoning = max(0, think - no_think) if mode is _THINK and no_think else 0
+        return cost_of(Usage(usage.prompt_tokens, 0, reasoning, output - reasoning), prices).total

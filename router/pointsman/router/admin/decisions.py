@@ -1,0 +1,220 @@
+"""The API of decisions: a tenant looks at its own and says what it thinks of them, reviewers at those left to them.
+
+HTTP and nothing else: what is kept and found is `store/decisions.py`. Another tenant's decision looks like one that
+never was.
+
+(FastAPI reads the annotations of functions inside a function, which use its names: hence they are no strings here.)
+"""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from pointsman.contracts.decisions import ID_PATTERN, Correction, Decision, Page, Verdict
+from pointsman.contracts.errors import DecisionNotFound, InvalidRequest
+from pointsman.contracts.modes import Mode, Source
+from pointsman.router.admin.access import Access, Authorization, Caller
+from pointsman.router.admin.live_policies import LivePolicies
+from pointsman.router.snapshot import bearer_digest
+from pointsman.store.decisions import BadCursor, DecisionStore, Wanted
+
+PATIENCE = 1.0
+"""Seconds that a decision which is not there yet is waited for: it is written a moment after its answer."""
+
+PAUSE = 0.1
+"""Seconds between two looks."""
+
+MOST = 200
+"""Decisions on one page at most."""
+
+Identity = Annotated[str, Path(pattern=ID_PATTERN, description="As the answer's `x-pointsman-decision-id`.")]
+Since = Annotated[
+    datetime | None, Query(description="Not before this time (ISO 8601, or seconds since 1970); UTC.")
+]
+Until = Annotated[datetime | None, Query(description="Before this time.")]
+OfMode = Annotated[Mode | None, Query(description="Answered in this mode.")]
+OfSource = Annotated[Source | None, Query(description="Decided by this source.")]
+OfModel = Annotated[str | None, Query(max_length=128, description="Asked of this model.")]
+Escalated = Annotated[bool | None, Query(description="Whether the answer was asked for once more with thinking.")]
+Limit = Annotated[int, Query(ge=1, le=MOST, description="How many at most.")]
+After = Annotated[str | None, Query(max_length=80, description="The `after` of the page before.")]
+OfTenant = Annotated[str | None, Query(max_length=63, description="Of this tenant.")]
+
+
+class NewlineJson(StreamingResponse):
+    """JSON lines."""
+
+    media_type = "application/x-ndjson"
+
+
+def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies) -> APIRouter:
+    """The paths of decisions, reviews and training rows. Every error has the form of OpenAI's."""
+
+    def caller(authorization: Authorization = None) -> Caller:
+        return access.caller(authorization)
+
+    def admin(authorization: Authorization = None) -> str:
+        access.require_admin(authorization)
+        digest = bearer_digest((authorization or "").encode("latin-1"))
+        assert digest is not None
+        return f"admin key {digest.hex()[:8]}"
+
+    Asker = Annotated[Caller, Depends(caller)]
+    By = Annotated[str, Depends(admin)]
+    routes = APIRouter(responses={"default": {"description": "An error in OpenAI's form."}})
+
+    async def found(identity: str, tenant: str | None) -> Decision:
+        """A decision, of `tenant` where it asks itself, in the form in which it may see it."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        while True:
+            decision = await run_in_threadpool(store.get, identity, tenant=tenant)
+            if decision is not None:
+                return decision if tenant is None else _for_tenant(decision)
+            if loop.time() >= deadline:
+                raise _not_found()
+            await asyncio.sleep(PAUSE)
+
+    @routes.get("/v1/decisions", tags=["decisions"], summary="Decisions of this key's tenant, newest first")
+    def mine(
+        asker: Asker,
+        since: Since = None,
+        until: Until = None,
+        mode: OfMode = None,
+        source: OfSource = None,
+        model: OfModel = None,
+        escalated: Escalated = None,
+        limit: Limit = 50,
+        after: After = None,
+    ) -> Page:
+        page = _page(
+            store,
+            Wanted(
+                tenant=asker.tenant.name,
+                since=_seconds(since),
+                until=_seconds(until),
+                mode=mode,
+                source=source,
+                model=model,
+                escalated=escalated,
+                limit=limit,
+                after=after,
+            ),
+        )
+        return page.model_copy(update={"data": tuple(map(_for_tenant, page.data))})
+
+    @routes.get("/v1/decisions/{identity}", tags=["decisions"], summary="Why a query took the track it took")
+    async def one(identity: Identity, asker: Asker) -> Decision:
+        return await found(identity, asker.tenant.name)
+
+    @routes.post(
+        "/v1/decisions/{identity}/feedback",
+        tags=["decisions"],
+        summary="Say which mode would have been right",
+        description="A key's later word on a decision replaces its earlier one.",
+    )
+    async def say(identity: Identity, correction: Correction, asker: Asker) -> Decision:
+        await found(identity, asker.tenant.name)
+        said = await run_in_threadpool(store.say, identity, correction, tenant=asker.tenant.name, key=asker.key)
+        if not said:
+            raise _not_found()
+        return await found(identity, asker.tenant.name)
+
+    @routes.get("/admin/v1/decisions", tags=["reviews"], summary="Decisions of all tenants, newest first")
+    def every(
+        by: By,
+        tenant: OfTenant = None,
+        since: Since = None,
+        until: Until = None,
+        mode: OfMode = None,
+        source: OfSource = None,
+        model: OfModel = None,
+        escalated: Escalated = None,
+        limit: Limit = 50,
+        after: After = None,
+    ) -> Page:
+        return _page(
+            store,
+            Wanted(
+                tenant=tenant,
+                since=_seconds(since),
+                until=_seconds(until),
+                mode=mode,
+                source=source,
+                model=model,
+                escalated=escalated,
+                limit=limit,
+                after=after,
+            ),
+        )
+
+    @routes.get("/admin/v1/decisions/{identity}", tags=["reviews"], summary="One decision of any tenant")
+    async def any_one(identity: Identity, by: By) -> Decision:
+        return await found(identity, None)
+
+    @routes.get("/admin/v1/reviews", tags=["reviews"], summary="Doubtful decisions that wait for a reviewer")
+    def queue(by: By, tenant: OfTenant = None, limit: Limit = 50, after: After = None) -> Page:
+        return _page(store, Wanted(tenant=tenant, queued=True, reviewable=True, limit=limit, after=after))
+
+    @routes.post("/admin/v1/reviews/{identity}", tags=["reviews"], summary="Judge a decision, and pin a rule")
+    def review(identity: Identity, verdict: Verdict, by: By) -> Decision:
+        decision = store.get(identity)
+        if decision is None or not decision.review:
+            raise _not_found()
+        pin = verdict.pin
+        if pin is not None:
+            policies.append_rule(decision.tenant, pin.rule(), by, f"pinned in the review of {identity}")
+        store.review(identity, verdict, pinned=None if pin is None else pin.name)
+        judged = store.get(identity)
+        if judged is None:
+            raise _not_found()
+        return judged
+
+    @routes.get(
+        "/admin/v1/training-rows",
+        tags=["reviews"],
+        summary="Labelled questions, as `pointsman train` reads them",
+        description="JSON lines: questions of tenants that keep prompts and let reviewers see them, with a label "
+        "from a review, from feedback, from an escalation or from the model's own judgement.",
+        response_class=NewlineJson,
+    )
+    def training_rows(by: By, since: Since = None) -> Response:
+        return NewlineJson(_lines(store, _seconds(since)))
+
+    return routes
+
+
+def _page(store: DecisionStore, wanted: Wanted) -> Page:
+    try:
+        return store.page(wanted)
+    except BadCursor:
+        raise InvalidRequest(
+            "'after' must be what an earlier page gave as `after`.", param="after", code="invalid_value"
+        ) from None
+
+
+def _for_tenant(decision: Decision) -> Decision:
+    """`decision` as its tenant may see it: without what it cost, where the policy hides that."""
+    if decision.cost_shown:
+        return decision
+    return decision.model_copy(update={"cost": None, "other_mode_cost_estimated": None})
+
+
+def _lines(store: DecisionStore, since: float | None) -> Iterator[bytes]:
+    for row in store.training_rows(since=since):
+        yield row.model_dump_json().encode() + b"\n"
+
+
+def _seconds(time: datetime | None) -> float | None:
+    if time is None:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+
+
+def _not_found() -> DecisionNotFound:
+    return DecisionNotFound("There is no such decision, or it is not this key's to see, or its time is up.")

@@ -1,0 +1,231 @@
+"""What was decided, on its way out of the data plane: noted in the request's own time, written down in spare time.
+
+Stands behind `settle`, which notes each request that was decided, and before the stream in Redis from which the
+admin process fills the database. A note is one append; the record, its evidence and its JSON are made by a task of
+the worker a fraction of a second later, a few at a time, so that no stream waits for them. With Redis away batches
+are kept up to a bound, then dropped and counted: a log must not be what stops the traffic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import deque
+from time import perf_counter, time
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from pointsman.contracts.decisions import ID_PREFIX
+from pointsman.contracts.names import Metric, RedisKey
+from pointsman.contracts.pricing import Usage
+from pointsman.router.exchange import Exchange
+from pointsman.router.metrics import Metrics
+from pointsman.router.pipeline.place import Place
+from pointsman.router.predictor import Predictor
+from pointsman.router.predictor.excerpt import shortened
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 0.2
+"""Seconds between two rounds."""
+
+BATCH = 32
+"""Requests that are written down in one go: about a third of a millisecond."""
+
+MOST_NOTES = 10_000
+"""Requests that may wait to be written down; of further ones there will be no record."""
+
+MOST_WAITING = 16 * 1024 * 1024
+"""Bytes that may wait for Redis to come back."""
+
+MOST_IN_REDIS = 64 * 1024 * 1024
+"""Bytes, about, that the stream may hold while nobody empties it; the oldest batches go first."""
+
+EVIDENCE = 8
+"""Pieces of evidence that a record names, apart from the sum of all others."""
+
+LAST_FLUSH = 2.0
+"""Seconds that the last batches get to reach Redis when the process ends."""
+
+Note = tuple[Exchange, int, float]
+"""A request, the status it ended with, and how many seconds it took."""
+
+
+class DecisionLog:
+    """Notes requests and brings their records to Redis. Owned by one event loop."""
+
+    def __init__(self, redis: Redis, metrics: Metrics, predictor: Predictor, place: Place, *, secret: str) -> None:
+        self._redis = redis
+        self._predictor = predictor
+        self._place = place
+        self._secret = secret.encode()
+        self._salts: dict[str, bytes] = {}
+        self._notes: list[Note] = []
+        self._waiting: deque[bytes] = deque()
+        self._bytes_waiting = 0
+        self._mean_bytes = 0.0
+        self._away = False
+        self._unkept = metrics.counter(Metric.UNKEPT_DECISIONS, {})
+
+    def note(self, exchange: Exchange, status: int, duration: float) -> None:
+        """
+        `exchange`, which was decided, has ended with `status` after `duration` seconds.
+
+        Its body and payload are let go: they may be large, and nobody needs them any more. Of a tenant that keeps
+        no decisions one is noted only while a new policy is on trial, whose outcome hangs on them.
+        """
+        tenant, arm = exchange.tenant, exchange.arm
+        assert tenant is not None
+        if not tenant.decisions.keep and (arm is None or arm.stage is None):
+            return
+        exchange.body = b""
+        exchange.payload = {}
+        if len(self._notes) < MOST_NOTES:
+            self._notes.append((exchange, status, duration))
+        else:
+            self._unkept.add(1)
+
+    async def run(self) -> None:
+        """Bring records to Redis until cancelled."""
+        task = asyncio.current_task()
+        while True:
+            await asyncio.sleep(INTERVAL)
+            await self._round()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError  # which redis-py swallows at most of its waits
+
+    async def flush(self) -> None:
+        """Bring all there is to Redis, as far as that can be done in `LAST_FLUSH` seconds."""
+        try:
+            async with asyncio.timeout(LAST_FLUSH):
+                await self._round()
+        except TimeoutError:
+            log.warning("the last decisions did not reach Redis in time")
+
+    async def _round(self) -> None:
+        while self._notes:
+            notes, self._notes = self._notes[:BATCH], self._notes[BATCH:]
+            self._write_down(notes)
+            await asyncio.sleep(0)  # whoever streams comes first
+        while self._waiting:
+            batch = self._waiting[0]
+            longest = max(16, int(MOST_IN_REDIS / self._mean_bytes))
+            try:
+                await self._redis.xadd(RedisKey.DECISIONS, {"batch": batch}, maxlen=longest, approximate=True)
+            except RedisError as error:
+                if not self._away:
+                    log.warning("decisions wait for Redis: %s", type(error).__name__)
+                self._away = True
+                return
+            self._away = False
+            self._waiting.popleft()
+            self._bytes_waiting -= len(batch)
+
+    def _write_down(self, notes: list[Note]) -> None:
+        if self._bytes_waiting > MOST_WAITING:
+            self._unkept.add(len(notes))
+            return
+        since_start = time() - perf_counter()
+        batch = orjson.dumps([self._record(*note, since_start) for note in notes])
+        self._waiting.append(batch)
+        self._bytes_waiting += len(batch)
+        self._mean_bytes += (len(batch) - self._mean_bytes) * (0.1 if self._mean_bytes else 1.0)
+
+    def _record(self, exchange: Exchange, status: int, duration: float, since_start: float) -> dict[str, Any]:
+        """The record in the compact form that `admin/decision_reading.py` reads."""
+        tenant, model, arm, pool = exchange.tenant, exchange.model, exchange.arm, exchange.pool
+        decision = exchange.decision
+        assert tenant is not None
+        assert model is not None
+        assert decision is not None
+        record: dict[str, Any] = {
+            "id": ID_PREFIX + exchange.rid,
+            "request_id": exchange.request_id,
+            "at": exchange.started_at + since_start,
+            "tenant": tenant.name,
+            "key": exchange.key[:4].hex(),
+            "model": model.name,
+            "endpoint": exchange.endpoint,
+            "mode": decision.mode,
+            "source": decision.source,
+            "detail": decision.detail,
+            "probability": decision.probability,
+            "threshold": decision.threshold,
+            "predictor": self._predictor.version,
+            "pool": None if pool is None else pool.name,
+            "status": status,
+            "duration": duration,
+            "review": tenant.decisions.review,
+        }
+        if not exchange.policy.show_cost:
+            record["cost_shown"] = False
+        if not tenant.decisions.keep:
+            record["kept"] = False
+        if decision.rule:
+            record["rule"] = decision.rule
+        if decision.overruled:
+            record["overruled"] = True
+        if arm is not None:
+            record["policy_version"] = arm.version
+            if arm.stage is not None:
+                record["arm"] = arm.name
+                record["stage"] = arm.stage
+                record["shadow"] = decision.shadow
+        if exchange.signals:
+            record["wishes"] = [{"field": field, "mode": mode} for field, mode in exchange.signals]
+        if exchange.error is not None:
+            record["error"] = exchange.error.code
+        if exchange.stream_started:
+            record["first_byte"] = exchange.first_byte_at - exchange.started_at
+        if exchange.course is not None:
+            record["escalated"] = exchange.escalated
+            record["floored"] = exchange.floored
+            record["stopped"] = exchange.stopped
+            record["judgement"] = exchange.judgement
+        if exchange.clamped:
+            record["clamped"] = exchange.clamped
+        usage = _total(exchange)
+        if usage is not None:
+            record["usage"] = [*usage]
+            record["cost"] = None if exchange.cost is None else exchange.cost.total
+            route = self._place.route(tenant, model)
+            think, no_think = route.think, route.no_think
+            record["lengths"] = [
+                0 if think is None or not think.output_length.seen else think.output_length.tokens,
+                0 if no_think is None or not no_think.output_length.seen else no_think.output_length.tokens,
+            ]
+        question = exchange.question
+        if question and tenant.decisions.keep:
+            record["question"] = self._question(question, tenant.name, keep=tenant.decisions.prompts)
+            record["evidence"] = self._predictor.ranked(question, EVIDENCE)
+        return record
+
+    def _question(self, question: str, tenant: str, *, keep: bool) -> dict[str, Any]:
+        salt = self._salts.get(tenant)
+        if salt is None:
+            salt = self._salts[tenant] = hashlib.sha256(self._secret + b"\0" + tenant.encode()).digest()
+        ends = shortened(question)  # what a question of megabytes is told by, like all that reads it here
+        content = f"{len(question)}\0{ends}".encode(errors="replace")
+        known: dict[str, Any] = {
+            "characters": len(question),
+            "sha256": hashlib.sha256(salt + content).hexdigest(),
+        }
+        if keep:
+            known["text"] = ends
+        return known
+
+
+def _total(exchange: Exchange) -> Usage | None:
+    """The tokens of all parts of the work on a request."""
+    usage = exchange.usage
+    if not exchange.legs:
+        return usage
+    parts = [leg.usage for leg in exchange.legs]
+    if usage is not None:
+        parts.append(usage)
+    given, cached, reasoning, answer, estimated = zip(*parts, strict=True)
+    return Usage(sum(given), sum(cached), sum(reasoning), sum(answer), any(estimated))
