@@ -100,6 +100,7 @@ def pointsman(
     shared = {
         "model": MODEL,
         "family": "qwen3",
+        "reasoning_parser": "qwen3",
         "engine": "openai",
         "max_ongoing_requests": 10_000,
         "prices": {"input": 0.02, "output": 0.06},

@@ -21,6 +21,7 @@ def pool(name: str, *engines: ScriptedEngine, **more: Any) -> dict[str, Any]:
         "modes": ["no_think", "think"],
         "engine": "openai",
         "family": "qwen3",
+        "reasoning_parser": "qwen3",
         "urls": [engine.url for engine in engines],
         "prices": {"input": 1, "output": 1},
         **more,

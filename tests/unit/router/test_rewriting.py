@@ -84,6 +84,7 @@ def test_what_has_to_pass_through() -> None:
     assert not needed(THEIRS, NO_THINK)
     assert not needed(pool_of(Family.QWEN3, reasoning_parser="qwen3"), THINK)
     assert not needed(pool_of(Family.QWEN3, "simulated"), THINK)
+    assert not needed(pool_of(Family.QWEN3, "openai", reasoning_parser="theirs"), THINK)
     assert not needed(pool_of(Family.PLAIN), THINK)
 
 

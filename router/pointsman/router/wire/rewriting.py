@@ -15,10 +15,6 @@ from pointsman.contracts.modes import Mode
 from pointsman.contracts.pricing import Usage
 from pointsman.router.families import ANSWER, REASONING, Kind, OutputParser, Piece, parser_of, parses
 
-_OTHER_NAMES = frozenset({Engine.VLLM, Engine.OPENAI})
-"""Engines that may call the thinking `reasoning`."""
-
-
 class MalformedOutput(Exception):
     """The engine's answer is not of the form of an answer; says which field, never what is in it."""
 
@@ -36,7 +32,7 @@ class Rewritten(NamedTuple):
 
 def needed(pool: Pool, mode: Mode) -> bool:
     """Whether chat answers of `pool` in `mode` have to pass through here."""
-    return parses(pool) or (mode is Mode.THINK and pool.engine in _OTHER_NAMES)
+    return parses(pool) or (mode is Mode.THINK and pool.engine is Engine.VLLM)
 
 
 class StreamRewriter:
