@@ -88,6 +88,7 @@ class Relayings:
         exchange.payload = {"model": "m", "messages": []}
         exchange.tenant = TenantView("t", {}, compile_policy(PolicyDocument()), "salt")
         exchange.stream = stream
+        exchange.max_tokens = 16  # so few that an answer may be empty
         exchange.include_usage = include_usage
         exchange.decision = ModeDecision(Mode.THINK, Source.CLIENT, 0.5, None, "model")
         exchange.pool = CONFIG.pools[0]

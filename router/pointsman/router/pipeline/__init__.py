@@ -17,6 +17,7 @@ from typing import Protocol
 from pointsman.contracts.errors import ApiError, InternalError
 from pointsman.router.exchange import Exchange
 from pointsman.router.metrics import Metrics
+from pointsman.router.pipeline.delivery import fall_back
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.wire import openai
 
@@ -60,8 +61,8 @@ class Pipeline:
         self._advance(exchange)
 
     def refuse(self, exchange: Exchange, error: ApiError) -> None:
-        """End `exchange` with `error`, by way of the last step."""
-        exchange.error = error
+        """End `exchange` with `error`, or with an answer that was kept for this case, by way of the last step."""
+        _fail(exchange, error)
         exchange.position = self._last
         self._advance(exchange)
 
@@ -87,7 +88,7 @@ class Pipeline:
             except ApiError as error:
                 if position == last:
                     raise AssertionError("the last step refuses nothing") from error
-                exchange.error = error
+                _fail(exchange, error)
                 outcome, following = Outcome.NEXT, last
             except Exception as error:
                 # Only the kind of the failure is logged: its text may quote the request.
@@ -102,6 +103,11 @@ class Pipeline:
             began = now
             position = exchange.position = following
         _finish(exchange)
+
+
+def _fail(exchange: Exchange, error: ApiError) -> None:
+    if not fall_back(exchange):
+        exchange.error = error
 
 
 def _finish(exchange: Exchange) -> None:

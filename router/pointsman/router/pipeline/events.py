@@ -15,6 +15,8 @@ import orjson
 from pointsman.contracts.errors import ApiError, UpstreamFailed
 from pointsman.router.exchange import Exchange
 from pointsman.router.http.chunks import SIZES
+from pointsman.router.pipeline.lines import end_of_event
+from pointsman.router.pipeline.watch import Send, Watch
 from pointsman.router.wire import engine_errors, openai
 
 _TEXT = b"data: {"
@@ -24,22 +26,35 @@ _KEEP_ALIVE = b":"
 _ENDS = (b"}\n\n\r\n", b"}\r\n\r\n\r\n")  # of an event that is one chunk, with the chunk's own line end
 _NO_USAGE = tuple(b'"usage":' + null + end for null in (b"null", b" null") for end in _ENDS)
 _REASONING = b'"reasoning_content":"'
+_SAYS = (b'"content":"', b'"content": "', b'"refusal":"', b'"text":"')
+_SAYS_NOTHING = (b'"content":""', b'"content": ""', b'"text":""', b'"refusal":""')
+_TOOL_CALLS = (b'"tool_calls":[{', b'"tool_calls": [{')
+_FINISH = b'"finish_reason":'
+_NULLS = (b"null", b" null")
 _TEXT_KEYS = (b'"content":"', _REASONING, b'"text":"')
 _QUOTE, _LF = b'"\n'
 _WINDOW = 16 * 1024
 """Bytes of chunks that are searched at once for those in the known frame."""
+_NEVER = 1 << 60
 _LESSONS = 4
 """How often a stream's frame is learnt: thinking has one, the answer another; some have a new one each time."""
 
 
+LOOK_EVERY = 256
+"""Events between two stretches of text that are looked at for repetition."""
+
+
 class Stream(Protocol):
-    """What the events belong to. One of the last four is called, once, and ends it."""
+    """What the events belong to. One of the last five is called, once, and ends it."""
 
     def begin(self) -> None:
         """The first event is about to be passed on: the client gets its head."""
 
-    def succeed(self) -> None:
-        """The stream is complete."""
+    def complete(self) -> None:
+        """The stream is complete: is it an answer?"""
+
+    def repeats(self) -> None:
+        """The output does nothing but repeat itself."""
 
     def fail(self, error: ApiError) -> None:
         """The stream can't go on; the engine is not to blame."""
@@ -55,7 +70,9 @@ class Events:
     """
     Passes on the events of the stream that answers `exchange`; none may be longer than `max_event` bytes.
 
-    `count` events have been passed on, `reasoning` of them with reasoning.
+    `hold`: nothing is passed on before the first word of the answer. `count` events have been passed on or held,
+    `reasoning` of them with reasoning. `spoke`: some of them are an answer; `tools`: some hold a tool call. `last`
+    is the chunk with the finish reason, where it has to wait for the verdict, and `finish` the reason.
     """
 
     __slots__ = (
@@ -65,10 +82,13 @@ class Events:
         "_exchange",
         "_framing",
         "_held",
+        "_hold",
         "_lessons",
         "_max_event",
         "_named",
+        "_next_look",
         "_opening",
+        "_prelude",
         "_reasons",
         "_renamed",
         "_send",
@@ -76,11 +96,17 @@ class Events:
         "_start",
         "_stop",
         "_stream",
+        "_watch",
         "count",
+        "finish",
+        "id",
+        "last",
         "reasoning",
+        "spoke",
+        "tools",
     )
 
-    def __init__(self, stream: Stream, exchange: Exchange, *, max_event: int) -> None:
+    def __init__(self, stream: Stream, exchange: Exchange, *, max_event: int, hold: bool = False) -> None:
         self._stream = stream
         self._exchange = exchange
         self._max_event = max_event
@@ -93,10 +119,19 @@ class Events:
         self._lessons = _LESSONS
         self._held = bytearray()  # of an event that has not arrived whole
         self._ended = False
-        self._send = exchange.client.send
-        self._send_chunks = exchange.client.send_chunks
+        self._send: Send = exchange.client.send
+        self._send_chunks: Send = exchange.client.send_chunks
+        self._hold = hold
+        self._prelude: list[bytes] = []
+        self._watch: Watch | None = None
+        self._next_look = LOOK_EVERY
         self.count = 0
         self.reasoning = 0
+        self.spoke = False
+        self.tools = False
+        self.finish = ""
+        self.last: dict[str, Any] | None = None
+        self.id: str | None = None
 
     def on_chunk(self, framed: bytes, rest: bytes) -> bool:
         """
@@ -104,7 +139,7 @@ class Events:
 
         `framed` is all of it, `rest` what follows its size line: as many bytes as that says, and two more.
         """
-        if self._held:
+        if self._held or self._hold:
             return False
         if rest.startswith(self._before) and rest.endswith(self._after):
             text = rest[self._start : self._stop]
@@ -112,6 +147,8 @@ class Events:
                 self.count += 1
                 self.reasoning += self._reasons
                 self._send_chunks(framed)
+                if self.count >= self._next_look:
+                    self._look_for_repetition()
                 return True
         if not _is_text_chunk(rest):
             return False
@@ -124,6 +161,8 @@ class Events:
             if self._lessons:
                 self._learn_frame(rest)
         self._counted(rest)
+        if self.count >= self._next_look:
+            self._look_for_repetition()
         return True
 
     def on_chunks(self, data: bytes, at: int) -> int:
@@ -153,6 +192,8 @@ class Events:
             self.count += count
             self.reasoning += count * self._reasons
             self._send_chunks(data[at:end])
+            if self.count >= self._next_look:
+                self._look_for_repetition()
         return end
 
     def on_data(self, data: bytes) -> None:
@@ -162,18 +203,18 @@ class Events:
         if held:
             look = max(0, len(held) - 2)  # the line end before an empty line may be there already
             held += data
-            if _end_of_event(held, look)[0] < 0:
+            if end_of_event(held, look)[0] < 0:
                 self._check_size()
                 return
             data = bytes(held)
             held.clear()
         begin = at = 0  # of what goes on as it is, and of the event that is looked at
         while True:
-            end, following = _end_of_event(data, max(at, look))
+            end, following = end_of_event(data, max(at, look))
             if end < 0:
                 break
             event = data[at:end].strip(b"\r\n")
-            if self.count and not self._named and _is_text(event):
+            if self.count and not self._named and not self._hold and _is_text(event):
                 self._counted(event)
             else:
                 if begin < at:
@@ -188,37 +229,103 @@ class Events:
         if at < len(data):
             held += data[at:]
             self._check_size()
+        if self.count >= self._next_look and not self._ended:
+            self._look_for_repetition()
 
     def _look_at(self, event: bytes) -> None:
         """One event that is more than text, or must be changed, or is the first."""
         if not event or event.startswith(_KEEP_ALIVE):
             return  # a comment is how some engines keep the connection warm
         if event in _DONE:
-            self._ended = True
             if self.count:
-                self._stream.succeed()
+                self.end()
             else:
+                self.stop()
                 self._stream.lost("garbage")
             return
-        if self._named and event.count(self._named) == 1 and _is_text(event):
-            self._pass(event.replace(self._named, self._renamed))
+        if self._named and not self._hold and event.count(self._named) == 1 and _is_text(event):
+            self._counted(event)
+            self._send(event.replace(self._named, self._renamed) + b"\n\n")
             return
-        chunk = _parsed(event)
-        if chunk is None or not (self.count or isinstance(chunk.get("choices"), list) or _is_error(chunk)):
-            self._ended = True
+        chunk = parsed(event)
+        if chunk is None or not (self.count or isinstance(chunk.get("choices"), list) or is_error(chunk)):
+            self.stop()
             self._stream.lost("garbage")
-        elif _is_error(chunk):
-            self._ended = True
+        elif is_error(chunk):
+            self.stop()
             self._stream.refused(engine_errors.translate_event(chunk, endpoint=self._exchange.endpoint))
         elif not self._take_usage(chunk):
             if not self.count:
+                self.id = str(chunk.get("id"))
                 self._learn_name(chunk, event)
-                self._stream.begin()
             if self._named and isinstance(chunk.get("model"), str):
                 assert self._exchange.model is not None
                 chunk["model"] = self._exchange.model.name
                 event = b"data: " + orjson.dumps(chunk)
-            self._pass(event)
+            self._counted(event)
+            if (reason := _finish_reason(chunk)) and self._must_wait(reason):
+                self.last = chunk
+            else:
+                self._pass(event)
+
+    def _must_wait(self, reason: str) -> bool:
+        """Whether a chunk that ends the answer for `reason` may be the end of something that is no answer."""
+        self.finish = reason
+        return not self.spoke or (self.tools and reason == "length")
+
+    def release(self, remarks: dict[str, Any]) -> None:
+        """The answer stands: pass on what had to wait, with `remarks` on what happened to it."""
+        last, self.last = self.last, None
+        self._hold = False
+        if last is not None:
+            self._pass(b"data: " + orjson.dumps({**last, "pointsman": remarks} if remarks else last))
+        else:
+            self._pass(b"")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stream may end here, though no end mark has come: the engine has counted its tokens."""
+        return self.count > 0 and self._exchange.usage is not None
+
+    def end(self) -> None:
+        """The stream is complete."""
+        self.stop()
+        self._stream.complete()
+
+    def cut(self) -> None:
+        """End the answer here, for its length."""
+        self.finish = "length"
+        assert self._exchange.model is not None
+        self.last = openai.finish_chunk(self.id, self._exchange.model.name)
+
+    def stop(self) -> None:
+        """Take nothing more."""
+        self._ended = True
+        self._held += b"\0"  # so that no chunk is taken either
+
+    def _look_for_repetition(self) -> None:
+        """Begin to watch what is passed on, or end it and see whether it is repetition."""
+        watch = self._watch
+        if watch is None:
+            if self._exchange.payload.get("n", 1) != 1:
+                self._next_look = _NEVER
+                return
+            watch = self._watch = Watch(self._send, self._send_chunks)
+        if not watch.on:
+            watch.begin()
+            self._send, self._send_chunks = watch.send, watch.send_chunks
+            self._next_look = self.count + LOOK_EVERY
+            return
+        verdict = watch.look(self._opening)
+        if verdict is None:
+            self._next_look = self.count + LOOK_EVERY  # more of the same has to be seen
+        elif verdict:
+            self.stop()
+            self._stream.repeats()
+        else:
+            watch.on = False
+            self._send, self._send_chunks = watch.to_client, watch.chunks_to_client
+            self._next_look = self.count + LOOK_EVERY
 
     def _learn_frame(self, rest: bytes) -> None:
         """
@@ -227,12 +334,14 @@ class Events:
         One that has other text there, and no quote in it, can hold no other key: it need not be searched for one.
         (Before and after may share one quote, where a chunk has nothing between them: still no key is added.)
         """
-        self._lessons -= 1
         for key in _TEXT_KEYS:
             at = rest.find(key)
             if at >= 0:
                 start = at + len(key)
                 stop = rest.index(b'"', start)
+                if start == stop:
+                    return  # it says nothing, and a frame is known by what was said in it
+                self._lessons -= 1
                 self._before, self._after = rest[:start], rest[stop:]
                 self._opening = b"\r\n" + self._before
                 self._framing = len(self._before) + len(self._after) - 2
@@ -261,31 +370,52 @@ class Events:
             self._renamed = key + orjson.dumps(ours)
 
     def _pass(self, event: bytes) -> None:
-        self._counted(event)
-        self._send(event + b"\n\n")
+        """Pass on `event`, or hold it as long as nothing of the answer has come."""
+        if event:
+            self._prelude.append(event + b"\n\n")
+            if self._hold and not self.spoke:
+                return
+        self._hold = False
+        if not self._exchange.stream_started:
+            self._stream.begin()
+        self._send(b"".join(self._prelude))
+        self._prelude.clear()
 
     def _counted(self, event: bytes) -> None:
         self.count += 1
         if _REASONING in event:
             self.reasoning += 1
+        if not self.spoke:
+            self.spoke = _speaks(event)
+        if not self.tools and (_TOOL_CALLS[0] in event or _TOOL_CALLS[1] in event):
+            self.tools = True
 
     def _check_size(self) -> None:
         if len(self._held) > self._max_event:
-            self._ended = True
+            self.stop()
             self._stream.fail(UpstreamFailed("The engine sent an event that is too large."))
 
 
-def _end_of_event(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """Where the event that `at` lies in ends, and where the next one begins; -1 twice where it goes on."""
-    while True:
-        end = data.find(b"\n", at)
-        if end < 0:
-            return -1, -1
-        if data.startswith(b"\n", end + 1):
-            return end, end + 2
-        if data.startswith(b"\r\n", end + 1):
-            return end, end + 3
-        at = end + 1
+def _speaks(event: bytes) -> bool:
+    """Whether `event` holds any of an answer. (A quote inside a text is escaped, so text is never such a key.)"""
+    if _TOOL_CALLS[0] in event or _TOOL_CALLS[1] in event:
+        return True
+    said = sum(map(event.count, _SAYS))
+    return bool(said) and said > sum(map(event.count, _SAYS_NOTHING))
+
+
+def _finishes(event: bytes) -> bool:
+    """Whether `event` has a finish reason."""
+    at = event.rfind(_FINISH)
+    return at >= 0 and not event.startswith(_NULLS, at + len(_FINISH))
+
+
+def _finish_reason(chunk: dict[str, Any]) -> str:
+    """Why the output ended, or nothing."""
+    for choice in chunk.get("choices") or ():
+        if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
+            return str(choice["finish_reason"])
+    return ""
 
 
 def _is_text_chunk(rest: bytes) -> bool:
@@ -295,17 +425,19 @@ def _is_text_chunk(rest: bytes) -> bool:
         and rest.endswith(_ENDS)
         and rest.find(b"\n") >= len(rest) - 5  # one line, hence one event
         and rest.rfind(b'"error"') < 0
+        and not _finishes(rest)
         and (rest.rfind(b'"usage"') < 0 or rest.endswith(_NO_USAGE) or not _tells_usage(rest))
     )
 
 
 def _is_text(event: bytes) -> bool:
-    """Whether `event` certainly has neither usage nor error, nor is the end: no key of that name is in it."""
+    """Whether `event` certainly has no usage, error or finish reason, nor is the end: no such key is in it."""
     return (
         event.startswith(_OBJECT_STARTS)
         and event.endswith(b"}")
         and b"\n" not in event
         and b'"error"' not in event
+        and not _finishes(event)
         and not (b'"usage"' in event and _tells_usage(event))
     )
 
@@ -315,11 +447,11 @@ def _tells_usage(event: bytes) -> bool:
     return event.count(b'"usage"') > event.count(b'"usage":null') + event.count(b'"usage": null')
 
 
-def _is_error(chunk: dict[str, Any]) -> bool:
+def is_error(chunk: dict[str, Any]) -> bool:
     return bool(chunk.get("error")) or chunk.get("object") == "error"
 
 
-def _parsed(event: bytes) -> dict[str, Any] | None:
+def parsed(event: bytes) -> dict[str, Any] | None:
     """The JSON object that is the data of `event`, or None where it has none."""
     if not event.startswith(_OBJECT_STARTS):
         return None

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 from pointsman.contracts.config import Pool
 from pointsman.contracts.errors import InvalidRequest, PoolUnavailable
 from pointsman.contracts.modes import Mode
+from pointsman.contracts.names import Header
 from pointsman.router.exchange import Exchange
 from pointsman.router.fleet import Fleet, PoolState, Replica
 from pointsman.router.fleet.output_length import OutputLength
 from pointsman.router.pipeline.conversation import conversation_key
+from pointsman.router.pipeline.judging import wish_of
 from pointsman.router.pipeline.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ MAX_ROUTES = 10_000
 
 
 _BYTES_OF_AN_OUTPUT_TOKEN = BYTES_OF_A_TOKEN * PREFILL_WEIGHT
+_ESCALATION = Header.ESCALATION.encode()
 _THINK = Mode.THINK  # a member of an Enum is slow to look up by way of its class
 
 
@@ -122,6 +125,8 @@ class Place:
         assert tenant is not None
         assert model is not None
         assert decision is not None
+        if _ESCALATION in exchange.headers:
+            wish_of(exchange)  # a word that is none is refused before a place is taken
         route = self._routes.get((tenant.name, model.name))
         if route is None or route.model is not model:
             route = self._new_route(tenant, model)

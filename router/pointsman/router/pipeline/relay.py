@@ -1,58 +1,44 @@
-"""Fetch the answer from the chosen replica and pass it on.
+"""Fetch the answer from the chosen replica, see that it is one, and pass it on.
 
-Stands after `place`. What a stream consists of is the business of `events.py`; here is the request, and each way
-in which it can end. Before the first byte a failed replica costs the client nothing but time: the request goes back
-to `place`, at most once after it was really sent.
+Stands after `place`. What a stream consists of is the business of `events.py` and `reworked.py`, what an answer
+lacks that of `judging.py`, and how a sending fails that of `attempt.py`; here is what is asked, and what is done
+where the answer does not do: thinking is closed so that there is one, or the question is asked once more, with
+thinking.
 """
 
 from __future__ import annotations
 
-import logging
-from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pointsman.contracts.errors import ApiError, InvalidRequest, UpstreamFailed, UpstreamTimeout
+from pointsman.contracts.errors import EmptyAnswer, ToolCallCut
+from pointsman.contracts.modes import Mode, thinking_allowance
 from pointsman.contracts.names import Metric
+from pointsman.contracts.policies import Trigger
 from pointsman.contracts.pricing import Usage
-from pointsman.router.exchange import Answer, Exchange, Headers
+from pointsman.router import families
+from pointsman.router.exchange import Endpoint, Exchange, Leg
 from pointsman.router.fleet import Fleet
-from pointsman.router.http.call import Call
-from pointsman.router.http.upstream import UpstreamConnection
-from pointsman.router.http.wire import header_lines
 from pointsman.router.metrics import Metrics
+from pointsman.router.pipeline import delivery, judging
+from pointsman.router.pipeline.assembly import Assembly
+from pointsman.router.pipeline.attempt import Attempt
+from pointsman.router.pipeline.course import Kept, course_of
 from pointsman.router.pipeline.events import Events
+from pointsman.router.pipeline.limits import FLOOR, Ceilings
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.place import Place
-from pointsman.router.wire import engine_errors, openai
-from pointsman.router.wire.upstream_request import upstream_request
+from pointsman.router.pipeline.reworked import Reworked
+from pointsman.router.wire import openai, rewriting
+from pointsman.router.wire.upstream_request import Ask, is_forced
 
 if TYPE_CHECKING:
     from pointsman.router.pipeline import Pipeline
 
-log = logging.getLogger(__name__)
-
-MAX_SENDS = 2
-"""How often one request is sent to replicas at most: a request that kills engines must not kill them all."""
-
-STALE = 1.0
-"""
-Seconds within which the end of a connection that was used before means that the other end had closed it already;
-later, the request was being worked on.
-"""
-
-MAX_ERROR_BODY = 64 * 1024
-"""Bytes of an engine's error that are read."""
-
-_STREAM_HEADERS = header_lines(
-    [
-        ("content-type", "text/event-stream; charset=utf-8"),
-        ("cache-control", "no-cache"),
-        ("x-accel-buffering", "no"),
-    ]
-)
-_JSON = header_lines([("content-type", "application/json")])
+_CHAT = Endpoint.CHAT
+_THINK, _NO_THINK = Mode.THINK, Mode.NO_THINK
+_REPETITION = "repetition"
 
 
 class Relay:
@@ -65,121 +51,94 @@ class Relay:
         self.fleet = fleet
         self.retries = metrics.counter(Metric.RETRIES, {})
         self.max_response_bytes = max_response_bytes
+        self.ceilings = Ceilings()
 
     def __call__(self, exchange: Exchange) -> Outcome:
         exchange.work = relaying = Relaying(self, exchange)
         # A second try must not be spent on a connection that the engine may have closed meanwhile.
-        relaying.start(fresh=exchange.attempts > 0)
+        relaying.start(fresh=relaying._sends > 0)
         return Outcome.WAIT
 
 
-class Relaying(Call):
-    """One attempt to get an answer: `exchange.Work` towards the client, `Receiver` towards the engine."""
+class Relaying(Attempt):
+    """One attempt to get an answer, or to go on with one."""
 
-    __slots__ = ("_body", "_events", "_exchange", "_pool", "_relay", "_replica", "_sent", "_status")
+    __slots__ = ("_assembly", "_continued", "_counted", "_holds", "_limits", "_mode", "_single", "_triggers")
 
     def __init__(self, relay: Relay, exchange: Exchange) -> None:
-        pool, replica = exchange.pool, exchange.replica
-        assert pool is not None
-        assert replica is not None
-        super().__init__(replica.site, connect_timeout=pool.connect_timeout)
-        self._relay = relay
-        self._exchange = exchange
-        self._pool = pool
-        self._replica = replica
-        self._status = 0
-        self._sent = 0.0
-        self._events: Events | None = None
-        self._body: bytes | bytearray = b""
-
-    # -- exchange.Work
-
-    def abort(self) -> None:
-        """The client has gone: drop the connection, which stops the engine's work, and bill what was seen."""
-        if self._ended:
-            return
-        self._end_attempt()
-        if self._exchange.stream_started:
-            self._exchange.usage = self._estimate()
-
-    # -- Receiver
-
-    def on_head(self, status: int, headers: Headers) -> None:
-        self._status = status
-        exchange = self._exchange
-        if status == 200 and exchange.stream:
-            if not headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
-                self.lost("garbage")
-                return
-            self._events = Events(self, exchange, max_event=self._relay.max_response_bytes)
-
-    def on_data(self, data: bytes) -> None:
-        if self._ended:
-            return
-        events = self._events
-        if events is not None:
-            events.on_data(data)
-            if events.count and self._connection is not None:
-                self._connection.take_chunks(events)
-            return
-        if not self._body:
-            self._body = data
-        elif self._status != 200 and len(self._body) > MAX_ERROR_BODY:
-            return
-        else:
-            if isinstance(self._body, bytes):
-                self._body = bytearray(self._body)  # a list of tiny pieces would weigh twenty times their bytes
-            self._body += data
-        if len(self._body) > self._relay.max_response_bytes and self._status == 200:
-            self.fail(UpstreamFailed("The engine's answer is too large."))
-
-    def on_complete(self) -> None:
-        if self._ended:
-            return
-        exchange = self._exchange
-        if self._status != 200:
-            error = engine_errors.translate(self._status, bytes(self._body), endpoint=exchange.endpoint)
-            self._refused(error, fault=self._status >= 500)
-        elif self._events is None:
-            self._on_answer(self._body)
-        elif exchange.stream_started and exchange.usage is not None:
-            self.succeed()  # an engine that counts its tokens and ends without [DONE]
-        else:
-            self.lost("garbage")
-
-    def on_lost(self, reason: str) -> None:
-        if not self._ended:
-            self.lost(reason)
-
-    # -- Call
-
-    def _unreachable(self) -> None:
-        self._relay.fleet.failed(self._replica, "connect")
-        self._place_again()
-
-    def _send(self, connection: UpstreamConnection) -> None:
-        exchange, pool = self._exchange, self._pool
-        exchange.attempts += 1
-        self._sent = perf_counter()
-        exchange.place_deadline = 0.0  # should this replica fail, the request is held anew
-        try:
-            request = upstream_request(exchange, self._replica, secret=self._relay.fleet.secret)
-        except orjson.JSONEncodeError:  # orjson reads four times as deep as it writes
-            self.fail(InvalidRequest("The request is nested too deeply.", code="invalid_json"))
-            return
-        connection.send(
-            request,
-            self,
-            first_byte_timeout=pool.first_byte_timeout if exchange.stream else pool.answer_timeout,
-            idle_timeout=pool.idle_timeout,
+        super().__init__(relay, exchange)
+        pool, course = self._pool, exchange.course
+        resort = course is not None and course.resort
+        self._mode = mode = _NO_THINK if resort else exchange.mode
+        self._limits = limits = relay.ceilings.limits(exchange, pool, mode)
+        self._triggers = triggers = judging.triggers_of(exchange) if mode is _NO_THINK and not resort else ()
+        self._single = exchange.payload.get("n", 1) == 1
+        self._holds = bool(triggers) and exchange.stream and judging.holds_back(exchange)
+        self._counted = limits.counted and self._single
+        self._continued = False
+        self._assembly: Assembly | None = None
+        spent = 0
+        continuation = None
+        if course is not None and (course.closed or resort):
+            self._continued = True
+            self._counted = False
+            self._assembly = course.assembly
+            spent = course.spent
+            if course.closed:
+                thought = course.assembly.reasoning() if course.thought is None else course.thought
+                continuation = families.closing(pool, thought, course.assembly.content())
+        self._ask = Ask(
+            mode,
+            limits.max_tokens - spent,
+            exchange.stream or self._counted or self._continued,
+            limits.thinking if limits.by_engine and not self._continued else None,
+            resort or is_forced(exchange),
+            continuation,
+            Trigger.CONFIDENCE in triggers and self._may_wait and pool.capabilities.logprobs,
+            self._counted,
         )
 
-    # -- a whole answer
+    # -- Attempt
+
+    @property
+    def _may_wait(self) -> bool:
+        """Whether the client gets nothing before the whole answer is known."""
+        return self._holds or not self._exchange.stream
+
+    def _read_stream(self) -> Events | Reworked:
+        exchange, limits, most = self._exchange, self._limits, self._relay.max_response_bytes
+        waits = bool(self._triggers)
+        if not (
+            self._counted
+            or self._continued
+            or self._holds
+            or limits.rewritten
+            or (not self._single and limits.max_tokens >= FLOOR and exchange.endpoint is _CHAT)
+        ):
+            return Events(self, exchange, max_event=most, hold=waits)
+        if self._assembly is None:
+            self._assembly = Assembly()
+        rewriter = None
+        if limits.rewritten or self._continued:
+            closed = self._ask.continuation is not None
+            rewriter = rewriting.StreamRewriter(self._pool, self._mode, forced=self._ask.forced, continued=closed)
+        course = exchange.course
+        return Reworked(
+            self,
+            exchange,
+            assembly=self._assembly,
+            rewriter=rewriter,
+            live=not self._may_wait,
+            hold=waits,
+            thinking=limits.thinking if self._counted else None,
+            continued=self._continued,
+            chunk_id=None if course is None else course.id,
+            keeps_logprobs=not self._ask.logprobs or bool(exchange.payload.get("logprobs")),
+            max_event=most,
+        )
 
     def _on_answer(self, body: bytes | bytearray) -> None:
-        """Put our reading of its usage into the answer, so that bill and answer agree."""
         exchange = self._exchange
-        assert exchange.model is not None
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -190,102 +149,199 @@ class Relaying(Call):
         usage = openai.usage_from(answer.get("usage"))
         if usage is None:
             usage = Usage(input=self._prompt_estimate(), answer=max(1, len(body) // 4), estimated=True)
+        if exchange.endpoint is not _CHAT:
+            exchange.usage = usage
+            self._deliver(answer)
+            return
+        if self._limits.rewritten:
+            try:
+                told = rewriting.rewrite_answer(answer, self._pool, self._mode, forced=self._ask.forced)
+            except rewriting.MalformedOutput:
+                self.lost("garbage")
+                return
+            usage = rewriting.split_output(usage, told.reasoning, told.answer)
+            if told.judgement is not None:
+                exchange.judgement = told.judgement
+                course_of(exchange)
         exchange.usage = usage
-        exchange.first_byte_at = perf_counter()
-        answer["model"] = exchange.model.name
-        answer["usage"] = openai.usage_object(usage)
-        exchange.answer = Answer(200, _JSON, orjson.dumps(answer))
-        self._relay.fleet.succeeded(self._replica)
-        self.succeed()
+        if self._ask.logprobs and not exchange.payload.get("logprobs"):
+            for choice in answer["choices"]:
+                choice["logprobs"] = None
+        if judging.runs_on(answer):
+            exchange.stopped = _REPETITION
+            course_of(exchange)
+        self._weigh(answer)
 
-    # -- a stream: `events.Stream`
+    # -- a stream: `reworked.Reader`
 
     def begin(self) -> None:
-        exchange = self._exchange
-        exchange.first_byte_at = perf_counter()
-        exchange.stream_started = True
         self._relay.fleet.succeeded(self._replica)
-        exchange.client.start_stream(openai.response_headers(exchange) + _STREAM_HEADERS)
+        delivery.start_stream(self._exchange)
 
-    def succeed(self) -> None:
-        if self._exchange.usage is None:
-            self._exchange.usage = self._estimate()
-        self._end_attempt(keep=True)
-        self._relay.pipeline.resume(self._exchange)
-
-    def fail(self, error: ApiError) -> None:
-        """End the exchange with `error`; what had been streamed is billed."""
-        if self._exchange.stream_started and self._exchange.usage is None:
-            self._exchange.usage = self._estimate()
-        self._end_attempt()
-        self._relay.pipeline.refuse(self._exchange, error)
-
-    def refused(self, error: ApiError) -> None:
-        self._refused(error, fault=error.status >= 500)
-
-    def lost(self, reason: str) -> None:
-        """The connection ended or made no sense."""
-        exchange = self._exchange
-        if reason == "closed" and self._was_stale():
-            # The other end may close an idle connection at any time: that is no fault, and nothing was answered.
-            self.start(fresh=True)
+    def complete(self) -> None:
+        exchange, events = self._exchange, self._events
+        assert events is not None
+        if isinstance(events, Reworked):
+            assert self._assembly is not None
+            if exchange.usage is None:
+                exchange.usage = self._seen()
+            exchange.usage = self._divided(exchange.usage)
+            self._weigh(self._assembly.answer())
             return
-        log.warning("replica %s of pool %s: %s", self._replica.address, self._replica.pool, reason)
-        self._relay.fleet.failed(self._replica, reason)
-        if reason == "timeout":
-            self.fail(UpstreamTimeout("The engine did not answer in time."))
-        elif exchange.stream_started:
-            self.fail(UpstreamFailed("The engine failed while it was answering; the answer is incomplete."))
+        cut = events.tools and events.finish == "length"
+        if exchange.endpoint is not _CHAT or (events.spoke and not cut):
+            self._deliver()
+            return
+        wanted = Trigger.TOOL_CALL if cut else Trigger.EMPTY
+        if wanted in self._triggers and not exchange.stream_started:
+            self._escalate(wanted, None)
+        elif cut:
+            self.fail(_tool_call_cut())
+        elif self._limits.max_tokens >= FLOOR:
+            self._fill()
         else:
-            self._retry_or(UpstreamFailed("The engine failed before it could answer."))
+            self._deliver()
 
-    # -- ends
+    def judged(self, judgement: Mode) -> None:
+        course_of(self._exchange)
+        if judgement is _THINK and Trigger.JUDGE in self._triggers and not self._exchange.stream_started:
+            assert self._events is not None
+            self._events.stop()
+            self._escalate(Trigger.JUDGE, None, keep=False)
 
-    def _was_stale(self) -> bool:
-        return (
-            self._reused
-            and self._status == 0
-            and self._exchange.attempts < MAX_SENDS
-            and perf_counter() - self._sent < STALE
-        )
+    def thought_enough(self) -> None:
+        limits = self._limits
+        assert limits.thinking is not None
+        starved = limits.thinking == thinking_allowance(limits.max_tokens, limits.max_tokens)
+        if not self._close_thinking(starved=starved, keep=False):
+            self.fail(_empty_answer())
 
-    def _refused(self, error: ApiError, *, fault: bool) -> None:
-        """The engine answered with an error of its own; `fault` where it says that it is to blame."""
-        if error.status >= 500:
-            log.warning("replica %s of pool %s: status %d", self._replica.address, self._replica.pool, self._status)
-        if fault:
-            self._relay.fleet.failed(self._replica, "refused")
-        if error.status < 500 or self._exchange.stream_started or isinstance(error, UpstreamTimeout):
-            self.fail(error)
+    def repeats(self) -> None:
+        exchange, events = self._exchange, self._events
+        assert events is not None
+        exchange.stopped = _REPETITION
+        course = course_of(exchange)
+        if not events.spoke and exchange.endpoint is _CHAT and self._limits.max_tokens >= FLOOR:
+            course.thought = events.before_repetition() if isinstance(events, Reworked) else ""
+            if not self._close_thinking(starved=True, keep=False):
+                self.fail(_empty_answer())
+            return
+        exchange.usage = self._divided(self._seen())
+        events.cut()
+        if self._assembly is not None:
+            self._weigh(self._assembly.answer(), keep=False)
         else:
-            self._retry_or(error)
+            self._deliver(keep=False)
 
-    def _retry_or(self, error: ApiError) -> None:
-        if self._exchange.attempts >= MAX_SENDS:
-            self.fail(error)
-        else:
-            self._relay.retries.add(1)
-            self._place_again()
+    # -- what becomes of it
 
-    def _place_again(self) -> None:
-        self._end_attempt()
-        self._exchange.usage = None
-        self._relay.pipeline.again(self._exchange, Place.name)
-
-    def _end_attempt(self, *, keep: bool = False) -> None:
-        """Be done with the replica."""
-        self._end(keep=keep)
+    def _weigh(self, answer: dict[str, Any], *, keep: bool = True) -> None:
+        """Deliver `answer`, unless it is none, or worth a second try."""
         exchange = self._exchange
-        exchange.work = None
-        self._relay.fleet.released(self._replica, exchange.predicted_tokens)
+        if self._triggers and not exchange.stream_started:
+            trigger = judging.trigger_of(exchange, answer, self._triggers, exchange.judgement)
+            if trigger is not None:
+                self._escalate(trigger, answer, keep=keep)
+                return
+        if judging.cuts_tool_call(answer):
+            self.fail(_tool_call_cut())
+        elif self._limits.max_tokens >= FLOOR and judging.is_empty(answer):
+            self._fill(answer, keep=keep)
+        else:
+            self._deliver(answer, keep=keep)
 
-    def _estimate(self) -> Usage:
-        """The usage as far as it can be told from what was passed on: one token an event."""
-        if self._exchange.usage is not None:
-            return self._exchange.usage
+    def _fill(self, answer: dict[str, Any] | None = None, *, keep: bool = True) -> None:
+        """There was no answer: go on to one, or end with an error."""
+        if answer is not None and self._assembly is None and self._single and answer["choices"]:
+            self._assembly = Assembly()
+            choice = answer["choices"][0]
+            if isinstance(choice, dict) and isinstance(choice.get("message"), dict):
+                self._assembly.add({**answer, "choices": [{"index": 0, "delta": choice["message"]}]})
+        if not self._close_thinking(starved=True, keep=keep):
+            self.fail(_empty_answer())
+
+    def _close_thinking(self, *, starved: bool, keep: bool) -> bool:
+        """
+        Go on at the same replica with the thinking closed, or else without thinking, within what is left of the
+        output; False where neither can be done. `starved`: else there would be no answer.
+        """
+        exchange, pool = self._exchange, self._pool
+        usage = self._divided(self._seen())
+        course = course_of(exchange)
+        left = self._limits.max_tokens - course.spent - usage.completion_tokens
+        if self._mode is not _THINK or self._continued or not self._single or left <= 0:
+            return False
+        closes = families.closing(pool, "") is not None
+        if not closes and _NO_THINK not in pool.modes:
+            return False
+        self._relay.fleet.succeeded(self._replica)
+        exchange.legs = (*exchange.legs, Leg(pool, self._mode, usage))
+        exchange.usage = exchange.usage_chunk = None
+        exchange.floored = exchange.floored or starved
+        course.spent += usage.completion_tokens
+        course.closed, course.resort = closes, not closes
+        course.assembly = self._assembly or Assembly()
+        course.id = None if self._events is None else self._events.id
+        course.sends = exchange.attempts
+        exchange.place_deadline = 0.0
+        self._end(keep=keep)
+        self._relay(exchange)  # the place at the replica is kept
+        return True
+
+    def _escalate(self, trigger: Trigger, answer: dict[str, Any] | None, *, keep: bool = True) -> None:
+        """Throw the answer away and ask once more, with thinking; `answer` is kept in case that fails."""
+        exchange, decision, events = self._exchange, self._exchange.decision, self._events
+        assert decision is not None
+        self._relay.fleet.succeeded(self._replica)
+        course = course_of(exchange)
+        leg = Leg(self._pool, self._mode, self._divided(self._seen()))
+        if answer is not None and not judging.is_empty(answer) and not judging.cuts_tool_call(answer):
+            data = b""
+            if isinstance(events, Reworked) and exchange.stream:
+                events.release({})
+                data = b"".join(events.events)
+            course.kept = Kept(answer, data, leg, decision)
+        exchange.legs = (*exchange.legs, leg)
+        exchange.usage = exchange.usage_chunk = None
+        exchange.escalated = trigger
+        exchange.decision = decision._replace(mode=_THINK)
+        exchange.stopped = ""
+        course.sends = exchange.attempts
+        exchange.place_deadline = 0.0
+        self._end_attempt(keep=keep)
+        exchange.replica = None
+        self._relay.pipeline.again(exchange, Place.name)
+
+    def _deliver(self, answer: dict[str, Any] | None = None, *, keep: bool = True) -> None:
+        """The answer stands."""
+        exchange, events = self._exchange, self._events
+        if exchange.usage is None:
+            exchange.usage = self._seen()
+        if events is not None and exchange.stream:
+            events.release({} if exchange.course is None else openai.remarks(exchange))
+            if isinstance(events, Reworked) and self._holds:
+                self.begin()
+                exchange.client.send(b"".join(events.events))
+        else:
+            assert answer is not None
+            self._relay.fleet.succeeded(self._replica)
+            delivery.whole(exchange, answer)
+        self._end_attempt(keep=keep)
+        self._relay.pipeline.resume(exchange)
+
+    def _divided(self, usage: Usage) -> Usage:
+        """`usage` with its output divided between thinking and answer, where the engine does not do so."""
+        if self._ask.continuation is not None:
+            return usage._replace(reasoning=0, answer=usage.completion_tokens)
         events = self._events
-        count, reasoning = (events.count, events.reasoning) if events is not None else (0, 0)
-        return Usage(input=self._prompt_estimate(), reasoning=reasoning, answer=count - reasoning, estimated=True)
+        if isinstance(events, Reworked) and self._limits.rewritten:
+            return rewriting.split_output(usage, events.reasoning, events.count - events.reasoning)
+        return usage
 
-    def _prompt_estimate(self) -> int:
-        return max(1, len(self._exchange.body) // 4)
+
+def _empty_answer() -> EmptyAnswer:
+    return EmptyAnswer("The model gave no answer within its output tokens.", param="max_tokens")
+
+
+def _tool_call_cut() -> ToolCallCut:
+    return ToolCallCut("The output tokens were used up within a tool call.", param="max_tokens")

@@ -22,6 +22,7 @@ from pointsman.router.http.wire import header_lines
 _REQUEST_ID = Header.REQUEST_ID.encode()
 _THINK_PROBABILITY = Header.THINK_PROBABILITY.encode()
 _COST_USD = Header.COST_USD.encode()
+_DECISION_ID = Header.DECISION_ID.encode()
 
 DONE = b"data: [DONE]\n\n"
 """The event that ends every stream, a failed one too."""
@@ -54,18 +55,51 @@ def error_event(error: ApiError) -> bytes:
 
 def stream_tail(exchange: Exchange) -> bytes:
     """The last events of a stream: its usage, where the client asked for it, and the end mark."""
-    if not (exchange.include_usage or exchange.include_cost) or exchange.usage is None:
+    usage = exchange.told_usage
+    if not (exchange.include_usage or exchange.include_cost) or usage is None:
         return DONE
     assert exchange.model is not None
     chunk = exchange.usage_chunk or {
-        "id": exchange.rid,
         "object": "chat.completion.chunk" if exchange.endpoint is Endpoint.CHAT else "text_completion",
         "created": int(time()),
     }
-    chunk = {**chunk, "model": exchange.model.name, "choices": [], "usage": usage_object(exchange.usage)}
-    if exchange.include_cost and exchange.cost is not None:
-        chunk["pointsman"] = {"cost_usd": dollars(exchange.cost.total)}
+    chunk = {
+        "id": exchange.rid,
+        **chunk,
+        "model": exchange.model.name,
+        "choices": [],
+        "usage": usage_object(usage),
+    }
+    if exchange.course is not None and exchange.course.id is not None:
+        chunk["id"] = exchange.course.id
+    if exchange.include_cost:
+        told = remarks(exchange)
+        if exchange.cost is not None and exchange.policy.show_cost:
+            told = {"cost_usd": dollars(exchange.cost.total), **told}
+        if told:
+            chunk["pointsman"] = told
     return b"data: " + orjson.dumps(chunk) + b"\n\n" + DONE
+
+
+def finish_chunk(chunk_id: str | None, model: str) -> dict[str, Any]:
+    """The chunk that ends a chat stream whose output was cut."""
+    choice = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
+    head = {"id": chunk_id, "object": "chat.completion.chunk", "created": int(time()), "model": model}
+    return {**head, "choices": [choice]}
+
+
+def remarks(exchange: Exchange) -> dict[str, Any]:
+    """What happened to the answer on its way, as a stream tells it in the object `pointsman` of its end."""
+    told: dict[str, Any] = {}
+    if exchange.escalated is not None:
+        told["escalated"] = exchange.escalated.value
+    if exchange.floored:
+        told["answer_floor"] = True
+    if exchange.stopped:
+        told["stopped"] = exchange.stopped
+    if exchange.judgement is not None:
+        told["judgement"] = exchange.judgement.value
+    return told
 
 
 def response_headers(exchange: Exchange) -> bytes:
@@ -78,9 +112,41 @@ def response_headers(exchange: Exchange) -> bytes:
         )
         if decision.probability is not None:
             lines += b"%b: %.4f\r\n" % (_THINK_PROBABILITY, decision.probability)
-    if cost is not None and not exchange.stream_started:
+        if exchange.rid:
+            lines += b"%b: dec-%b\r\n" % (_DECISION_ID, exchange.rid.encode("ascii"))
+        if (
+            decision.overruled
+            or exchange.allowance is not None
+            or exchange.clamped is not None
+            or exchange.course is not None
+            or exchange.stopped
+            or exchange.judgement is not None
+        ):
+            lines += _remark_lines(exchange)
+    if cost is not None and not exchange.stream_started and exchange.policy.show_cost:
         lines += b"%b: %b\r\n" % (_COST_USD, dollars(cost.total).encode("ascii"))
     return lines
+
+
+def _remark_lines(exchange: Exchange) -> bytes:
+    """The header lines that most answers have none of."""
+    headers: list[tuple[str, str]] = []
+    assert exchange.decision is not None
+    if exchange.decision.overruled:
+        headers.append((Header.OVERRULED, "client"))
+    if exchange.allowance is not None:
+        headers.append((Header.THINKING_BUDGET, str(exchange.allowance)))
+    if exchange.clamped is not None:
+        headers.append((Header.CLAMPED, ", ".join(f"{name}={value}" for name, value in exchange.clamped.items())))
+    if exchange.escalated is not None:
+        headers.append((Header.ESCALATED, exchange.escalated.value))
+    if exchange.floored:
+        headers.append((Header.ANSWER_FLOOR, "true"))
+    if exchange.stopped:
+        headers.append((Header.STOPPED, exchange.stopped))
+    if exchange.judgement is not None:
+        headers.append((Header.JUDGEMENT, exchange.judgement.value))
+    return header_lines(headers)
 
 
 @lru_cache(4096)

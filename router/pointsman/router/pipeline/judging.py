@@ -1,0 +1,173 @@
+"""Whether an answer stands: what it lacks, and what makes it worth a second try with thinking.
+
+Stands beside `relay.py`, which acts on the verdict. Pure: looks at an answer in OpenAI's form, whatever the pool
+that gave it, and at what the request asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from pointsman.contracts.errors import InvalidRequest
+from pointsman.contracts.modes import Mode, Source
+from pointsman.contracts.names import Header
+from pointsman.contracts.policies import Escalation, Trigger
+from pointsman.router.exchange import Endpoint, Exchange
+from pointsman.router.pipeline import schemas
+from pointsman.router.pipeline.repetition import MARKS, WORDS, Repetition
+
+NEVER_OVER = frozenset({Source.CLIENT, Source.POLICY, Source.BUDGET})
+"""Who decided a mode that is never changed afterwards."""
+
+WISHES = ("off", "on", "buffered")
+"""Values of the header `x-pointsman-escalation`."""
+
+_WISH = Header.ESCALATION.encode()
+Triggers = tuple[Trigger, ...]
+
+
+def wish_of(exchange: Exchange) -> str | None:
+    """What the client says of escalation, or None. Raises `InvalidRequest` where it is none of the words."""
+    header = exchange.headers.get(_WISH)
+    if header is None:
+        return None
+    word = header.decode("latin-1").strip().lower()
+    if word not in WISHES:
+        raise InvalidRequest(
+            f"'{Header.ESCALATION}' must be one of {', '.join(WISHES)}.",
+            param=Header.ESCALATION,
+            code="invalid_value",
+        )
+    return word
+
+
+def triggers_of(exchange: Exchange) -> Triggers:
+    """What makes the answer to `exchange` worth a second try; empty where there is to be none."""
+    decision, model = exchange.decision, exchange.model
+    if (
+        decision is None
+        or decision.mode is not Mode.NO_THINK
+        or decision.source in NEVER_OVER
+        or exchange.escalated is not None
+        or exchange.endpoint is not Endpoint.CHAT
+        or model is None
+        or Mode.THINK not in model.pools
+        or not exchange.policy.escalation.triggers
+        or wish_of(exchange) == "off"
+    ):
+        return ()
+    return exchange.policy.escalation.triggers
+
+
+def holds_back(exchange: Exchange) -> bool:
+    """Whether a stream that may be escalated is held back until the whole of it is known."""
+    wish = wish_of(exchange)
+    return exchange.policy.escalation.buffered if wish is None else wish == "buffered"
+
+
+def is_empty(answer: dict[str, Any]) -> bool:
+    """Whether any choice of `answer` has neither text nor tool call."""
+    messages = list(_messages(answer))
+    return not messages or not all(
+        message.get("content") or message.get("tool_calls") or message.get("refusal") or message.get("audio")
+        for message, _ in messages
+    )
+
+
+def cuts_tool_call(answer: dict[str, Any]) -> bool:
+    """Whether the output ended, for want of tokens, in a tool call."""
+    return any(
+        choice.get("finish_reason") == "length" and message.get("tool_calls")
+        for message, choice in _messages(answer)
+    )
+
+
+def runs_on(answer: dict[str, Any]) -> bool:
+    """Whether the output was used up by text that does nothing but repeat itself."""
+    for message, choice in _messages(answer):
+        content = message.get("content") or message.get("reasoning_content")
+        if choice.get("finish_reason") == "length" and isinstance(content, str) and len(content) >= WORDS:
+            return Repetition().look(content[-2 * MARKS :]) is True
+    return False
+
+
+def trigger_of(
+    exchange: Exchange, answer: dict[str, Any], triggers: Triggers, judgement: Mode | None
+) -> Trigger | None:
+    """The first of `triggers` that `answer` pulls. `judgement` is the model's own, where it has judged."""
+    if Trigger.JUDGE in triggers and judgement is Mode.THINK:
+        return Trigger.JUDGE
+    if Trigger.EMPTY in triggers and is_empty(answer):
+        return Trigger.EMPTY
+    if Trigger.TOOL_CALL in triggers and (cuts_tool_call(answer) or not _calls_parse(answer)):
+        return Trigger.TOOL_CALL
+    if Trigger.SCHEMA in triggers and not _keeps_to_schema(exchange, answer):
+        return Trigger.SCHEMA
+    if Trigger.CONFIDENCE in triggers and _is_unsure(answer, exchange.policy.escalation):
+        return Trigger.CONFIDENCE
+    return None
+
+
+def _messages(answer: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    for choice in answer["choices"]:
+        if isinstance(choice, dict):
+            message = choice.get("message")
+            yield (message if isinstance(message, dict) else {}), choice
+
+
+def _calls_parse(answer: dict[str, Any]) -> bool:
+    """Whether the arguments of every tool call are a JSON object."""
+    for message, _ in _messages(answer):
+        for call in message.get("tool_calls") or ():
+            function = call.get("function") if isinstance(call, dict) else None
+            arguments = function.get("arguments") if isinstance(function, dict) else None
+            if not isinstance(arguments, str) or not isinstance(_json(arguments), dict):
+                return False
+    return True
+
+
+def _keeps_to_schema(exchange: Exchange, answer: dict[str, Any]) -> bool:
+    """Whether every text of `answer` is what `response_format` asked for. A tool call is no such text."""
+    wanted = exchange.payload.get("response_format")
+    if not wanted or wanted["type"] == "text":
+        return True
+    schema = wanted.get("json_schema", {}).get("schema") if wanted["type"] == "json_schema" else None
+    for message, _ in _messages(answer):
+        content = message.get("content")
+        if not isinstance(content, str) or message.get("tool_calls"):
+            continue
+        value = _json(content)
+        if value is _NO_JSON or (wanted["type"] == "json_object" and not isinstance(value, dict)):
+            return False
+        if schema is not None and not schemas.fits(value, schema, size=len(content)):
+            return False
+    return True
+
+
+_NO_JSON = object()
+
+
+def _json(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return _NO_JSON
+
+
+def _is_unsure(answer: dict[str, Any], escalation: Escalation) -> bool:
+    """Whether the mean log-probability of any choice's tokens is below the limit."""
+    limit = escalation.min_mean_logprob
+    for choice in answer["choices"]:
+        logprobs = choice.get("logprobs") if isinstance(choice, dict) else None
+        tokens = logprobs.get("content") if isinstance(logprobs, dict) else None
+        values = [
+            token["logprob"]
+            for token in tokens or ()
+            if isinstance(token, dict) and isinstance(token.get("logprob"), (int, float))
+        ]
+        if limit is not None and values and sum(values) / len(values) < limit:
+            return True
+    return False
