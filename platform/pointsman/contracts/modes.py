@@ -6,7 +6,7 @@ all three from the one table below. Pure: no socket, no clock, no configuration.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -92,39 +92,33 @@ Signals = tuple[ClientSignal, ...]
 _THINK, _NO_THINK = Mode  # a member of an Enum is slow to look up by way of its class
 
 
-class Case(NamedTuple):
-    """All that the sources look at; see `choose_mode`."""
-
-    signals: Signals
-    probability: float | None
-    policy: ModePolicy
-    threshold: float
-    raised: float
-    offered: frozenset[Mode]
-    spent: bool
-
+Case = tuple[Signals, float | None, ModePolicy, float, float, frozenset[Mode], bool]
+"""What the sources look at: signals, probability, policy, threshold, the same raised by load, the modes offered,
+and whether the budget is spent. A bare tuple, since one is made for every request."""
 
 Opinion = tuple[Mode, str] | None
 """A mode and why, or None where a source leaves the choice to the next."""
 
 
 def _by_policy(case: Case) -> Opinion:
-    policy = case.policy
+    policy = case[2]
     return None if policy.required is None else (policy.required, policy.rule)
 
 
 def _by_budget(case: Case) -> Opinion:
-    if not case.spent or _first_of(_BELOW_BUDGET, case)[1] is _NO_THINK:
+    _, _, policy, _, _, offered, spent = case
+    if not spent or _first_of(_BELOW_BUDGET, case)[1] is _NO_THINK:
         return None
-    if case.policy.refuse_spent or _NO_THINK not in case.offered:
+    if policy.refuse_spent or _NO_THINK not in offered:
         raise ThinkingBudgetSpent("The thinking tokens of this day are spent.")
     return _NO_THINK, "daily_thinking_tokens"
 
 
 def _by_client(case: Case) -> Opinion:
-    if not case.signals:
+    signals = case[0]
+    if not signals:
         return None
-    field, mode = case.signals[0]
+    field, mode = signals[0]
     return mode, field
 
 
@@ -146,7 +140,8 @@ def _by_saturation(case: Case) -> Opinion:
 
 
 def _by_default(case: Case) -> Opinion:
-    return case.policy.default, "no prediction" if case.probability is None else "abstained"
+    _, probability, policy, _, _, _, _ = case
+    return policy.default, "no prediction" if probability is None else "abstained"
 
 
 PRECEDENCE = (
@@ -196,23 +191,25 @@ def choose_mode(
         threshold = policy.threshold
     if raised is None or raised < threshold:
         raised = threshold
-    case = Case(signals, probability, policy, threshold, raised, offered, spent)
-    source, mode, detail = _first_of(PRECEDENCE, case)
+    # The first two are asked only where they can have something to say, which is seldom.
+    ranks = _BELOW_BUDGET if policy.required is None and not spent else PRECEDENCE
+    source, mode, detail = _first_of(ranks, (signals, probability, policy, threshold, raised, offered, spent))
     overruled = bool(signals) and signals[0].mode is not mode
     return ModeDecision(mode, source, raised, probability, detail, overruled, None, policy.rule)
 
 
-def _first_of(ranks: tuple[tuple[Source, Callable[[Case], Opinion]], ...], case: Case) -> tuple[Source, Mode, str]:
+def _first_of(ranks: Sequence[tuple[Source, Callable[[Case], Opinion]]], case: Case) -> tuple[Source, Mode, str]:
     """What the first of `ranks` that has an opinion makes of `case`, in a mode that the model is served in."""
     for source, opinion in ranks:
         chosen = opinion(case)
         if chosen is not None:
             mode, detail = chosen
-            if mode in case.offered:
+            _, _, policy, _, _, offered, _ = case
+            if mode in offered:
                 return source, mode, detail
             if source is not Source.CLIENT and source is not Source.POLICY:
                 return Source.DEFAULT, mode.other, "the model has one mode"
-            if case.policy.substitute:
+            if policy.substitute:
                 return Source.POLICY, mode.other, "substitute"
             raise ModeNotOffered(detail, mode, by_rule=source is Source.POLICY)
     raise AssertionError("the last source, default, always decides")

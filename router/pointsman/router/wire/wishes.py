@@ -52,6 +52,8 @@ LARGEST_BUDGET = 100_000_000
 
 _MODE, _THINKING_BUDGET = Header.MODE.encode(), Header.THINKING_BUDGET.encode()
 _FIELDS = frozenset({"reasoning_effort", "reasoning", "thinking", "output_config", "chat_template_kwargs"})
+_ENDS = frozenset({"k", *(chr(code) for code in range(0x3001) if chr(code).isspace())})
+"""What a text that ends with a wish ends with."""
 _NOTHING: dict[str, Any] = {}
 _SWITCHED = {True: Mode.THINK, False: Mode.NO_THINK}
 
@@ -79,7 +81,7 @@ def read(exchange: Exchange, alias: Mode | None) -> None:
         known = exchange.thinking_budget
         exchange.thinking_budget = budget if known is None or budget < known else known
     messages = payload.get("messages")
-    if messages is not None and exchange.policy.wish_in_prompt:
+    if messages is not None and _may_end_in_wish(messages) and exchange.policy.wish_in_prompt:
         wish = _taken_out(messages)
         if wish is not None:
             found.append(wish)
@@ -124,6 +126,15 @@ def _budget(header: bytes) -> int:
     if not 1 <= budget <= LARGEST_BUDGET:
         raise wrong(Header.THINKING_BUDGET, f"an integer from 1 to {LARGEST_BUDGET}")
     return budget
+
+
+def _may_end_in_wish(messages: list[dict[str, Any]]) -> bool:
+    """Whether it is worth looking at each message, as nearly never; this is asked for every request."""
+    for message in messages:
+        text = message.get("content")
+        if (type(text) is not str or text[-1:] in _ENDS) and text is not None:
+            return True
+    return False
 
 
 def _taken_out(messages: list[dict[str, Any]]) -> ClientSignal | None:
