@@ -14,13 +14,11 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from pointsman.contracts.decisions import DecisionRecord
 from pointsman.contracts.policies import Candidate, Stage, StageLimits
 from pointsman.router.admin.live_policies import LivePolicies, PresentPolicy
-
-if TYPE_CHECKING:
-    from pointsman.contracts.decisions import DecisionRecord
 
 log = logging.getLogger(__name__)
 

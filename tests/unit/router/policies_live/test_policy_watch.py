@@ -1,0 +1,143 @@
+"""What a router makes of the projection: changes taken up, nonsense left out, nothing lost while Redis is away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from pointsman.contracts.config import Config
+from pointsman.router.policy_watch import MANY, PolicyWatch
+from pointsman.router.snapshot import Snapshot, compile_snapshot
+
+TENANTS = [f"t{number}" for number in range(2 * MANY)]
+
+
+class Projection:
+    """Stands in for Redis."""
+
+    def __init__(self) -> None:
+        self.entries_by_tenant: dict[str, bytes] = {}
+        self.word = 0
+        self.away = False
+        self.read = 0
+        self.written_meanwhile = False
+
+    def put(self, tenant: str, document: object, version: int = 1) -> None:
+        self.entries_by_tenant[tenant] = orjson.dumps({"version": version, "document": document})
+        self.word += 1
+
+    async def revision(self) -> str | None:
+        if self.away:
+            raise RedisConnectionError
+        return str(self.word) if self.word else None
+
+    async def entries(self) -> AsyncIterator[tuple[str, bytes]]:
+        self.read += 1
+        for item in list(self.entries_by_tenant.items()):
+            yield item
+        if self.written_meanwhile:
+            self.word += 1
+
+
+@pytest.fixture
+def snapshot() -> Snapshot:
+    pool = {
+        "name": "p",
+        "model": "m",
+        "modes": ["think"],
+        "engine": "simulated",
+        "prices": {"input": 1, "output": 1},
+    }
+    tenants = [{"name": name, "key_digests": [f"{number:064x}"]} for number, name in enumerate(TENANTS)]
+    return compile_snapshot(Config.model_validate({"pools": [pool], "tenants": tenants}))
+
+
+def thresholds(snapshot: Snapshot) -> dict[str, float]:
+    return {view.name: view.policy.policy.threshold for view in snapshot.tenants.values()}
+
+
+def test_what_changes_is_taken_up_and_nothing_else_is_compiled(snapshot: Snapshot) -> None:
+    projection = Projection()
+    watch = PolicyWatch(projection, snapshot)  # type: ignore[arg-type]
+
+    async def scenario() -> None:
+        await watch.look()
+        assert projection.read == 0
+        for tenant in (*TENANTS, "a tenant of another configuration"):
+            projection.put(tenant, {"policy": {"threshold": 0.25}})
+        await watch.look()
+        assert set(thresholds(snapshot).values()) == {0.25}
+        views = {view.name: view.policy for view in snapshot.tenants.values()}
+        assert views["t1"].version == "1"
+        await watch.look()
+        assert projection.read == 1
+        projection.put("t0", {"policy": {"threshold": 0.75}}, version=2)
+        await watch.look()
+        now = {view.name: view.policy for view in snapshot.tenants.values()}
+        assert [name for name in TENANTS if now[name] is not views[name]] == ["t0"]
+        projection.put("t0", None, version=3)
+        projection.put("t1", None, version=2)
+        await watch.look()
+        assert (thresholds(snapshot)["t0"], thresholds(snapshot)["t1"]) == (0.5, 0.5)
+        assert {view.policy.version for view in snapshot.tenants.values() if view.name in ("t0", "t1")} == {"0"}
+
+    asyncio.run(scenario())
+
+
+def test_nonsense_is_left_out_and_told_without_what_it_says(
+    snapshot: Snapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    projection = Projection()
+    watch = PolicyWatch(projection, snapshot)  # type: ignore[arg-type]
+    projection.put("t0", {"policy": {"threshold": 0.25}})
+    asyncio.run(watch.look())
+    for nonsense in (
+        b'{"version":2,"document":{"policy":{"threshold":"SECRET"}}}',
+        b'{"version":"SECRET","document":{}}',
+        b"SECRET",
+        b"[]",
+        b"\xff",
+    ):
+        projection.entries_by_tenant["t0"] = nonsense
+        projection.word += 1
+        projection.put("t1", {"policy": {"threshold": 0.75}}, version=projection.word)
+        with caplog.at_level(logging.INFO):
+            asyncio.run(watch.look())
+        assert thresholds(snapshot)["t0"] == 0.25
+        assert thresholds(snapshot)["t1"] == 0.75
+    assert caplog.text.count("the policy of t0 can't be read: the one before it holds on") == 5
+    assert "SECRET" not in caplog.text
+
+
+def test_what_is_known_holds_while_redis_is_away_or_empty(snapshot: Snapshot) -> None:
+    projection = Projection()
+    watch = PolicyWatch(projection, snapshot)  # type: ignore[arg-type]
+
+    async def following() -> None:
+        projection.put("t0", {"policy": {"threshold": 0.25}})
+        await watch.begin()
+        projection.away = True
+        task = asyncio.create_task(watch.follow())
+        await asyncio.sleep(0.01)
+        projection.away = False
+        projection.word, projection.entries_by_tenant = 0, {}
+        await watch.look()
+        assert thresholds(snapshot)["t0"] == 0.25
+        projection.put("t1", {"policy": {"threshold": 0.75}})
+        projection.word += 10
+        projection.written_meanwhile = True
+        await watch.look()  # what is not there may only not be there yet
+        assert thresholds(snapshot)["t0"] == 0.25
+        projection.written_meanwhile = False
+        await watch.look()
+        assert (thresholds(snapshot)["t0"], thresholds(snapshot)["t1"]) == (0.5, 0.75)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(following())
