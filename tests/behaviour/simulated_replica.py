@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
 from pointsman.contracts.names import Env, Header
+from support import forking
 
 SECRET = "a secret for tests"
 
@@ -30,24 +28,21 @@ class SimulatedReplica:
         self.secret = secret
         self._client = httpx.Client(timeout=10)
         self._options = options
-        self._process: subprocess.Popen[str] | None = None
+        self._process: forking.Started | None = None
         self.base_url = ""
 
     def __enter__(self) -> Self:
         self._errors = tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(
-            [
-                *(str(Path(sys.executable).with_name("pointsman")), "simulate-engine"),
-                *("--port", "0", "--keep-requests", "1000"),
-                *self._options,
-            ],
+        reading, writing = os.pipe()
+        self._said = open(reading)
+        self._process = forking.start(
+            ["simulate-engine", "--port", "0", "--keep-requests", "1000", *self._options],
             env={**os.environ, Env.REPLICA_SECRET: self.secret},
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
+            stdout=writing,
+            stderr=self._errors.fileno(),
         )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        os.close(writing)
+        line = self._said.readline()
         found = re.search(r"on (http://\S+)$", line.strip())
         if found is None:
             self.kill()
@@ -108,11 +103,10 @@ class SimulatedReplica:
 
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None
-        assert self._process.stdout is not None
         if self._process.poll() is None:
             self._process.send_signal(number)
         code = self._process.wait(timeout=15)
-        self._process.stdout.close()
+        self._said.close()
         return code
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:

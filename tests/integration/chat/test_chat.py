@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -245,6 +246,7 @@ class TestAtATerminal:
             try:
                 while True:
                     call.send(delta(content="word "))
+                    time.sleep(0.001)
             except OSError:
                 gone.set()
 
