@@ -55,14 +55,18 @@ class AdminError(Exception):
 
 
 class AdminApi:
-    """The admin API of one router."""
+    """The admin API of one router; with `as_tenant` what a tenant's own key opens of it."""
 
-    def __init__(self, url: str | None, key: str | None, state_dir: Path | None) -> None:
+    def __init__(
+        self, url: str | None, key: str | None, state_dir: Path | None, *, as_tenant: bool = False
+    ) -> None:
         """None where the user said nothing. Raises `AdminError` where there is no address or no key."""
+        variable, file_name = (
+            (Env.API_KEY, StateFile.DEMO_KEY) if as_tenant else (Env.ADMIN_KEY, StateFile.ADMIN_KEY)
+        )
+        self._wanted = "a tenant's key" if as_tenant else "an admin key"
         try:
-            self._target: Target = find_target(
-                url, key, state_dir, variable=Env.ADMIN_KEY, file_name=StateFile.ADMIN_KEY
-            )
+            self._target: Target = find_target(url, key, state_dir, variable=variable, file_name=file_name)
         except ChatError as error:
             raise AdminError(error.message) from None
 
@@ -99,7 +103,7 @@ class AdminApi:
         if response.status_code == 401:
             raise AdminError(
                 f"{target.url} takes no orders with this key (it came from {target.key_origin}): "
-                "it wants an admin key.",
+                f"it wants {self._wanted}.",
                 status=401,
             )
         try:

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from pointsman.cli import chat, config, policies, predictor, router, serving, simulate_engine, up
+from pointsman.cli import chat, config, decisions, policies, predictor, router, serving, simulate_engine, up
 
 app = typer.Typer(
     name="pointsman",
@@ -23,6 +23,7 @@ app.command("up")(up.up)
 app.command("chat")(chat.chat)
 app.add_typer(config.app, name="config")
 app.add_typer(policies.app, name="policies")
+app.add_typer(decisions.app, name="decisions")
 app.command("serving")(serving.serving)
 app.command("simulate-engine")(simulate_engine.simulate_engine)
 app.command("router")(router.router)

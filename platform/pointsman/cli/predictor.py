@@ -19,6 +19,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from pointsman.cli.story import tell
+
 if TYPE_CHECKING:
     from pointsman.contracts.modes import ModePolicy
     from pointsman.router.predictor import Predictor
@@ -63,16 +65,14 @@ def explain(
             }
         )
         return
-    said = "cannot judge: there is no text" if probability is None else f"P(think) = {probability:.3f}"
-    _out.print(
-        f"[bold]{decision.mode.value}[/bold]   {said}, threshold {decision.threshold:g}, by {decision.source.value}"
+    tell(
+        _out,
+        mode=decision.mode.value,
+        source=decision.source.value,
+        probability=probability,
+        threshold=decision.threshold,
+        evidence=evidence,
     )
-    if evidence:
-        table = Table("evidence", "pushes", caption="log-odds; + towards think, - towards no_think")
-        table.columns[1].justify = "right"
-        for each in evidence:
-            table.add_row(escape(_printable(each.feature)), f"{each.contribution:+.3f}")
-        _out.print(table)
 
 
 def predict(
@@ -256,10 +256,6 @@ def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {each}" for name, each in value.items())
     return str(value)
-
-
-def _printable(feature: str) -> str:
-    return "".join(character if character.isprintable() else "�" for character in feature)
 
 
 def _print_json(value: object) -> None:
