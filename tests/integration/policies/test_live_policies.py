@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,18 @@ from redis import Redis
 from typer.testing import CliRunner, Result
 
 from pointsman.cli.main import app
-from pointsman.contracts.names import Env, RedisKey
-from support.policies import PolicyGateway, Worker, within
+from pointsman.contracts.names import Env, Header, Metric, RedisKey
+from support.gateway import DEEP, FAST
+from support.policies import Answered, PolicyGateway, Worker, within
 
 TENANTS = (
     {"name": "demo", "policy": {"threshold": 1.0, "default_mode": "no_think"}},
     {"name": "other"},
     {"name": "staged", "policy": {"rules": [{"name": "never", "mode": "no_think"}]}},
+    {"name": "failing"},
+    {"name": "thinker", "policy": {"daily_thinking_tokens": 50}},
 )
+PATIENT = {"place_timeout": 0.3}
 ALWAYS = {"policy": {"rules": [{"name": "always", "mode": "think"}]}}
 NEVER = {"policy": {"rules": [{"name": "never", "mode": "no_think"}]}}
 
@@ -31,7 +38,8 @@ SOON = 2.0
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyGateway]:
-    with PolicyGateway(tmp_path_factory.mktemp("gw"), tenants=TENANTS) as gateway:
+    pools = [FAST, {**DEEP, **PATIENT}]
+    with PolicyGateway(tmp_path_factory.mktemp("gw"), pools=pools, tenants=TENANTS) as gateway:
         yield gateway
 
 
@@ -153,6 +161,68 @@ def test_a_canary_is_for_its_share_of_conversations_and_always_the_same(
     within(SOON, lambda: all(worker.ask(key, f"y{n}").mode == "think" for worker in workers for n in range(5)))
     promoted = gateway.admin_api("POST", "/staged/promote").json()
     assert promoted["document"] == ALWAYS
+
+
+def test_thinking_tokens_of_a_day(gateway: PolicyGateway, workers: list[Worker]) -> None:
+    key, wish = gateway.keys["thinker"], {Header.MODE: "think"}
+    first, second = workers
+    spent = 0
+    while spent < 50:
+        answer = first.ask(key, headers=wish)
+        assert (answer.mode, answer.source) == ("think", "client")
+        spent += answer.body["usage"]["reasoning_tokens"]
+    within(SOON, lambda: all(worker.ask(key, headers=wish).source == "budget" for worker in workers))
+    degraded = second.ask(key, headers=wish)
+    assert (degraded.status, degraded.mode, degraded.headers[Header.OVERRULED]) == (200, "no_think", "client")
+    with Redis.from_url(gateway.redis_url) as redis:
+        (name,) = redis.keys(RedisKey.THINKING.format(day="*"))
+        assert int(redis.hget(name, "thinker") or 0) >= spent
+        assert 0 < redis.ttl(name) <= 2 * 86_400
+
+    refusing = {"policy": {"daily_thinking_tokens": 50, "on_thinking_budget_spent": "refuse"}}
+    gateway.set_policy("thinker", refusing)
+    within(SOON, lambda: all(worker.ask(key, headers=wish).status == 429 for worker in workers))
+    refused = first.ask(key, headers=wish)
+    assert refused.body["error"]["code"] == "thinking_budget_spent"
+    assert 0 < int(refused.headers["retry-after"]) <= 86_400
+    assert first.ask(key, headers={Header.MODE: "no_think"}).status == 200
+    gateway.set_policy("thinker", {"policy": {"daily_thinking_tokens": 100_000}})
+    within(SOON, lambda: all(worker.ask(key, headers=wish).mode == "think" for worker in workers))
+
+
+def test_a_candidate_under_which_engines_fail_goes_back_by_itself(
+    gateway: PolicyGateway, workers: list[Worker]
+) -> None:
+    key, (deep,) = gateway.keys["failing"], gateway.engines["deep"]
+    limits = {"errors": 0.2, "disagreement": 1.0, "at_least": 10, "window": 60.0}
+    candidate = {**ALWAYS, "stage": "enforce", "limits": limits}
+    gateway.set_policy("failing", {**NEVER, "candidate": candidate})
+    ended: list[float] = []
+
+    def ask(worker: Worker) -> Answered:
+        answer = worker.ask(key, "a secret question")
+        if answer.mode == "think":
+            ended.append(time.time())
+        return answer
+
+    within(SOON, lambda: all(ask(worker).mode == "think" for worker in workers))
+    deep.faults({"kind": "error", "times": None})
+    try:
+        within(15, lambda: all(ask(worker).status == 200 for worker in workers))
+    finally:
+        deep.forget()
+    newest = gateway.admin_api("GET", "/failing/history").json()["data"][0]
+    counted = re.search(r" in (\d+) requests of the last 60 s ", newest["comment"])
+    assert counted
+    took = datetime.fromisoformat(newest["updated_at"]).timestamp() - ended[int(counted[1]) - 1]
+    print(f"back {took:.2f} s after the last request that counted")
+    assert took < SOON + 1
+    assert newest["updated_by"] == "pointsman"
+    assert newest["comment"].startswith("back from enforce to canary: errors ")
+    labels = {"tenant": "failing", "stage": "enforce", "reason": "errors"}
+    assert gateway.total(Metric.STAGE_RETURNS, **labels) == 1
+    assert "the new policy of failing went back from enforce to canary" in gateway.logs()
+    assert "secret" not in gateway.logs()
 
 
 def test_the_command_line(gateway: PolicyGateway, workers: list[Worker], tmp_path: Path) -> None:
