@@ -74,6 +74,12 @@ FAMILIES_BY_BEGINNING = frozenset({Family.KAT})
 FAMILIES_WITH_OPENED_THINKING = frozenset({Family.DEEPSEEK})
 """Families whose own chat templates open the thinking in the prompt."""
 
+FAMILIES_CLOSED_BY_TEXT = frozenset({Family.QWEN3, Family.DEEPSEEK, Family.GLM, Family.GRANITE, Family.KAT})
+"""Families whose thinking can be closed by what their turn is made to begin with."""
+
+FAMILIES_THAT_FORGET_THINKING = frozenset({Family.DEEPSEEK})
+"""Families whose own chat templates cut the thinking out of every message, an unfinished one too."""
+
 
 SGLANG_ARGS_BY_FIELD = {
     "model_path": "model_path",

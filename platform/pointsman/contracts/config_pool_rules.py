@@ -130,7 +130,9 @@ def _reasoning_parser_of_the_family(pool: Pool) -> Problems:
 def _token_limits(pool: Pool) -> Problems:
     """
     `default_max_tokens` and `thinking_budget` are below `capabilities.context`. `thinking_budget` needs the
-    mode `think`, the engine `sglang` or `simulated`, and on `sglang` a `reasoning_parser`.
+    mode `think`, and somebody to enforce it: the engine (`simulated`, or `sglang` with a `reasoning_parser`), or
+    the router: on `sglang` and `vllm` for the families `kat`, `qwen3`, `glm`, `granite`, and any with
+    `template_opens_thinking`, `deepseek` only on `sglang`; in a pool of both modes always.
     """
     context = pool.capabilities.context
     if pool.default_max_tokens >= context:
@@ -140,10 +142,15 @@ def _token_limits(pool: Pool) -> Problems:
         return
     if Mode.THINK not in pool.modes:
         yield ("thinking_budget",), "is set on a pool that never thinks"
-    if pool.engine not in STARTED_ENGINES:
-        yield ("thinking_budget",), f"is enforced by engines sglang and simulated only, not by {pool.engine}"
-    if pool.engine is Engine.SGLANG and not pool.reasoning_parser:
-        yield ("thinking_budget",), "needs `reasoning_parser`: the engine enforces the budget through that"
+    elif not (pool.enforces_thinking_budget or pool.closes_thinking or Mode.NO_THINK in pool.modes):
+        if pool.engine is Engine.SGLANG:
+            yield ("thinking_budget",), "needs `reasoning_parser`: the engine enforces the budget through that"
+        else:
+            yield (
+                ("thinking_budget",),
+                f"can't be enforced: neither by engine {pool.engine} nor by closing the thinking of family "
+                f"{pool.family} there",
+            )
     if budget >= context:
         yield ("thinking_budget",), f"{budget} leaves no room in a context of {context} tokens"
 

@@ -11,6 +11,9 @@ from typing import Annotated, Self
 from pydantic import Field, JsonValue, model_validator
 
 from pointsman.contracts.config_engines import (
+    CONTINUING_ENGINES,
+    FAMILIES_CLOSED_BY_TEXT,
+    FAMILIES_THAT_FORGET_THINKING,
     FAMILIES_WITH_OPENED_THINKING,
     OPENING_TEMPLATE,
     OWN_REASONING_PARSER,
@@ -148,7 +151,8 @@ class Pool(Strict):
     default_max_tokens: Tokens = 1024
     """Output tokens, thinking included, where the client sets no limit. Default: 1024."""
     thinking_budget: Tokens | None = None
-    """Thinking tokens per request at most, enforced by the engine. Default: none."""
+    """Thinking tokens per request at most: enforced by the engine where it can, else by the router, which closes
+    the thinking, or asks once more without thinking where it can't be closed. Default: none."""
     prices: Prices
     """What tokens of this pool cost. Pools of one model and mode must agree."""
     max_ongoing_requests: Number = 64
@@ -189,6 +193,19 @@ class Pool(Strict):
             parser = self.reasoning_parser
             return parser == OWN_REASONING_PARSER or (parser is not None and self.thinking_budget is not None)
         return self.engine is Engine.SIMULATED
+
+    @property
+    def closes_thinking(self) -> bool:
+        """
+        Whether the router can close the thinking of a request, and have the engine go on with the answer.
+
+        Not where the engine enforces budgets itself: asked to go on, it would wait for another closing tag.
+        """
+        if self.engine not in CONTINUING_ENGINES or self.enforces_thinking_budget:
+            return False
+        if self.engine is Engine.VLLM and self.family in FAMILIES_THAT_FORGET_THINKING:
+            return False  # vLLM lets the chat template render the message to go on from
+        return self.family in FAMILIES_CLOSED_BY_TEXT or self.opens_thinking
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

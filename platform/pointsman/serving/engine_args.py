@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from pointsman.contracts.config import Pool
-from pointsman.serving import engine_plugin
 
 CPU_SHIMS = Path(__file__).resolve().parent / "cpu_shims"
 """Goes on PYTHONPATH of engines without accelerators: see the module in it."""
@@ -56,7 +55,7 @@ def server_args(pool: Pool, *, model_path: str, chat_template: str | None) -> di
         args["reasoning_parser"] = pool.reasoning_parser
     if pool.tool_call_parser is not None:
         args["tool_call_parser"] = pool.tool_call_parser
-    if pool.thinking_budget is not None or pool.reasoning_parser == engine_plugin.NAME:
+    if pool.enforces_thinking_budget:
         args["enable_strict_thinking"] = True
     if runs_on_cpu(pool):
         args |= _CPU_ARGS
@@ -66,7 +65,7 @@ def server_args(pool: Pool, *, model_path: str, chat_template: str | None) -> di
 def environment(pool: Pool) -> dict[str, str]:
     """Environment variables, added to the present ones, for the processes of a replica of `pool`."""
     variables = {}
-    if pool.thinking_budget is not None:
+    if pool.thinking_budget is not None and pool.enforces_thinking_budget:
         # Without it SGLang heeds the budget of a request only with parsers that exclude tokens from thinking.
         variables["SGLANG_MAX_THINK_TOKENS"] = str(pool.thinking_budget)
     if runs_on_cpu(pool):

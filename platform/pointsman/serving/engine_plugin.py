@@ -17,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-NAME = "pointsman"
+from pointsman.contracts.config_engines import OWN_REASONING_PARSER
+
+NAME = OWN_REASONING_PARSER
 """The name of the parser in a pool's `reasoning_parser`."""
 
 SHORTEST_ANSWER = 8

@@ -10,6 +10,8 @@ import pytest
 from pointsman.contracts.config import Config, Family, Policy, Pool, Prices
 from pointsman.contracts.config_engines import (
     FAMILIES_BY_BEGINNING,
+    FAMILIES_CLOSED_BY_TEXT,
+    FAMILIES_THAT_FORGET_THINKING,
     FAMILIES_WITHOUT_SWITCH,
     SGLANG_ARGS_BY_FIELD,
 )
@@ -240,8 +242,18 @@ class TestTokenLimits:
 
     def test_a_budget_that_nobody_would_enforce(self) -> None:
         assert problems({**UPSTREAM, "thinking_budget": 100}) == {
-            "pools[0].thinking_budget": "is enforced by engines sglang and simulated only, not by vllm"
+            "pools[0].thinking_budget": "can't be enforced: neither by engine vllm nor by closing the thinking of "
+            "family plain there"
         }
+
+    @pytest.mark.parametrize("family", list(Family))
+    @pytest.mark.parametrize("engine", ["vllm", "openai", "ktransformers"])
+    def test_a_budget_that_the_router_enforces(self, family: Family, engine: str) -> None:
+        pool = {**UPSTREAM, "engine": engine, "family": str(family), "thinking_budget": 100}
+        closed = engine == "vllm" and family in FAMILIES_CLOSED_BY_TEXT - FAMILIES_THAT_FORGET_THINKING
+        assert ("pools[0].thinking_budget" not in problems(pool)) is closed
+        both = {**pool, "modes": ["think", "no_think"]}  # where it can ask once more without thinking
+        assert "pools[0].thinking_budget" not in problems(both)
 
     def test_a_budget_beyond_the_context(self) -> None:
         pool = {**POOL, "thinking_budget": 8192, "reasoning_parser": "qwen3"}

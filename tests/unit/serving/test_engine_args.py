@@ -71,6 +71,12 @@ def test_a_thinking_budget_is_the_engines_own_limit_too(make_pool: MakePool) -> 
     assert engine_args.environment(pool)["SGLANG_MAX_THINK_TOKENS"] == "50"
 
 
+def test_a_thinking_budget_that_the_router_sees_to_is_not_the_engines(make_pool: MakePool) -> None:
+    pool = make_pool(modes=["think"], thinking_budget=50, family="kat")
+    assert "enable_strict_thinking" not in args(pool)
+    assert "SGLANG_MAX_THINK_TOKENS" not in engine_args.environment(pool)
+
+
 def test_our_parser_is_always_strict(make_pool: MakePool) -> None:
     pool = make_pool(modes=["think"], reasoning_parser="pointsman")
     assert args(pool)["enable_strict_thinking"] is True

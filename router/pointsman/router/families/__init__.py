@@ -85,24 +85,15 @@ def closing(pool: Pool, reasoning: str, answer: str = "") -> str | None:
     """
     The assistant's turn that has thought `reasoning` and now answers, `answer` being what it has said already.
 
-    It is what the engine's final message must hold to be continued from there. None where that can't be done: the
-    engine can't continue a message, or enforces thinking budgets itself (and would wait for a closing tag), or
-    the family's thinking can't be closed by text.
+    It is what the engine's final message must hold to be continued from there. None where that can't be done
+    (`Pool.closes_thinking`).
     """
+    if not pool.closes_thinking:
+        return None
     family = FAMILIES[pool.family]
-    close = family.closing
-    if close is None and pool.opens_thinking:
-        close = "</think>"
-    if close is None or pool.engine not in CONTINUING_ENGINES or pool.enforces_thinking_budget:
-        return None
-    opening = family.opening
-    if pool.engine is Engine.SGLANG:
-        # SGLang puts the message behind the generation prompt, vLLM lets the chat template render it.
-        if pool.opens_thinking:
-            opening = ""
-    elif not family.survives_template:
-        return None
-    return f"{opening}{reasoning.strip()}{close}{answer}"
+    # SGLang puts the message behind the generation prompt, vLLM lets the chat template render it.
+    opening = "" if pool.opens_thinking and pool.engine is Engine.SGLANG else family.opening
+    return f"{opening}{reasoning.strip()}{family.closing}{answer}"
 
 
 def output_ceiling(family: Family) -> int | None:

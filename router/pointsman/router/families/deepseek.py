@@ -19,6 +19,4 @@ DEEPSEEK = ModelFamily(
     sampling={Mode.THINK: _SAMPLING, Mode.NO_THINK: _SAMPLING},
     tags=THINK_TAGS,
     thinks_at_once=True,
-    closing="</think>",
-    survives_template=False,
 )

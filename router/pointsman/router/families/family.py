@@ -38,7 +38,5 @@ class ModelFamily:
     """What the assistant's turn begins with where a mode is forced upon it."""
     opening: str = "<think>"
     """What opens the thinking, where the prompt has not done so."""
-    closing: str | None = None
-    """What closes thinking that was cut, and opens the answer; None where the family has no such form."""
-    survives_template: bool = True
-    """Whether its template keeps the thinking of an unfinished last message, as an engine needs that renders it."""
+    closing: str = "</think>"
+    """What closes thinking that was cut, and opens the answer, of a pool that `closes_thinking`."""

@@ -15,6 +15,7 @@ from pointsman.contracts.modes import Mode
 from pointsman.contracts.pricing import Usage
 from pointsman.router.families import ANSWER, REASONING, Kind, OutputParser, Piece, parser_of, parses
 
+
 class MalformedOutput(Exception):
     """The engine's answer is not of the form of an answer; says which field, never what is in it."""
 
