@@ -240,8 +240,8 @@ class Attempt(Call):
         if self._exchange.usage is not None:
             return self._exchange.usage
         events = self._events
-        count, reasoning = (events.count, events.reasoning) if events is not None else (0, 0)
-        return Usage(input=self._prompt_estimate(), reasoning=reasoning, answer=count - reasoning, estimated=True)
+        reasoning, answer = (events.reasoning, events.answers) if events is not None else (0, 0)
+        return Usage(input=self._prompt_estimate(), reasoning=reasoning, answer=answer, estimated=True)
 
     def _prompt_estimate(self) -> int:
         return max(1, len(self._exchange.body) // 4)

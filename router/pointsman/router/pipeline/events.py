@@ -283,6 +283,11 @@ class Events:
             self._pass(b"")
 
     @property
+    def answers(self) -> int:
+        """Events passed on or held that held no reasoning."""
+        return self.count - self.reasoning
+
+    @property
     def finished(self) -> bool:
         """Whether the stream may end here, though no end mark has come: the engine has counted its tokens."""
         return self.count > 0 and self._exchange.usage is not None

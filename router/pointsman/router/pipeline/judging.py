@@ -7,7 +7,7 @@ that gave it, and at what the request asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,6 +24,9 @@ NEVER_OVER = frozenset({Source.CLIENT, Source.POLICY, Source.BUDGET})
 
 WISHES = ("off", "on", "buffered")
 """Values of the header `x-pointsman-escalation`."""
+
+if TYPE_CHECKING:
+    from pointsman.router.snapshot import ModelView
 
 _WISH = Header.ESCALATION.encode()
 Triggers = tuple[Trigger, ...]
@@ -57,9 +60,15 @@ def triggers_of(exchange: Exchange) -> Triggers:
         or Mode.THINK not in model.pools
         or not exchange.policy.escalation.triggers
         or wish_of(exchange) == "off"
+        or (exchange.needs and not _can_think(exchange, model))
     ):
         return ()
     return exchange.policy.escalation.triggers
+
+
+def _can_think(exchange: Exchange, model: ModelView) -> bool:
+    """Whether a pool that thinks can do all that `exchange` needs."""
+    return any(all(getattr(pool.capabilities, need) for need in exchange.needs) for pool in model.pools[Mode.THINK])
 
 
 def holds_back(exchange: Exchange) -> bool:

@@ -164,9 +164,6 @@ class Relaying(Attempt):
                 exchange.judgement = told.judgement
                 course_of(exchange)
         exchange.usage = usage
-        if self._ask.logprobs and not exchange.payload.get("logprobs"):
-            for choice in answer["choices"]:
-                choice["logprobs"] = None
         if judging.runs_on(answer):
             exchange.stopped = _REPETITION
             course_of(exchange)
@@ -296,6 +293,7 @@ class Relaying(Attempt):
         course = course_of(exchange)
         leg = Leg(self._pool, self._mode, self._divided(self._seen()))
         if answer is not None and not judging.is_empty(answer) and not judging.cuts_tool_call(answer):
+            self._strip(answer)
             data = b""
             if isinstance(events, Reworked) and exchange.stream:
                 events.release({})
@@ -324,10 +322,18 @@ class Relaying(Attempt):
                 exchange.client.send(b"".join(events.events))
         else:
             assert answer is not None
+            self._strip(answer)
             self._relay.fleet.succeeded(self._replica)
             delivery.whole(exchange, answer)
         self._end_attempt(keep=keep)
         self._relay.pipeline.resume(exchange)
+
+    def _strip(self, answer: dict[str, Any]) -> None:
+        """Take out the log-probabilities that were asked for here alone."""
+        if self._ask.logprobs and not self._exchange.payload.get("logprobs"):
+            for choice in answer["choices"]:
+                if isinstance(choice, dict):
+                    choice["logprobs"] = None
 
     def _divided(self, usage: Usage) -> Usage:
         """`usage` with its output divided between thinking and answer, where the engine does not do so."""
@@ -335,7 +341,7 @@ class Relaying(Attempt):
             return usage._replace(reasoning=0, answer=usage.completion_tokens)
         events = self._events
         if isinstance(events, Reworked) and self._limits.rewritten:
-            return rewriting.split_output(usage, events.reasoning, events.count - events.reasoning)
+            return rewriting.split_output(usage, events.reasoning, events.answers)
         return usage
 
 

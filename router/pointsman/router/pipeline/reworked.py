@@ -39,10 +39,10 @@ class Reworked:
     """
     Reads the stream that answers `exchange` into `assembly`, and passes it on while it does so, where it is `live`.
 
-    `count` events were read, `reasoning` of them with thinking. `hold`: nothing is passed on before the first word
-    of the answer. `thinking`: events of thinking after which there are to be no more. `continued`: the client has
-    got what comes before. `spoke`: there is an answer. `events`: of a stream that is not live, what the client
-    would get.
+    `count` events were read, `reasoning` of them with thinking and `answers` with answer. `hold`: nothing is passed
+    on before the first word of the answer. `thinking`: events of thinking after which there are to be no more.
+    `continued`: the client has got what comes before. `spoke`: there is an answer. `events`: of a stream that is
+    not live, what the client would get.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Reworked:
         self.events: list[bytes] = []
         self.count = 0
         self.reasoning = 0
+        self.answers = 0
         self.spoke = False
 
     def on_data(self, data: bytes) -> None:
@@ -180,11 +181,14 @@ class Reworked:
             self.id = str(chunk.get("id"))
         chunk["id"] = self.id
         if rewriter is None:
-            self.reasoning += _has(chunk, "reasoning_content")
+            if speaks(chunk):
+                self.answers += 1
+            elif _has(chunk, "reasoning_content"):
+                self.reasoning += 1
             self._pass(chunk)
         else:
             pieces = rewriter.feed(chunk)
-            self.reasoning = rewriter.reasoning
+            self.reasoning, self.answers = rewriter.reasoning, rewriter.answer
             if rewriter.judgement is not None and exchange.judgement is None:
                 exchange.judgement = rewriter.judgement
                 self._stream.judged(rewriter.judgement)
@@ -202,12 +206,12 @@ class Reworked:
 
     def _pass(self, chunk: dict[str, Any]) -> None:
         """Take a chunk as the client may see it."""
+        self._assembly.add(chunk)
         for choice in chunk["choices"]:
             if not self._keeps_logprobs:
                 choice["logprobs"] = None
             if self._continued and isinstance(choice.get("delta"), dict):
                 choice["delta"].pop("role", None)
-        self._assembly.add(chunk)
         if self._assembly.size > self._max_size:
             self._ended = True
             self._stream.fail(UpstreamFailed("The engine's answer is too large."))

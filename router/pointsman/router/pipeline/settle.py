@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter
 
+from pointsman.contracts.modes import Mode
 from pointsman.contracts.names import Metric
 from pointsman.contracts.pricing import Cost, cost_of
 from pointsman.router.exchange import Exchange
@@ -95,6 +96,6 @@ class Settle:
         if exchange.stopped:
             metrics.counter(Metric.STOPPED, {**labels, "reason": exchange.stopped}).add(1)
         if exchange.judgement is not None:
-            decided = exchange.mode if exchange.escalated is None else exchange.mode.other
+            decided = exchange.mode if exchange.escalated is None else Mode.NO_THINK
             agrees = "agree" if exchange.judgement is decided else "disagree"
             metrics.counter(Metric.JUDGEMENTS, {**labels, "verdict": agrees}).add(1)
