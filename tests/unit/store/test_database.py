@@ -1,0 +1,89 @@
+"""The database: its tables come up whoever starts first, nobody else reads its file, its absence is a plain 503."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateTable
+
+import pointsman.store.decisions
+import pointsman.store.policies
+from pointsman.contracts.errors import DatabaseUnavailable
+from pointsman.contracts.names import StateFile
+from pointsman.store.database import Database, database_url, metadata
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(database_url(None, tmp_path))
+
+
+def test_migrations_lead_to_the_tables_that_the_code_has(database: Database) -> None:
+    database.migrate()
+    database.migrate()
+    with database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        tables = set(sa.inspect(connection).get_table_names())
+    assert {"decisions", "decision_feedback", "decision_reviews"} < tables
+
+
+def test_many_may_start_at_once(tmp_path: Path) -> None:
+    starters = [Database(database_url(None, tmp_path)) for _ in range(6)]
+    together = Barrier(len(starters))
+
+    def start(database: Database) -> int:
+        together.wait()
+        database.migrate()
+        with database.writing() as connection:
+            return len(sa.inspect(connection).get_table_names())
+
+    with ThreadPoolExecutor(len(starters)) as pool:
+        assert len(set(pool.map(start, starters))) == 1
+
+
+def test_its_file_is_this_users_alone_and_bears_the_name_of_the_house(database: Database, tmp_path: Path) -> None:
+    database.migrate()
+    files = list(tmp_path.glob(f"{StateFile.DATABASE}*"))
+    assert tmp_path / StateFile.DATABASE in files
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+
+def test_changes_are_made_together_or_not_at_all(database: Database) -> None:
+    table = pointsman.store.decisions.decisions
+    row = dict.fromkeys(("tenant", "model", "mode", "source", "record"), "x")
+    whole = {**row, "id": "a", "at": 1, "reviewable": False, "queued": False}
+    with pytest.raises(sa.exc.IntegrityError), database.writing() as connection:
+        for _ in range(2):
+            connection.execute(sa.insert(table), whole)
+    with database.reading() as connection:
+        assert connection.execute(sa.select(table)).all() == []
+
+
+def test_a_database_that_is_away_is_told_without_what_was_asked(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "db").write_bytes(b"this is no database" * 100)
+    database = Database(sa.make_url(f"sqlite:///{tmp_path}/db"))
+    with pytest.raises(DatabaseUnavailable) as refused, database.reading():
+        pass
+    assert refused.value.status == 503
+    assert refused.value.retry_after
+    assert "no database" not in caplog.text + refused.value.message
+
+
+def test_another_database_is_used_where_one_is_named(tmp_path: Path) -> None:
+    assert database_url("postgresql+psycopg://me@db/pointsman", tmp_path).get_backend_name() == "postgresql"
+
+
+def test_postgresql_would_understand_the_tables() -> None:
+    for table in metadata.sorted_tables:
+        said = str(CreateTable(table).compile(dialect=postgresql.dialect()))
+        assert said.strip().startswith("CREATE TABLE")
