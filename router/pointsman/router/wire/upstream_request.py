@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from pointsman.contracts.config import Engine, Pool
-from pointsman.contracts.modes import Mode, Source, thinking_allowance
+from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Header
 from pointsman.router import families
 from pointsman.router.exchange import Endpoint, Exchange
@@ -62,29 +62,15 @@ def is_forced(exchange: Exchange) -> bool:
     )
 
 
-def first_ask(exchange: Exchange) -> Ask:
-    """What an engine is asked at first."""
-    pool = exchange.pool
-    assert pool is not None
-    limit = exchange.max_tokens or pool.default_max_tokens
-    if (ceiling := families.output_ceiling(pool.family)) is not None and limit > ceiling:
-        limit = ceiling
-    budget = None
-    if exchange.endpoint is Endpoint.CHAT and exchange.mode is Mode.THINK and pool.thinking_budget:
-        budget = thinking_allowance(limit, pool.thinking_budget)
-    return Ask(exchange.mode, limit, exchange.stream, budget, is_forced(exchange))
-
-
-def upstream_request(exchange: Exchange, replica: Replica, ask: Ask | None = None, *, secret: str) -> bytes:
+def upstream_request(exchange: Exchange, replica: Replica, ask: Ask, *, secret: str) -> bytes:
     """
-    The whole HTTP request that asks `replica` for the answer to `exchange`, as `ask` says; by default `first_ask`.
+    The whole HTTP request that asks `replica` for the answer to `exchange`, as `ask` says.
 
     Always carries an explicit `max_tokens`; streams always ask for their usage. `secret` goes only to replicas
     that registered themselves.
     """
     pool = exchange.pool
     assert pool is not None
-    ask = ask or first_ask(exchange)
     body = orjson.dumps(_payload(exchange, pool, ask))
     return b"%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
         _head(exchange.endpoint, replica.address, ask.stream, None if pool.urls else secret),
