@@ -249,7 +249,7 @@ def test_text_that_ends_with_no_wish_is_left_as_it_is(text: str, end: str) -> No
 
 
 def test_a_wish_holds_for_the_last_user_message_and_leaves_no_trace_in_the_history() -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "system", "content": "never /think"},
         {"role": "user", "content": "one /think"},
         {"role": "assistant", "content": "you said /think"},

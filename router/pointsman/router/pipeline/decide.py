@@ -67,8 +67,10 @@ class Decide:
         assert tenant is not None
         assert model is not None
         modes = arm.modes
-        if arm.rules:
-            modes = arm.modes_for(model.name, exchange.endpoint, exchange.key, exchange.payload, exchange.question)
+        if arm.rules is not None:
+            modes = arm.rules.modes_for(
+                model.name, exchange.endpoint, exchange.key, exchange.payload, exchange.question
+            )
         threshold = raised = None
         if modes.cost_of_wrong_fast is not None:
             extra = self._thinking_price.extra(tenant, model)
