@@ -41,8 +41,9 @@ class StreamRewriter:
     Rewrites the chunks of one streamed chat answer of `pool` in `mode`.
 
     `forced` is what `families.prefill` was asked with. `continued`: the stream goes on from `families.closing`, so
-    that all of it is answer. `reasoning` and `answer` count the chunks that held such output; an engine sends a
-    chunk for each token. `judgement` is the mode that the model itself judged right, where it has said so.
+    that all of it is answer. `reasoning` and `answer` count the chunks with such output, one with both for both; an
+    engine sends a chunk for each token. `judgement` is the mode that the model itself judged right, where it has
+    said so.
     """
 
     __slots__ = ("_choices", "_forced", "_head", "_mode", "_pool", "answer", "continued", "judgement", "reasoning")
@@ -96,10 +97,9 @@ class StreamRewriter:
             )
         delta = dict(_dict(found.get("delta"), "choices[].delta"))
         pieces = choice.feed(delta)
-        if choice.last is REASONING:
-            self.reasoning += 1
-        elif choice.last is ANSWER or delta.get("tool_calls"):
-            self.answer += 1
+        kinds: set[Kind | None] = {piece.kind for piece in pieces} or {choice.last}
+        self.reasoning += REASONING in kinds
+        self.answer += ANSWER in kinds or bool(delta.get("tool_calls"))
         if self.judgement is None and choice.parser is not None:
             self.judgement = choice.parser.judgement
         ended = found.get("finish_reason") is not None
