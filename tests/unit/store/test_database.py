@@ -60,9 +60,14 @@ def test_changes_are_made_together_or_not_at_all(database: Database) -> None:
     table = pointsman.store.decisions.decisions
     row = dict.fromkeys(("tenant", "model", "mode", "source", "record"), "x")
     whole = {**row, "id": "a", "at": 1, "reviewable": False, "queued": False}
-    with pytest.raises(sa.exc.IntegrityError), database.writing() as connection:
-        for _ in range(2):
-            connection.execute(sa.insert(table), whole)
+
+    def twice() -> None:
+        with database.writing() as connection:
+            for _ in range(2):
+                connection.execute(sa.insert(table), whole)
+
+    with pytest.raises(sa.exc.IntegrityError):
+        twice()
     with database.reading() as connection:
         assert connection.execute(sa.select(table)).all() == []
 
