@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from pointsman.cli.main import app
 from pointsman.contracts.config import Config
 from pointsman.contracts.config_file import load_config
 from pointsman.contracts.modes import Mode
@@ -18,14 +19,8 @@ ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 
-def pointsman(*arguments: str | Path, columns: int = 160) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pointsman.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"},
-    )
+def pointsman(*arguments: str | Path, columns: int = 160) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": str(columns), "NO_COLOR": "1"})
 
 
 @pytest.fixture
@@ -40,7 +35,7 @@ def broken(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.name)
 def test_every_example_is_fine(file: Path) -> None:
     said = pointsman("config", "check", file)
-    assert said.returncode == 0, said.stderr
+    assert said.exit_code == 0, said.stderr
     for pool in load_config(file).pools:
         assert pool.name in said.stdout
         assert not pool.licence_notice or pool.licence_notice.split(":")[0] in said.stdout
@@ -79,14 +74,14 @@ def test_every_example_is_in_the_table_and_says_that_its_prices_are_examples(fil
 
 def test_all_errors_are_named_by_path(broken: Path) -> None:
     said = pointsman("config", "check", broken)
-    assert said.returncode == 2
+    assert said.exit_code == 2
     assert said.stdout == ""
     assert said.stderr == f"{broken}: pools[0].prices.output: field required (line 6)\n"
 
 
 def test_errors_for_scripts(broken: Path) -> None:
     said = pointsman("config", "check", "--json", broken)
-    assert said.returncode == 2
+    assert said.exit_code == 2
     assert json.loads(said.stdout) == {
         "ok": False,
         "file": str(broken),
@@ -110,7 +105,7 @@ def test_notes_are_no_errors(tmp_path: Path) -> None:
         "    chat_template: no.jinja\n    prices: {input: 1, output: 1}\npredictor: no.npz\n"
     )
     said = pointsman("config", "check", "--json", file)
-    assert said.returncode == 0
+    assert said.exit_code == 0
     assert [note["path"] for note in json.loads(said.stdout)["notes"]] == [
         "pools[0].chat_template",
         "predictor",
@@ -120,7 +115,8 @@ def test_notes_are_no_errors(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there() -> None:
-    said = pointsman("config", "check", "/no/such/fleet.yaml")
+    command = [sys.executable, "-m", "pointsman.cli", "config", "check", "/no/such/fleet.yaml"]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (said.returncode, said.stderr) == (2, "/no/such/fleet.yaml: there is no such file\n")
 
 
@@ -143,7 +139,7 @@ def test_the_schema_is_one_that_editors_understand() -> None:
 def test_the_reference_in_the_docs_is_not_stale() -> None:
     page = ROOT / "docs/configuration.md"
     said = pointsman("config", "reference")
-    assert said.returncode == 0, said.stderr
+    assert said.exit_code == 0, said.stderr
     assert page.read_text() == said.stdout, "run: pointsman config reference > docs/configuration.md"
 
 

