@@ -1,0 +1,256 @@
+"""The steps `parse` and `decide` together: two policies side by side, what thinking costs, and load."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pointsman.contracts.errors import ApiError
+from pointsman.contracts.modes import Mode, ModeDecision, Source
+from pointsman.contracts.policies import PolicyDocument, Stage
+from pointsman.router.exchange import Endpoint, Exchange
+from pointsman.router.fleet import Fleet
+from pointsman.router.pipeline import thinking_price
+from pointsman.router.pipeline.decide import Decide
+from pointsman.router.pipeline.parse import Parse
+from pointsman.router.pipeline.place import Place
+from pointsman.router.pipeline.thinking_price import ENOUGH, ThinkingPrice
+from pointsman.router.policies import ArmName, compile_policy
+from pointsman.router.predictor import Predictor
+from pointsman.router.snapshot import TenantView, compile_snapshot
+from support.exchanges import exchange_with
+from support.fleets import add, config_with, fleet_of, metrics_in
+
+THINK, NO_THINK = Mode.THINK, Mode.NO_THINK
+POOLS: tuple[dict[str, Any], ...] = (
+    {"name": "fast", "modes": ["no_think"], "prices": {"input": 1, "output": 2}},
+    {"name": "deep", "max_ongoing_requests": 2, "prices": {"input": 1, "output": 10, "reasoning": 20}},
+    {"name": "deeper", "max_ongoing_requests": 3, "prices": {"input": 1, "output": 10, "reasoning": 20}},
+)
+
+
+class Half:
+    """A predictor that is never sure."""
+
+    def probability(self, question: str) -> float:
+        return 0.5
+
+
+class Deciding:
+    """Both steps, over one fleet of three pools, for one tenant."""
+
+    def __init__(self, folder: Path) -> None:
+        config = config_with(*POOLS, tenants=[{"name": "t", "key_digests": ["0" * 64]}])
+        snapshot = compile_snapshot(config)
+        self.tenant: TenantView = snapshot.tenants[bytes(32)]
+        self.fleet: Fleet = fleet_of(config, folder)
+        self.place = Place(self.fleet)
+        self.price = ThinkingPrice(self.place, snapshot.prices)
+        self.parse = Parse()
+        self.decide = Decide(cast(Predictor, Half()), metrics_in(folder), self.fleet, self.price)
+
+    def policy(self, **document: Any) -> None:
+        self.tenant.policy = compile_policy(PolicyDocument.model_validate(document), version="7")
+
+    def exchange(self, text: str = "hello", **fields: Any) -> Exchange:
+        body = {"model": "m", "messages": [{"role": "user", "content": text}], **fields}
+        exchange = exchange_with(body, endpoint=Endpoint.CHAT)
+        exchange.tenant = self.tenant
+        self.parse(exchange)
+        self.decide(exchange)
+        return exchange
+
+    def decision(self, text: str = "hello", **fields: Any) -> ModeDecision:
+        decision = self.exchange(text, **fields).decision
+        assert decision is not None
+        return decision
+
+    def answered(self, mode: Mode, tokens: int, count: int) -> None:
+        route = self.place.route(self.tenant, self.tenant.models["m"])
+        track = route.think if mode is THINK else route.no_think
+        assert track is not None
+        for _ in range(count):
+            track.output_length.learn(tokens)
+
+
+@pytest.fixture
+def deciding(tmp_path: Path) -> Deciding:
+    return Deciding(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thinking_price, "FRESH", 0.0)
+
+
+# -- two policies
+
+PRESENT: dict[str, Any] = {"threshold": 0.9}
+CANDIDATE: dict[str, Any] = {
+    "threshold": 0.1,
+    "rules": [{"name": "new", "match": {"tools": True}, "mode": "no_think"}],
+}
+
+
+def held_by(exchange: Exchange) -> ArmName:
+    """Who held for `exchange`, with all that the record is to say of it checked against each other."""
+    arm, decision = exchange.arm, exchange.decision
+    assert arm is not None
+    assert decision is not None
+    assert exchange.policy is arm.policy
+    assert (arm.version, exchange.ruling is not None) == ("7", True)
+    think_first = {ArmName.PRESENT: (NO_THINK, THINK), ArmName.CANDIDATE: (THINK, NO_THINK)}
+    assert (decision.mode, decision.shadow) == think_first[arm.name]
+    return arm.name
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_both_decide_and_one_holds(deciding: Deciding, stage: Stage) -> None:
+    deciding.policy(policy=PRESENT, candidate={"policy": CANDIDATE, "stage": stage, "share": 0.3})
+    texts = [f"question {number}" for number in range(400)]
+    held = {text: held_by(deciding.exchange(text)) for text in texts}
+    share = sum(name is ArmName.CANDIDATE for name in held.values()) / len(texts)
+    expected = {Stage.OBSERVE: 0.0, Stage.CANARY: 0.3, Stage.ENFORCE: 1.0}[stage]
+    assert share == pytest.approx(expected, abs=0.0 if expected in (0.0, 1.0) else 0.1)
+    for text, name in held.items():
+        answer = {"role": "assistant", "content": "so"}
+        first, later = {"role": "user", "content": text}, {"role": "user", "content": "go on"}
+        assert held_by(deciding.exchange(messages=[first, answer, later])) is name, (
+            "a conversation stays where it is"
+        )
+
+
+def test_conversations_of_another_tenant_are_shared_out_anew(tmp_path: Path) -> None:
+    def held(salt: str) -> list[ArmName]:
+        deciding = Deciding(tmp_path)
+        deciding.tenant.cache_salt = salt
+        deciding.policy(policy=PRESENT, candidate={"policy": CANDIDATE, "stage": "canary", "share": 0.5})
+        return [held_by(deciding.exchange(f"question {number}")) for number in range(60)]
+
+    assert held("one") == held("one")
+    assert held("one") != held("two")
+
+
+def test_a_wish_in_words_leaves_a_conversation_where_it_is(deciding: Deciding) -> None:
+    deciding.policy(policy=PRESENT, candidate={"policy": CANDIDATE, "stage": "canary", "share": 0.5})
+    arms = set()
+    for number in range(30):
+        asked = deciding.exchange(f"question {number} /think")
+        first, answer = (
+            {"role": "user", "content": f"question {number} /think"},
+            {"role": "assistant", "content": "x"},
+        )
+        later = deciding.exchange(messages=[first, answer, {"role": "user", "content": "and?"}])
+        assert asked.arm is later.arm
+        assert later.payload["messages"][0]["content"] == asked.payload["messages"][0]["content"]
+        arms.add(asked.arm and asked.arm.name)
+    assert arms == set(ArmName)
+
+
+def test_what_the_other_policy_would_have_refused_is_no_mode(deciding: Deciding) -> None:
+    strict = {"on_thinking_budget_spent": "refuse"}
+    deciding.policy(policy={}, candidate={"policy": strict, "stage": "observe"})
+    deciding.tenant.thinking_spent = True
+    decision = deciding.decision()
+    assert (decision.mode, decision.source, decision.shadow) == (NO_THINK, Source.BUDGET, None)
+    deciding.policy(policy=strict, candidate={"policy": {}, "stage": "observe"})
+    with pytest.raises(ApiError) as refused:
+        deciding.exchange()
+    assert refused.value.code == "thinking_budget_spent"
+    assert 0 < (refused.value.retry_after or 0) <= 86_400
+
+
+def test_the_candidates_rules_and_words_hold_where_it_holds(deciding: Deciding) -> None:
+    silent = {**CANDIDATE, "wish_in_prompt": False}
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    for stage, said, source in ((Stage.OBSERVE, "hi", "client"), (Stage.ENFORCE, "hi /think", "predictor")):
+        deciding.policy(policy=PRESENT, candidate={"policy": silent, "stage": stage})
+        exchange = deciding.exchange("hi /think")
+        assert exchange.payload["messages"][0]["content"] == said
+        assert exchange.decision is not None
+        assert exchange.decision.source.value == source
+    ruled = deciding.decision("hi", tools=tools)
+    assert (ruled.source, ruled.rule, ruled.mode) == (Source.POLICY, "new", NO_THINK)
+
+
+# -- what thinking costs
+
+
+def test_what_thinking_costs_more_is_unknown_until_both_modes_were_seen(deciding: Deciding) -> None:
+    deciding.policy(policy={"threshold": 0.7, "cost_of_wrong_fast": "0.01"})
+    model = deciding.tenant.models["m"]
+    deciding.answered(THINK, 1000, 3 * ENOUGH)
+    deciding.answered(NO_THINK, 100, ENOUGH - 1)
+    assert deciding.price.extra(deciding.tenant, model) is None
+    assert deciding.decision().threshold == 0.7
+    deciding.answered(NO_THINK, 100, 2 * ENOUGH)
+    route = deciding.place.route(deciding.tenant, model)
+    assert route.think is not None
+    assert route.no_think is not None
+    long, short = route.think.output_length.tokens, route.no_think.output_length.tokens
+    assert long > 4 * short
+    dollars = (short * 10 + (long - short) * 20 - short * 2) / 1e6
+    assert deciding.price.extra(deciding.tenant, model) == pytest.approx(dollars)
+    decision = deciding.decision()
+    assert decision.threshold == pytest.approx(min(dollars / 0.01, 1.0))
+    assert decision.detail == "cost_of_wrong_fast"
+
+
+def test_the_price_of_a_model_of_one_mode_is_unknown(tmp_path: Path) -> None:
+    config = config_with({}, tenants=[{"name": "t", "key_digests": ["0" * 64]}])
+    snapshot = compile_snapshot(config)
+    tenant = snapshot.tenants[bytes(32)]
+    price = ThinkingPrice(Place(fleet_of(config, tmp_path)), snapshot.prices)
+    assert price.extra(tenant, tenant.models["m"]) is None
+
+
+def test_a_figure_holds_for_a_while(deciding: Deciding, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thinking_price, "FRESH", 60.0)
+    model = deciding.tenant.models["m"]
+    assert deciding.price.extra(deciding.tenant, model) is None
+    for mode in Mode:
+        deciding.answered(mode, 50, ENOUGH)
+    assert deciding.price.extra(deciding.tenant, model) is None
+
+
+# -- load
+
+
+def test_load_is_what_runs_and_waits_per_place(deciding: Deciding) -> None:
+    pools = deciding.tenant.models["m"].pools[THINK]
+    deep, deeper = (deciding.fleet.pools[pool.name] for pool in pools)
+    assert deciding.fleet.load_of(pools) == 0.0, "no places, and nobody wants one"
+    waiter = cast(Any, object())
+    deep.waiting[waiter] = deeper.waiting[waiter] = None
+    assert deciding.fleet.load_of(pools) == math.inf
+    deep.waiting.clear()
+    deeper.waiting.clear()
+    add(deep, ["10.0.0.1:80", "10.0.0.2:80"])
+    add(deeper, ["10.0.1.1:80"])
+    taken = [deep.take(number << 20, 10) for number in range(4)]
+    assert deciding.fleet.load_of(pools) == pytest.approx(4 / 7)
+    deep.refresh()
+    assert deciding.fleet.load_of(pools) == pytest.approx(4 / 7)
+    assert taken[0] is not None
+    deep.give_back(taken[0], 10)
+    assert deciding.fleet.load_of(pools) == pytest.approx(3 / 7)
+    assert deciding.fleet.load_of(()) == 0.0
+
+
+def test_load_raises_the_threshold_within_its_limits(deciding: Deciding) -> None:
+    limits = {"highest_threshold": 0.8, "from_load": 0.2, "full_load": 1.0}
+    deciding.policy(policy={"threshold": 0.4, "saturation": limits})
+    deep = deciding.fleet.pools["deep"]
+    add(deep, [f"10.0.0.{number}:80" for number in range(5)])
+    seen = []
+    for _ in range(11):
+        decision = deciding.decision()
+        seen.append(decision.threshold)
+        assert (decision.source is Source.SATURATION) is (decision.threshold > 0.5)
+        assert (decision.mode is NO_THINK) is (decision.threshold > 0.5)
+        if deep.take(len(seen) << 20, 10) is None:
+            break
+    assert seen == pytest.approx([0.4, 0.4, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8])
