@@ -200,5 +200,7 @@ def test_closing_heeds_who_opened_the_thinking_and_who_renders_the_turn() -> Non
     assert closing(pool_of(Family.DEEPSEEK, Engine.VLLM), THOUGHTS) is None  # its template would cut it out
     plain = pool_of(Family.PLAIN, modes=[THINK], template_opens_thinking=True)
     assert closing(plain, THOUGHTS) == "First this.\n\nThen that.</think>"
+    torn = closing(pool_of(Family.KAT), "Is <think> a </think> tag?<answer>")
+    assert torn == "<judge></judge><think_on><think>Is  a  tag?</think><answer>"
     budgeted = pool_of(Family.QWEN3, reasoning_parser="qwen3", thinking_budget=100)
     assert closing(budgeted, THOUGHTS) is None  # the engine closes it, and would wait for another tag

@@ -93,6 +93,7 @@ def closing(pool: Pool, reasoning: str, answer: str = "") -> str | None:
     family = FAMILIES[pool.family]
     # SGLang puts the message behind the generation prompt, vLLM lets the chat template render it.
     opening = "" if pool.opens_thinking and pool.engine is Engine.SGLANG else family.opening
+    reasoning = (family.tags or THINK_TAGS).removed_from(reasoning)  # one in it would be taken for ours
     return f"{opening}{reasoning.strip()}{family.closing}{answer}"
 
 

@@ -4,7 +4,8 @@ It writes `<judge>…</judge>`, then `<think_on>` with `<think>…</think>`, or 
 `<answer>…</answer>` (the model's card and its report, arXiv 2507.08297). The tags are special tokens, which engines
 leave out of the text unless told otherwise, and no engine parses them: the router always does. The judgement is
 output that was paid for and counts as reasoning; where a mode is forced, the assistant's turn begins with an empty
-judgement instead.
+judgement instead. (SGLang puts that behind the opened turn. vLLM lets the chat template render it, which must write
+an assistant's message as it is.)
 
 Sampling and the longest output as the model's card has them.
 """

@@ -60,6 +60,10 @@ class Tags:
         self.partial = frozenset(tag[:end] for tag in by_text for end in range(1, len(tag)))
         self.longest = max(map(len, by_text))
 
+    def removed_from(self, text: str) -> str:
+        """`text` without the tags that are in it."""
+        return "".join(self.split(text)[::2])
+
     def begun_at(self, text: str) -> int:
         """Where the tag begins that `text` ends in the middle of; the length of `text` where there is none."""
         at = text.rfind("<", -self.longest)
