@@ -108,4 +108,6 @@ class StateFile:
     """SQLite: policies and decisions, where no other database is named."""
     LAST_KNOWN = "replicas.json"
     """The replicas that the router knew last, for one that starts while Redis is away."""
+    KNOWN_POLICIES = "policies.json"
+    """The policies that the router knew last, for one that starts while Redis is away or empty."""
     LOGS = "logs"

@@ -3,7 +3,8 @@
 A task of every worker, so that no request ever asks for its policy: a request finds the one that was in the view
 when it came. A word in Redis tells that something has changed; only then are the policies read, and only those that
 differ are compiled, one after the other with other work in between, since streams must not wait for a thousand of
-them. Redis may go away or be empty: what is known holds on.
+them. Redis may go away or be empty: what is known holds on, and lies in a file of the state folder, for a process
+that starts just then.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import asyncio
 import gc
 import hashlib
 import logging
+from pathlib import Path
+from typing import Any
 
+import orjson
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
 from pointsman.router.policies import compile_policy
 from pointsman.router.snapshot import Snapshot
+from pointsman.router.state_file import replace_file
 from pointsman.store.policies import decoded
 from pointsman.store.policy_projection import ProjectionReader, document_of
 
@@ -40,19 +45,27 @@ objects, and a walk over those a tenth of a second in which no stream moves.
 
 
 class PolicyWatch:
-    """Keeps the policy of each tenant in `snapshot` as `reader` has it; where it has none, the configuration's."""
+    """
+    Keeps the policy of each tenant in `snapshot` as `reader` has it; where it has none, the configuration's.
 
-    def __init__(self, reader: ProjectionReader, snapshot: Snapshot) -> None:
+    `known` is the file for what is known; neither reading nor writing it ever raises.
+    """
+
+    def __init__(self, reader: ProjectionReader, snapshot: Snapshot, known: Path) -> None:
         self._reader = reader
+        self._file = known
         self._views = {view.name: view for view in snapshot.tenants.values()}
         self._configured = {name: view.policy for name, view in self._views.items()}
         self._taken: dict[str, bytes] = {}  # digests of the entries that were taken up or found wanting
+        self._known: dict[str, bytes] = {}  # the entries that hold
         self._revision: str | None = None
         self._reachable = True
 
     async def begin(self) -> None:
-        """Look for the first time; not for longer than `FIRST` seconds."""
+        """Look for the first time, not for longer than `FIRST` seconds; where nothing is there, read the file."""
         await self._try(FIRST)
+        if self._revision is None and not self._taken:
+            self._load()
 
     async def follow(self) -> None:
         """Look at the interval until cancelled."""
@@ -98,11 +111,13 @@ class PolicyWatch:
             return  # written to meanwhile: what was not found may have come since; the next look reads all again
         for tenant in self._taken.keys() - found:
             del self._taken[tenant]
+            self._known.pop(tenant, None)
             self._views[tenant].policy = self._configured[tenant]
             changes += 1
         self._revision = revision
         if changes:
             log.info("took up %d changed policies", changes)
+            await self._keep()
 
     def _take(self, tenant: str, entry: bytes) -> bool:
         """Put the policy in `entry` into the view of `tenant`; whether there was anything new in it."""
@@ -120,4 +135,29 @@ class PolicyWatch:
             )
         except (ValueError, ValidationError):  # the latter's message would hold what the policy says
             log.error("the policy of %s can't be read: the one before it holds on", tenant)
+        else:
+            self._known[tenant] = entry
         return True
+
+    def _load(self) -> None:
+        """Begin with the policies in the file."""
+        try:
+            content: Any = orjson.loads(self._file.read_bytes())
+            entries = [(str(tenant), orjson.dumps(entry)) for tenant, entry in content.items()]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, AttributeError):
+            log.warning("the policies that were known last can't be read")
+            return
+        for tenant, entry in entries:
+            self._take(tenant, entry)
+        log.warning("Redis has no policies: beginning with the %d that were known last", len(self._known))
+
+    async def _keep(self) -> None:
+        """Write what is known to the file."""
+        lines = [b'"%b":%b' % (tenant.encode(), entry) for tenant, entry in self._known.items()]
+        try:
+            # In a thread: a disk may take its time; streams may not.
+            await asyncio.to_thread(replace_file, self._file, b"{%b}" % b",\n".join(lines))
+        except OSError as error:
+            log.warning("the policies that are known can't be written: %s", error.strerror)

@@ -111,7 +111,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
     certificates = Certificates(config.router.tls) if config.router.tls else None
-    policies = PolicyWatch(ProjectionReader(redis), snapshot)
+    policies = PolicyWatch(ProjectionReader(redis), snapshot, settings.state_dir / StateFile.KNOWN_POLICIES)
     thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants.values())
     await policies.begin()
     server = await _listen(clients, settings, certificates)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from time import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from pointsman.router.state_file import replace_file
 from pointsman.store.replicas import Replica, decoded, encoded
 
 log = logging.getLogger(__name__)
@@ -67,20 +67,6 @@ class LastKnown:
         items = [orjson.loads(encoded(replica)) for replica in replicas]
         content = orjson.dumps({"written": now, "replicas": items})
         try:
-            await asyncio.to_thread(_replace, self._path, content)  # a disk may take its time; streams may not
+            await asyncio.to_thread(replace_file, self._path, content)  # a disk may take its time; streams may not
         except OSError as error:
             log.warning("the list of last known replicas can't be written: %s", error.strerror)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Several routers of one instance write the same list: each by way of a file of its own."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            file.write(content)
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import orjson
 import pytest
@@ -45,7 +46,16 @@ class Projection:
 
 
 @pytest.fixture
+def known(tmp_path: Path) -> Path:
+    return tmp_path / "policies.json"
+
+
+@pytest.fixture
 def snapshot() -> Snapshot:
+    return fresh_snapshot()
+
+
+def fresh_snapshot() -> Snapshot:
     pool = {
         "name": "p",
         "model": "m",
@@ -61,9 +71,9 @@ def thresholds(snapshot: Snapshot) -> dict[str, float]:
     return {view.name: view.policy.policy.threshold for view in snapshot.tenants.values()}
 
 
-def test_what_changes_is_taken_up_and_nothing_else_is_compiled(snapshot: Snapshot) -> None:
+def test_what_changes_is_taken_up_and_nothing_else_is_compiled(snapshot: Snapshot, known: Path) -> None:
     projection = Projection()
-    watch = PolicyWatch(projection, snapshot)  # type: ignore[arg-type]
+    watch = PolicyWatch(projection, snapshot, known)  # type: ignore[arg-type]
 
     async def scenario() -> None:
         await watch.look()
@@ -90,10 +100,10 @@ def test_what_changes_is_taken_up_and_nothing_else_is_compiled(snapshot: Snapsho
 
 
 def test_nonsense_is_left_out_and_told_without_what_it_says(
-    snapshot: Snapshot, caplog: pytest.LogCaptureFixture
+    snapshot: Snapshot, known: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     projection = Projection()
-    watch = PolicyWatch(projection, snapshot)  # type: ignore[arg-type]
+    watch = PolicyWatch(projection, snapshot, known)  # type: ignore[arg-type]
     projection.put("t0", {"policy": {"threshold": 0.25}})
     asyncio.run(watch.look())
     for nonsense in (
@@ -114,9 +124,9 @@ def test_nonsense_is_left_out_and_told_without_what_it_says(
     assert "SECRET" not in caplog.text
 
 
-def test_what_is_known_holds_while_redis_is_away_or_empty(snapshot: Snapshot) -> None:
+def test_what_is_known_holds_while_redis_is_away_or_empty(snapshot: Snapshot, known: Path) -> None:
     projection = Projection()
-    watch = PolicyWatch(projection, snapshot)  # type: ignore[arg-type]
+    watch = PolicyWatch(projection, snapshot, known)  # type: ignore[arg-type]
 
     async def following() -> None:
         projection.put("t0", {"policy": {"threshold": 0.25}})
@@ -141,3 +151,33 @@ def test_what_is_known_holds_while_redis_is_away_or_empty(snapshot: Snapshot) ->
             await task
 
     asyncio.run(following())
+
+
+@pytest.mark.parametrize("empty", [True, False], ids=["empty", "away"])
+def test_a_process_that_starts_without_redis_begins_with_what_was_known(
+    snapshot: Snapshot, known: Path, empty: bool
+) -> None:
+    projection = Projection()
+    projection.put("t0", {"policy": {"threshold": 0.25}}, version=7)
+    projection.put("t1", None, version=2)
+    projection.entries_by_tenant["t2"] = b"nonsense"
+    asyncio.run(PolicyWatch(projection, snapshot, known).begin())  # type: ignore[arg-type]
+    assert known.stat().st_mode & 0o777 == 0o600
+
+    later = fresh_snapshot()
+    projection.word, projection.away = 0, not empty
+    watch = PolicyWatch(projection, later, known)  # type: ignore[arg-type]
+    asyncio.run(watch.begin())
+    assert {view.name: view.policy.version for view in later.tenants.values() if view.policy.version != "0"} == {
+        "t0": "7"
+    }
+    assert thresholds(later)["t0"] == 0.25
+    projection.away, projection.entries_by_tenant = False, {}
+    projection.word = 9
+    asyncio.run(watch.look())
+    assert thresholds(later)["t0"] == 0.5
+
+    for broken in (b"", b"[1]", b'{"t0": 1}', b'{"t0": {"version": 1, "document": {"policy": 5}}}'):
+        known.write_bytes(broken)
+        projection.away = True
+        asyncio.run(PolicyWatch(projection, fresh_snapshot(), known).begin())  # type: ignore[arg-type]
