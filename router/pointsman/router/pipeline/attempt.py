@@ -100,7 +100,7 @@ class Attempt(Call):
         events = self._events
         if events is not None:
             events.on_data(data)
-            if events.count and self._connection is not None and type(events) is Events:
+            if type(events) is Events and events.count and not events.holds and self._connection is not None:
                 self._connection.take_chunks(events)
             return
         if not self._body:

@@ -40,8 +40,11 @@ _LESSONS = 4
 """How often a stream's frame is learnt: thinking has one, the answer another; some have a new one each time."""
 
 
-LOOK_EVERY = 256
-"""Events between two stretches of text that are looked at for repetition."""
+FIRST_LOOK, LOOK_EVERY = 512, 3072
+"""Events before the first stretch of text that is looked at for repetition, and between two of them."""
+
+STRETCH_EVENTS = 64
+"""Events that are kept at a time while such a stretch is watched."""
 
 
 class Stream(Protocol):
@@ -70,9 +73,10 @@ class Events:
     """
     Passes on the events of the stream that answers `exchange`; none may be longer than `max_event` bytes.
 
-    `hold`: nothing is passed on before the first word of the answer. `count` events have been passed on or held,
-    `reasoning` of them with reasoning. `spoke`: some of them are an answer; `tools`: some hold a tool call. `last`
-    is the chunk with the finish reason, where it has to wait for the verdict, and `finish` the reason.
+    `holds`: nothing is passed on before the first word of the answer, and no chunks may be given as such. `count`
+    events have been passed on or held, `reasoning` of them with reasoning. `spoke`: some of them are an answer;
+    `tools`: some hold a tool call. `last` is the chunk with the finish reason, where it has to wait for the
+    verdict, and `finish` the reason.
     """
 
     __slots__ = (
@@ -82,7 +86,6 @@ class Events:
         "_exchange",
         "_framing",
         "_held",
-        "_hold",
         "_lessons",
         "_max_event",
         "_named",
@@ -99,6 +102,7 @@ class Events:
         "_watch",
         "count",
         "finish",
+        "holds",
         "id",
         "last",
         "reasoning",
@@ -121,10 +125,10 @@ class Events:
         self._ended = False
         self._send: Send = exchange.client.send
         self._send_chunks: Send = exchange.client.send_chunks
-        self._hold = hold
+        self.holds = hold
         self._prelude: list[bytes] = []
         self._watch: Watch | None = None
-        self._next_look = LOOK_EVERY
+        self._next_look = FIRST_LOOK
         self.count = 0
         self.reasoning = 0
         self.spoke = False
@@ -139,15 +143,15 @@ class Events:
 
         `framed` is all of it, `rest` what follows its size line: as many bytes as that says, and two more.
         """
-        if self._held or self._hold:
+        if self._held:
             return False
         if rest.startswith(self._before) and rest.endswith(self._after):
             text = rest[self._start : self._stop]
             if _QUOTE not in text and _LF not in text:
-                self.count += 1
+                self.count = count = self.count + 1
                 self.reasoning += self._reasons
                 self._send_chunks(framed)
-                if self.count >= self._next_look:
+                if count >= self._next_look:
                     self._look_for_repetition()
                 return True
         if not _is_text_chunk(rest):
@@ -214,7 +218,7 @@ class Events:
             if end < 0:
                 break
             event = data[at:end].strip(b"\r\n")
-            if self.count and not self._named and not self._hold and _is_text(event):
+            if self.count and not self._named and not self.holds and _is_text(event):
                 self._counted(event)
             else:
                 if begin < at:
@@ -243,7 +247,7 @@ class Events:
                 self.stop()
                 self._stream.lost("garbage")
             return
-        if self._named and not self._hold and event.count(self._named) == 1 and _is_text(event):
+        if self._named and not self.holds and event.count(self._named) == 1 and _is_text(event):
             self._counted(event)
             self._send(event.replace(self._named, self._renamed) + b"\n\n")
             return
@@ -276,7 +280,7 @@ class Events:
     def release(self, remarks: dict[str, Any]) -> None:
         """The answer stands: pass on what had to wait, with `remarks` on what happened to it."""
         last, self.last = self.last, None
-        self._hold = False
+        self.holds = False
         if last is not None:
             self._pass(b"data: " + orjson.dumps({**last, "pointsman": remarks} if remarks else last))
         else:
@@ -319,11 +323,11 @@ class Events:
         if not watch.on:
             watch.begin()
             self._send, self._send_chunks = watch.send, watch.send_chunks
-            self._next_look = self.count + LOOK_EVERY
+            self._next_look = self.count + STRETCH_EVENTS
             return
-        verdict = watch.look(self._opening)
+        verdict = watch.look()
         if verdict is None:
-            self._next_look = self.count + LOOK_EVERY  # more of the same has to be seen
+            self._next_look = self.count + STRETCH_EVENTS  # more of the same has to be seen
         elif verdict:
             self.stop()
             self._stream.repeats()
@@ -378,9 +382,9 @@ class Events:
         """Pass on `event`, or hold it as long as nothing of the answer has come."""
         if event:
             self._prelude.append(event + b"\n\n")
-            if self._hold and not self.spoke:
+            if self.holds and not self.spoke:
                 return
-        self._hold = False
+        self.holds = False
         if not self._exchange.stream_started:
             self._stream.begin()
         self._send(b"".join(self._prelude))

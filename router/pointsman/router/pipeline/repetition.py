@@ -66,6 +66,12 @@ class Repetition:
         return True if self._run >= needed else None
 
 
+def recurs(text: str) -> bool:
+    """Whether the end of `text` came before, within the longest unit of it: else it repeats nothing."""
+    anchor = text[-_ANCHOR:]
+    return len(anchor) < _ANCHOR or text.find(anchor, -_ANCHOR - LONGEST, -1) >= 0
+
+
 def _period(text: str) -> int:
     """The length of the unit that the end of `text` repeats, or 0."""
     anchor = text[-_ANCHOR:]
