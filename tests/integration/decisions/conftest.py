@@ -1,0 +1,24 @@
+"""One gateway whose tenants keep their decisions in different ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.gateway import Gateway, wait_for
+
+TENANTS = (
+    {"name": "demo"},
+    {"name": "open", "decisions": {"prompts": True, "review": True}},
+    {"name": "mute", "decisions": {"keep": False}},
+    {"name": "shy", "policy": {"show_cost": False}},
+    {"name": "ruled", "decisions": {"prompts": True, "review": True}},
+)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with Gateway(tmp_path_factory.mktemp("gw"), tenants=TENANTS) as gateway, gateway.client() as client:
+        wait_for(lambda: client.get("/v1/models").status_code == 200, "the admin process", gateway.admin)
+        yield gateway
