@@ -21,7 +21,6 @@ from redis.exceptions import RedisError
 
 from pointsman.contracts.decisions import ID_PREFIX
 from pointsman.contracts.names import Metric, RedisKey
-from pointsman.contracts.pricing import Usage
 from pointsman.router.exchange import Exchange
 from pointsman.router.metrics import Metrics
 from pointsman.router.pipeline.place import Place
@@ -181,14 +180,17 @@ class DecisionLog:
             record["error"] = exchange.error.code
         if exchange.stream_started:
             record["first_byte"] = exchange.first_byte_at - exchange.started_at
-        if exchange.course is not None:
+        if exchange.escalated is not None:
             record["escalated"] = exchange.escalated
-            record["floored"] = exchange.floored
+        if exchange.floored:
+            record["floored"] = True
+        if exchange.stopped:
             record["stopped"] = exchange.stopped
+        if exchange.judgement is not None:
             record["judgement"] = exchange.judgement
         if exchange.clamped:
             record["clamped"] = exchange.clamped
-        usage = _total(exchange)
+        usage = exchange.told_usage
         if usage is not None:
             record["usage"] = [*usage]
             record["cost"] = None if exchange.cost is None else exchange.cost.total
@@ -217,15 +219,3 @@ class DecisionLog:
         if keep:
             known["text"] = ends
         return known
-
-
-def _total(exchange: Exchange) -> Usage | None:
-    """The tokens of all parts of the work on a request."""
-    usage = exchange.usage
-    if not exchange.legs:
-        return usage
-    parts = [leg.usage for leg in exchange.legs]
-    if usage is not None:
-        parts.append(usage)
-    given, cached, reasoning, answer, estimated = zip(*parts, strict=True)
-    return Usage(sum(given), sum(cached), sum(reasoning), sum(answer), any(estimated))
