@@ -19,13 +19,15 @@ from pointsman.contracts.names import RedisKey
 from pointsman.store.policies import PolicyVersion
 
 _PUT = """
+local revision = redis.call('GET', KEYS[2])
+if not revision then return false end
 local present = redis.call('HGET', KEYS[1], ARGV[1])
-if present and cjson.decode(present).version >= tonumber(ARGV[2]) then return 0 end
+if present and cjson.decode(present).version >= tonumber(ARGV[2]) then return revision end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
 redis.call('SET', KEYS[2], ARGV[4])
-return 1
+return ARGV[4]
 """
-"""Takes the keys of hash and revision; tenant, version, entry, new revision."""
+"""Takes the keys of hash and revision; tenant, version, entry, new revision. Returns the revision that is there."""
 
 _AT_ONCE = 20
 """Entries read at a time: a few hundred kilobytes at most, as long as streams may wait for their turn."""
@@ -38,21 +40,33 @@ class PolicyProjection:
         self._redis = redis
         self._put = redis.register_script(_PUT)
 
-    def put(self, written: PolicyVersion) -> None:
-        """Project one version, unless a newer one is there."""
-        self._put(
+    def put(self, written: PolicyVersion) -> str | None:
+        """
+        Project one version, unless a newer one is there; returns the revision from now on.
+
+        None: Redis was emptied, and nothing was written. One policy alone would look as if all others were gone.
+        """
+        revision = self._put(
             keys=[RedisKey.POLICIES, RedisKey.POLICIES_REVISION],
             args=(written.tenant, written.version, _entry(written), secrets.token_hex(8)),
         )
+        return _text(revision)
 
-    def replace(self, versions: Iterable[PolicyVersion]) -> None:
-        """Make the projection these versions and nothing else, in one step."""
+    def replace(self, versions: Iterable[PolicyVersion]) -> str:
+        """Make the projection these versions and nothing else, in one step; returns the new revision."""
+        revision = secrets.token_hex(8)
         with self._redis.pipeline(transaction=True) as batch:
             batch.delete(RedisKey.POLICIES)
             for written in versions:
                 batch.hset(RedisKey.POLICIES, written.tenant, _entry(written))
-            batch.set(RedisKey.POLICIES_REVISION, secrets.token_hex(8))
+            batch.set(RedisKey.POLICIES_REVISION, revision)
             batch.execute()
+        return revision
+
+    def versions(self) -> dict[str, int]:
+        """The version of each tenant that is there; -1 where an entry makes no sense."""
+        found = cast(dict[bytes, bytes], self._redis.hgetall(RedisKey.POLICIES))
+        return {tenant.decode("utf-8", "replace"): _version_of(entry) for tenant, entry in found.items()}
 
     def revision(self) -> str | None:
         """The word of the last write; None where Redis was emptied."""
@@ -99,6 +113,13 @@ def document_of(entry: bytes) -> tuple[int, bytes | None]:
 
 def _entry(written: PolicyVersion) -> bytes:
     return b'{"version":%d,"document":%b}' % (written.version, (written.document or "null").encode())
+
+
+def _version_of(entry: bytes) -> int:
+    try:
+        return document_of(entry)[0]
+    except ValueError:
+        return -1
 
 
 def _text(value: object) -> str | None:

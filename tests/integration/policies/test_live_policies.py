@@ -108,8 +108,11 @@ def test_two_writers_and_what_is_no_policy(gateway: PolicyGateway) -> None:
     assert refused("POST", "/other/stage", json={"stage": "live"})[::2] == (400, "stage")
     for method, path in (("GET", ""), ("PUT", "/other"), ("DELETE", "/other"), ("POST", "/other/promote")):
         assert refused(method, path, key=gateway.keys["other"])[:2] == (401, "invalid_api_key")
-    paths = gateway.client().get("/openapi.json").json()["paths"]
-    assert {"get", "put", "delete"} <= set(paths["/admin/v1/policies/{tenant}"])
+    page = gateway.client().get("/openapi.json").json()
+    described = page["paths"]["/admin/v1/policies/{tenant}"]
+    assert {"get", "put", "delete"} <= set(described)
+    reference = described["put"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+    assert "candidate" in page["components"]["schemas"][reference.rpartition("/")[2]]["properties"]
 
 
 def test_redis_emptied(gateway: PolicyGateway, workers: list[Worker]) -> None:
@@ -118,7 +121,9 @@ def test_redis_emptied(gateway: PolicyGateway, workers: list[Worker]) -> None:
     within(SOON, lambda: all(worker.ask(key).source == "policy" for worker in workers))
     with Redis.from_url(gateway.redis_url) as redis:
         redis.flushall()
-        assert all(worker.ask(key).source == "policy" for worker in workers)  # what is known holds
+        gateway.set_policy("demo", NEVER)  # at once: it alone must not look like all there is
+        for _ in range(20):
+            assert all(worker.ask(key).source == "policy" for worker in workers)  # what is known holds
 
         def projected() -> bool:
             entry = redis.hget(RedisKey.POLICIES, "other")
@@ -127,7 +132,11 @@ def test_redis_emptied(gateway: PolicyGateway, workers: list[Worker]) -> None:
         within(2 * SOON, projected)
         entry = json.loads(redis.hget(RedisKey.POLICIES, "other") or b"")
         assert entry["document"] == NEVER
-    assert all(worker.ask(key).source == "policy" for worker in workers)
+        assert all(worker.ask(key).source == "policy" for worker in workers)
+        assert redis.hexists(RedisKey.POLICIES, "demo")
+        redis.hdel(RedisKey.POLICIES, "other")  # as one that comes back with what it had long ago
+        redis.set(RedisKey.POLICIES_REVISION, "long ago")
+        within(SOON, lambda: redis.hexists(RedisKey.POLICIES, "other") == 1)
     gateway.set_policy("other", ALWAYS)
     within(SOON, lambda: all(worker.ask(key).mode == "think" for worker in workers))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 
@@ -20,7 +20,6 @@ from redis.exceptions import RedisError
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.errors import (
-    DatabaseUnavailable,
     InvalidRequest,
     NoCandidate,
     PreconditionFailed,
@@ -35,10 +34,10 @@ from pointsman.store.policy_projection import PolicyProjection
 log = logging.getLogger(__name__)
 
 LOOK = 1.0
-"""Seconds between two looks whether Redis still holds the policies."""
+"""Seconds between two looks whether Redis holds what was written last."""
 
 RECONCILE = 15.0
-"""Seconds between two comparisons with the database, which another admin process may have written to."""
+"""Seconds after which Redis is compared with the database even where nothing seems to have changed."""
 
 _TRIES = 5
 """Attempts of a change that is made of whatever is the newest version."""
@@ -74,6 +73,7 @@ class LivePolicies:
         self._projection = PolicyProjection(redis)
         self._present: dict[str, PresentPolicy] = {}
         self._unsent = True
+        self._revision: str | None = None  # of Redis, when it was last known to be as the database
         self._changing = threading.RLock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="policies", daemon=True)
@@ -222,7 +222,8 @@ class LivePolicies:
             raise PreconditionFailed("Somebody else has just changed this policy: look at it again.") from None
         log.info("policy of %s: version %d by %s", written.tenant, written.version, written.updated_by)
         try:
-            self._projection.put(written)
+            self._revision = self._projection.put(written)
+            self._unsent = self._unsent or self._revision is None
         except RedisError as error:
             log.warning("the policy of %s is not in Redis yet (%s)", written.tenant, type(error).__name__)
             self._unsent = True
@@ -254,13 +255,14 @@ class LivePolicies:
         troubled = False
         while True:
             try:
-                if self._unsent or self._projection.revision() is None:
+                revision = self._projection.revision()
+                if self._unsent or revision is None:
                     self._project()
-                elif monotonic() - compared >= RECONCILE:
-                    self._compare()
+                elif revision != self._revision or monotonic() - compared >= RECONCILE:
+                    self._compare(revision)
                     compared = monotonic()
                 troubled = False
-            except (RedisError, DatabaseUnavailable) as error:
+            except Exception as error:  # a thread that ends would do so unseen
                 if not troubled:
                     log.warning("policies can't be brought into Redis (%s)", type(error).__name__)
                 troubled = True
@@ -271,21 +273,30 @@ class LivePolicies:
         """Make Redis what the database is."""
         with self._changing:
             latest = self._store.all_latest()
-            self._projection.replace(latest.values())
-            self._unsent = False
-            for tenant in self._configured:
-                self._remember(tenant, latest.get(tenant))
+            try:
+                self._revision = self._projection.replace(latest.values())
+                self._unsent = False
+            finally:
+                self._remember_all(latest)
         log.info("%d policies brought into Redis", len(latest))
 
-    def _compare(self) -> None:
-        """Take up what others wrote into the database, should they not have brought it into Redis."""
+    def _compare(self, revision: str) -> None:
+        """
+        Make sure that what Redis has under `revision` is what the database has.
+
+        Another admin process may have written to either; Redis may have come back with what it had long ago.
+        """
         with self._changing:
             latest = self._store.all_latest()
-            for tenant in self._configured:
-                written = latest.get(tenant)
-                if written is not None and written != self._present[tenant].written:
-                    self._projection.put(written)
-                self._remember(tenant, written)
+            if {tenant: written.version for tenant, written in latest.items()} != self._projection.versions():
+                self._project()
+                return
+            self._revision = revision
+            self._remember_all(latest)
+
+    def _remember_all(self, latest: Mapping[str, PolicyVersion]) -> None:
+        for tenant in self._configured:
+            self._remember(tenant, latest.get(tenant))
 
 
 def _candidate_of(document: PolicyDocument) -> Candidate:

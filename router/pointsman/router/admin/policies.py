@@ -62,7 +62,7 @@ class PolicyAnswer(BaseModel):
     updated_at: datetime | None = None
     updated_by: str | None = None
     comment: str | None = None
-    document: dict[str, Any] = Field(description="The policy: as in the configuration file.")
+    document: PolicyDocument = Field(description="The policy, as in the configuration file.")
     candidate_did: Doing | None = None
 
 
@@ -118,11 +118,11 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         response.headers["etag"] = f'"{present.latest}"'
         return _answer(present, keeper, defaults=defaults)
 
-    @routes.get("", summary="The policies of all tenants")
+    @routes.get("", response_model_exclude_unset=True, summary="The policies of all tenants")
     def every(by: By) -> PolicyList:
         return PolicyList(data=[_answer(present, keeper, defaults=False) for present in policies.all_present()])
 
-    @routes.get("/{tenant}", summary="The policy that holds for a tenant")
+    @routes.get("/{tenant}", response_model_exclude_unset=True, summary="The policy that holds for a tenant")
     def one(
         tenant: str,
         by: By,
@@ -133,11 +133,12 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
 
     @routes.put(
         "/{tenant}",
+        response_model_exclude_unset=True,
         summary="Let another policy hold for a tenant",
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": PolicyDocument.model_json_schema()}},
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/PolicyDocument"}}},
             }
         },
     )
@@ -150,7 +151,11 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         )
         return answer(response, present)
 
-    @routes.delete("/{tenant}", summary="Let the configuration's policy hold for a tenant again")
+    @routes.delete(
+        "/{tenant}",
+        response_model_exclude_unset=True,
+        summary="Let the configuration's policy hold for a tenant again",
+    )
     def delete(
         tenant: str, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PolicyAnswer:
@@ -170,7 +175,9 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
             next_before=versions[-1].version if more else None,
         )
 
-    @routes.post("/{tenant}/stage", summary="Move a tenant's candidate to another stage")
+    @routes.post(
+        "/{tenant}/stage", response_model_exclude_unset=True, summary="Move a tenant's candidate to another stage"
+    )
     def stage(
         tenant: str, to: Move, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PolicyAnswer:
@@ -179,7 +186,9 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         )
         return answer(response, present)
 
-    @routes.post("/{tenant}/promote", summary="Let a tenant's candidate be its policy")
+    @routes.post(
+        "/{tenant}/promote", response_model_exclude_unset=True, summary="Let a tenant's candidate be its policy"
+    )
     def promote(
         tenant: str, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PolicyAnswer:
@@ -233,7 +242,7 @@ def _answer(present: PresentPolicy, keeper: StageKeeper, *, defaults: bool) -> P
         updated_at=None if written is None else _moment(written.updated_at),
         updated_by=None if written is None else written.updated_by,
         comment=None if written is None else written.comment,
-        document=present.document.model_dump(mode="json", exclude_unset=not defaults),
+        document=present.document if not defaults else parse_policy(present.document.model_dump()),
         candidate_did=None if looked is None else Doing(seconds=looked.seconds, **looked.figures._asdict()),
     )
 
