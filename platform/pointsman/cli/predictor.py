@@ -22,8 +22,13 @@ from rich.table import Table
 from pointsman.cli.story import tell
 
 if TYPE_CHECKING:
-    from pointsman.contracts.modes import ModePolicy
+    from pointsman.cli.what_if import WhatIf
+    from pointsman.contracts.modes import ModeDecision
+    from pointsman.router.exchange import Exchange
     from pointsman.router.predictor import Predictor
+
+    Row = tuple[Any, str | None, Exchange | None]
+    """The id of a question, its text, and the request that it is the question of, where a policy is asked."""
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -35,29 +40,58 @@ WeightsFile = Annotated[
 ]
 
 
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="Fleet configuration to take a tenant's policy from.")
+]
+TenantName = Annotated[
+    str | None, typer.Option("--tenant", help="Tenant whose policy decides; needs --config, and --config needs it.")
+]
+Model = Annotated[
+    str | None, typer.Option("--model", help="Model asked for. Default: the only one that the tenant may use.")
+]
+Metadata = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metadata", metavar="NAME=VALUE", help="A field of the request's metadata, for rules; repeatable."
+    ),
+]
+Tools = Annotated[bool, typer.Option("--tools", help="The request offers tools, for rules.")]
+
+
 def explain(
     text: Annotated[str, typer.Argument(help="The question, as the last user message would hold it.")],
     as_json: AsJson = False,
     weights: WeightsFile = None,
-    config: Annotated[Path | None, typer.Option(help="Fleet configuration to take a tenant's policy from.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Tenant whose policy decides; needs --config.")] = None,
+    config: ConfigFile = None,
+    tenant: TenantName = None,
+    model: Model = None,
+    metadata: Metadata = None,
+    tools: Tools = False,
 ) -> None:
-    """Say which mode a question would get, and what speaks for it."""
-    from pointsman.contracts.modes import choose_mode
+    """
+    Say which mode a question would get, and what speaks for it.
+
+    Decides as the router would, by the tenant's rules and by `/think` or `/no_think` at the end of the question,
+    but without what a running gateway alone knows: load, the day's thinking, and what thinking usually costs.
+    """
+    from pointsman.cli.what_if import WhatIfError
 
     predictor = _load(weights)
-    policy = _policy(config, tenant)
-    blank = not text.strip()
-    probability = None if blank else predictor.probability(text)
-    decision = choose_mode((), probability=probability, policy=policy)
-    evidence = [] if blank else predictor.explain(text)
+    what_if = _what_if(config, tenant, model, metadata, tools)
+    try:
+        exchange = what_if.request([{"role": "user", "content": text.encode(errors="replace").decode()}])
+        question = exchange.question
+        probability = None if question is None else predictor.probability(question)
+        decision = what_if.decision(exchange, probability)
+    except WhatIfError as error:
+        _fail(str(error))
+    evidence = [] if question is None else predictor.explain(question)
     if as_json:
         _print_json(
             {
-                "mode": decision.mode.value,
+                **_decided(decision),
                 "think_probability": probability,
-                "threshold": decision.threshold,
-                "source": decision.source.value,
+                **_policy_held(exchange, decision),
                 "predictor": predictor.version,
                 "evidence": [
                     {"feature": each.feature, "contribution": round(each.contribution, 6)} for each in evidence
@@ -72,6 +106,7 @@ def explain(
         probability=probability,
         threshold=decision.threshold,
         evidence=evidence,
+        detail=decision.detail,
     )
 
 
@@ -80,15 +115,34 @@ def predict(
         str, typer.Option("--input", help="JSON lines with `id` and `text`, or OpenAI `messages`; `-` reads stdin.")
     ],
     weights: WeightsFile = None,
+    config: ConfigFile = None,
+    tenant: TenantName = None,
+    model: Model = None,
+    metadata: Metadata = None,
+    tools: Tools = False,
 ) -> None:
-    """Judge many questions: one JSON line each, with `id` and `think_probability` (null where there is no text)."""
+    """
+    Judge many questions: one JSON line each, with `id` and `think_probability` (null where there is no text).
+
+    With --config and --tenant also the mode that each would get, as `explain` says it.
+    """
+    from pointsman.cli.what_if import WhatIfError
+
     predictor = _load(weights)
+    what_if = None if config is None and tenant is None else _what_if(config, tenant, model, metadata, tools)
     with _opened(input_file) as lines:
-        for batch in _batches(_questions(lines, "stdin" if input_file == "-" else input_file)):
-            judged = [text for _, text in batch if text is not None]
+        for batch in _batches(_questions(lines, "stdin" if input_file == "-" else input_file, what_if)):
+            judged = [text for _, text, _ in batch if text is not None]
             probabilities = iter(predictor.probabilities(judged))
-            for identity, text in batch:
-                _print_json({"id": identity, "think_probability": None if text is None else next(probabilities)})
+            for identity, text, exchange in batch:
+                row: dict[str, Any] = {"id": identity}
+                probability = row["think_probability"] = None if text is None else next(probabilities)
+                if what_if is not None and exchange is not None:
+                    try:
+                        row |= _decided(what_if.decision(exchange, probability))
+                    except WhatIfError as error:
+                        row["refused"] = str(error)
+                _print_json(row)
 
 
 def train(
@@ -166,26 +220,40 @@ def _load(weights: Path | None) -> Predictor:
         _fail(str(error))
 
 
-def _policy(config: Path | None, tenant: str | None) -> ModePolicy:
-    from pointsman.contracts.modes import ModePolicy
+def _what_if(
+    config: Path | None, tenant: str | None, model: str | None, metadata: list[str] | None, tools: bool
+) -> WhatIf:
+    from pointsman.cli.what_if import WhatIf, WhatIfError
 
-    if config is None:
-        if tenant is not None:
-            _fail("--tenant needs --config: the policy stands in the configuration")
-        return ModePolicy()
-    from pointsman.contracts.config_file import ConfigError, load_config
-
+    if config is None and (tenant is not None or model is not None):
+        _fail("--tenant and --model need --config: tenants and models stand in the configuration")
+    fields = {}
+    for field in metadata or ():
+        name, sign, value = field.partition("=")
+        if not sign:
+            _fail(f"--metadata takes NAME=VALUE, not '{field}'")
+        fields[name] = value
     try:
-        loaded = load_config(config)
-    except ConfigError as error:
+        return WhatIf(config, tenant, model=model, metadata=fields, tools=tools)
+    except WhatIfError as error:
         _fail(str(error))
-    tenants = {each.name: each for each in loaded.tenants}
-    if tenant is None or tenant not in tenants:
-        _fail(f"--tenant must name one of the tenants in {config}: {', '.join(tenants) or 'it has none'}")
-    from pointsman.contracts.policies import PolicyDocument
-    from pointsman.router.policies import compile_policy
 
-    return compile_policy(PolicyDocument(policy=tenants[tenant].policy)).present.modes
+
+def _decided(decision: ModeDecision) -> dict[str, Any]:
+    return {
+        "mode": decision.mode.value,
+        "source": decision.source.value,
+        "detail": decision.detail,
+        "rule": decision.rule,
+        "threshold": decision.threshold,
+        "overruled": decision.overruled,
+    }
+
+
+def _policy_held(exchange: Exchange, decision: ModeDecision) -> dict[str, Any]:
+    arm = exchange.arm
+    assert arm is not None
+    return {"arm": arm.name.value, "stage": arm.stage, "shadow": decision.shadow}
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:
@@ -197,7 +265,8 @@ def _opened(name: str) -> AbstractContextManager[BinaryIO]:
         _fail(f"cannot read {name}: {error.strerror}")
 
 
-def _questions(lines: BinaryIO, name: str) -> Iterator[tuple[Any, str | None]]:
+def _questions(lines: BinaryIO, name: str, what_if: WhatIf | None) -> Iterator[Row]:
+    from pointsman.cli.what_if import WhatIfError
     from pointsman.router.predictor import question_of
 
     for number, line in enumerate(lines, start=1):
@@ -213,16 +282,24 @@ def _questions(lines: BinaryIO, name: str) -> Iterator[tuple[Any, str | None]]:
         if "text" in row:
             if not isinstance(row["text"], str):
                 _fail(f"{where}: `text` must be a string")
-            yield row["id"], row["text"] if row["text"].strip() else None
+            messages = [{"role": "user", "content": row["text"]}]
         elif "messages" in row:
             if not isinstance(row["messages"], list):
                 _fail(f"{where}: `messages` must be a list")
-            yield row["id"], question_of(row["messages"])
+            messages = row["messages"]
         else:
             _fail(f"{where}: needs `text` or `messages`")
+        if what_if is None:
+            yield row["id"], question_of(messages), None
+            continue
+        try:
+            exchange = what_if.request(messages)
+        except WhatIfError as error:
+            _fail(f"{where}: {error}")
+        yield row["id"], exchange.question, exchange
 
 
-def _batches(questions: Iterator[tuple[Any, str | None]]) -> Iterator[list[tuple[Any, str | None]]]:
+def _batches(questions: Iterator[Row]) -> Iterator[list[Row]]:
     batch = []
     for question in questions:
         batch.append(question)

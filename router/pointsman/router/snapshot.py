@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pointsman.contracts.config import Config, DecisionLog, Pool
+from pointsman.contracts.config import Config, DecisionLog, Pool, Tenant
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.policies import PolicyDocument
 from pointsman.contracts.pricing import PriceList
@@ -79,13 +79,10 @@ def bearer_digest(authorization: bytes | None) -> bytes | None:
 
 def compile_snapshot(config: Config) -> Snapshot:
     """The snapshot of `config`."""
-    models = {name: _model(name, config.pools) for name in sorted({pool.model for pool in config.pools})}
+    models = models_of(config)
     tenants: dict[bytes, TenantView] = {}
     for tenant in config.tenants:
-        allowed = models if tenant.models is None else {name: models[name] for name in tenant.models}
-        salt = hashlib.sha256(f"pointsman/{tenant.name}".encode()).hexdigest()[:16]
-        document = PolicyDocument(policy=tenant.policy, candidate=tenant.candidate)
-        view = TenantView(tenant.name, allowed, compile_policy(document), salt, tenant.decisions)
+        view = compile_tenant(tenant, models)
         tenants.update((bytes.fromhex(digest), view) for digest in tenant.key_digests)
     return Snapshot(
         config=config,
@@ -93,6 +90,19 @@ def compile_snapshot(config: Config) -> Snapshot:
         admins=frozenset(bytes.fromhex(digest) for digest in config.router.admin_key_digests),
         prices={pool.name: pool.prices.price_list() for pool in config.pools},
     )
+
+
+def models_of(config: Config) -> dict[str, ModelView]:
+    """The models of `config` by their names."""
+    return {name: _model(name, config.pools) for name in sorted({pool.model for pool in config.pools})}
+
+
+def compile_tenant(tenant: Tenant, models: dict[str, ModelView]) -> TenantView:
+    """The view of `tenant`; `models` are all there are."""
+    allowed = models if tenant.models is None else {name: models[name] for name in tenant.models}
+    salt = hashlib.sha256(f"pointsman/{tenant.name}".encode()).hexdigest()[:16]
+    document = PolicyDocument(policy=tenant.policy, candidate=tenant.candidate)
+    return TenantView(tenant.name, allowed, compile_policy(document), salt, tenant.decisions)
 
 
 def _model(name: str, pools: Iterable[Pool]) -> ModelView:

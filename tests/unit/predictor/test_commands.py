@@ -64,6 +64,89 @@ def test_explain_takes_a_tenants_policy(tmp_path: Path) -> None:
     assert "eager" in wrong.stderr
 
 
+FLEET = """
+pools:
+  - {name: a, model: m, modes: [no_think], engine: simulated, prices: {input: 0, output: 0}}
+  - {name: b, model: m, modes: [think], engine: simulated, prices: {input: 0, output: 0}}
+  - {name: c, model: quick, modes: [no_think], engine: simulated, prices: {input: 0, output: 0}}
+tenants:
+  - name: ruled
+    policy:
+      rules:
+        - {name: finance, match: {metadata: {team: finance}}, mode: think}
+        - {name: agents, match: {tools: true}, threshold: 0.0}
+        - {name: german, match: {languages: [de]}, mode: think}
+  - name: plain
+    models: [m]
+    candidate: {policy: {threshold: 0.0, wish_in_prompt: false}, stage: enforce}
+"""
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "said"),
+    [
+        ("hi", [], ("no_think", "predictor", "threshold", "")),
+        ("hi /think", [], ("think", "client", "messages[0].content", "")),
+        ("hi", ["--model", "m:think"], ("think", "client", "model", "")),
+        ("hi", ["--metadata", "team=finance"], ("think", "policy", "finance", "finance")),
+        ("Was ist das für ein Hund?", [], ("think", "policy", "german", "german")),
+        ("hi", ["--tools"], ("think", "predictor", "threshold", "agents")),
+        (
+            "Prove that the square root of 2 is irrational.",
+            ["--model", "quick"],
+            ("no_think", "default", "the model has one mode", ""),
+        ),
+    ],
+)
+def test_explain_and_predict_decide_by_the_rules(
+    tmp_path: Path, question: str, options: list[str], said: tuple[str, str, str, str]
+) -> None:
+    config = tmp_path / "fleet.yaml"
+    config.write_text(FLEET)
+    options = [
+        "--config",
+        str(config),
+        "--tenant",
+        "ruled",
+        *(["--model", "m"] if "--model" not in options else []),
+        *options,
+    ]
+    explained = _json("explain", question, *options)
+    assert tuple(explained[name] for name in ("mode", "source", "detail", "rule")) == said
+    assert (explained["arm"], explained["stage"], explained["shadow"]) == ("present", None, None)
+    for line in ({"text": question}, {"messages": [{"role": "user", "content": question}]}):
+        result = _run("predict", "--input", "-", *options, stdin=json.dumps({"id": 1, **line}))
+        row = json.loads(result.stdout)
+        assert {**explained, **row} == {**explained, "id": 1}
+
+
+def test_explain_tells_which_of_two_policies_holds(tmp_path: Path) -> None:
+    config = tmp_path / "fleet.yaml"
+    config.write_text(FLEET)
+    said = _json("explain", "hi /think", "--config", str(config), "--tenant", "plain")
+    assert (said["mode"], said["source"], said["threshold"]) == ("think", "predictor", 0.0)
+    assert (said["arm"], said["stage"], said["shadow"]) == ("candidate", "enforce", "no_think")
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--tenant", "ruled"], "need --config"),
+        (["--config", "FLEET", "--tenant", "ruled"], "--model must name one of the tenant's models: m, quick"),
+        (["--config", "FLEET", "--tenant", "ruled", "--model", "n"], "does not exist"),
+        (["--config", "FLEET", "--tenant", "ruled", "--model", "quick:think"], "not served"),
+        (["--config", "FLEET", "--tenant", "ruled", "--model", "m", "--metadata", "team"], "NAME=VALUE"),
+    ],
+)
+def test_explain_says_what_it_cannot_decide(tmp_path: Path, options: list[str], complaint: str) -> None:
+    config = tmp_path / "fleet.yaml"
+    config.write_text(FLEET)
+    wrong = _run("explain", "hi", *(option.replace("FLEET", str(config)) for option in options))
+    assert wrong.exit_code == 2
+    assert complaint in " ".join(wrong.stderr.split())
+    assert "Traceback" not in wrong.stderr
+
+
 def test_predict_answers_each_line(tmp_path: Path) -> None:
     lines = [
         {"id": "a", "text": "hi"},
