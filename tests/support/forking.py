@@ -130,7 +130,12 @@ class _ForkServer:
         with theirs:
             argv = [sys.executable, "-P", str(Path(__file__).with_name("fork_server.py")), str(theirs.fileno())]
             # In a session of its own: Ctrl-C ends the tests, and those end what they started.
-            self._process = subprocess.Popen(argv, pass_fds=[theirs.fileno()], start_new_session=True)
+            self._process = subprocess.Popen(
+                argv,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},  # no threads of NumPy's
+            )
 
     def start(
         self, arguments: Sequence[str], streams: Sequence[int], env: Mapping[str, str], *, terminal: bool

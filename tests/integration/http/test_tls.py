@@ -9,8 +9,6 @@ import os
 import shutil
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pointsman.contracts.names import Env
+from support import forking
 from support.gateway import FAST, SECRET, Gateway, free_port, wait_for
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -201,15 +200,7 @@ def test_files_that_cannot_be_used_are_told_at_the_start(
     config.write_text(yaml.safe_dump({"pools": [FAST], "router": {"tls": files}}))
     arguments = ["--config", config, "--redis-url", "redis://127.0.0.1:1", "--state-dir", tmp_path / "state"]
     arguments += ["--port", free_port(), "--workers", workers]
-    done = subprocess.run(
-        [sys.executable, "-m", "pointsman.cli", "router", *map(str, arguments)],
-        env={**os.environ, Env.REPLICA_SECRET: SECRET},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    done = forking.run(["router", *map(str, arguments)], env={**os.environ, Env.REPLICA_SECRET: SECRET}, timeout=60)
     assert done.returncode == 2
     assert said.format(certificate=certificate, key=key) in done.stderr
     assert "Traceback" not in done.stderr
