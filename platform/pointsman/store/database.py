@@ -118,8 +118,7 @@ def _translated() -> Iterator[None]:
         raise
     except DBAPIError as error:
         kind = type(error.orig).__name__
-        logging.getLogger(__name__).warning("the database failed: %s", kind)
-        raise DatabaseUnavailable("The database does not answer now.", retry_after=2) from None
+        raise DatabaseUnavailable(f"The database does not answer now ({kind}).", retry_after=2) from None
 
 
 def _engine(url: URL) -> Engine:

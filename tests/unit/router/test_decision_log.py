@@ -18,10 +18,10 @@ from redis.exceptions import ConnectionError as RedisAway
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.config import DecisionLog as Kept
-from pointsman.contracts.decisions import DecisionRecord
+from pointsman.contracts.decisions import DecisionRecord, Doubt
 from pointsman.contracts.modes import ClientSignal, Mode, ModeDecision, Source
 from pointsman.contracts.names import Metric
-from pointsman.contracts.policies import Candidate, Policy, PolicyDocument, Stage
+from pointsman.contracts.policies import Candidate, Policy, PolicyDocument, Stage, Trigger
 from pointsman.contracts.pricing import Cost, Usage
 from pointsman.router import decision_log
 from pointsman.router.admin.decision_reading import RecordReader
@@ -173,15 +173,19 @@ def test_the_parts_of_the_work_are_added_up_and_a_trial_says_who_held(tmp_path: 
     writing = Writing(tmp_path)
     policy = compile_policy(TRIAL, version="8")
     leg = Leg(FAST, Mode.NO_THINK, Usage(1, 2, 3, 4, estimated=True))
-    exchange = decided("x", legs=(leg,), pool=DEEP)
+    exchange = decided("x", legs=(leg,), pool=DEEP, escalated=Trigger.EMPTY, floored=True, stopped="repetition")
+    exchange.judgement = Mode.THINK
     exchange.arm = policy.candidate
-    exchange.decision = ModeDecision(Mode.THINK, Source.PREDICTOR, 0.9, 0.95, "threshold", shadow=Mode.NO_THINK)
+    exchange.decision = ModeDecision(Mode.THINK, Source.PREDICTOR, 0.9, 0.99, "threshold", shadow=Mode.NO_THINK)
     writing.log.note(exchange, 200, 1.0)
     (record,) = writing.flush()
     assert record.usage is not None
     assert tuple(record.usage.model_dump().values()) == (11, 7, 3, 24, True)
     assert (record.policy_version, record.by_candidate, record.stage) == ("8", True, Stage.CANARY)
     assert record.shadow is Mode.NO_THINK
+    assert (record.escalated, record.floored, record.stopped) == (Trigger.EMPTY, True, "repetition")
+    assert record.judgement is Mode.THINK
+    assert record.doubts == (Doubt.JUDGEMENT, Doubt.ESCALATED)
     assert record.other_mode_cost_estimated is None
 
 

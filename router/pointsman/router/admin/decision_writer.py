@@ -82,6 +82,7 @@ class DecisionWriter:
 
     def _run(self) -> None:
         pending_at = expire_at = 0.0
+        waiting = False
         while not self._stopping.is_set():
             now = time.monotonic()
             try:
@@ -93,11 +94,14 @@ class DecisionWriter:
                         pass
                     pending_at = now + PENDING
                 self._step(">")
+                waiting = False
             except (RedisError, DatabaseUnavailable) as error:
                 if isinstance(error, ResponseError) and str(error).startswith("NOGROUP"):
                     self._grouped = False  # Redis was emptied
                     continue
-                log.warning("decisions wait to be written: %s", type(error).__name__)
+                if not waiting:
+                    log.warning("decisions wait to be written: %s", type(error).__name__)
+                waiting = True
                 pending_at = 0.0
                 self._stopping.wait(2 * WAIT)
             except Exception as error:  # a thread that ends would do so unseen; the text may quote a record
