@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from pointsman.contracts.decisions import Correction, Doubt
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.policies import Trigger
+from pointsman.router.predictor import corpus
 from pointsman.store.database import Database, database_url
 from pointsman.store.decisions import BadCursor, DecisionStore, Wanted
 from support.records import NOW, identity, record
@@ -211,3 +213,26 @@ def test_training_rows_come_from_who_opted_in_labelled_by_who_knows_best(store: 
     ]
     assert weights == sorted(weights)
     assert [row.text for row in store.training_rows(since=NOW + 5)] == ["reviewed"]
+
+
+def test_what_is_exported_is_what_training_reads(store: DecisionStore, tmp_path: Path) -> None:
+    store.add(
+        [
+            record(
+                number,
+                tenant=f"tenant-{number % 3}",
+                question={"characters": 1, "sha256": "0" * 64, "text": f"question {number}"},
+                judgement="think" if number % 2 else None,
+                **({} if number % 2 else {"mode": "think", "escalated": "empty"}),
+            )
+            for number in range(6)
+        ]
+    )
+    store.say(identity(0), Correction(should_think=False), tenant="tenant-0", key="k")
+    lines = b"".join(row.model_dump_json().encode() + b"\n" for row in store.training_rows())
+    (tmp_path / corpus.ROWS_FILE).write_bytes(lzma.compress(lines))
+    rows = [row for row in corpus.load(tmp_path).rows if row.source.startswith("decisions/")]
+    assert {(row.text, row.think, row.source) for row in rows} == {
+        (f"question {number}", number != 0, f"decisions/tenant-{number % 3}") for number in range(6)
+    }
+    assert {row.tier for row in rows} == {"judgement", "escalated", "feedback"}

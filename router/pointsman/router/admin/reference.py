@@ -24,6 +24,7 @@ _RESPONSE_HEADERS = (
     (Header.THINK_PROBABILITY, "The predictor's probability that the query needs thinking."),
     (Header.THRESHOLD, "The probability at and above which this tenant's queries think."),
     (Header.POOL, "The pool that answered."),
+    (Header.DECISION_ID, "The decision: ask for it at /v1/decisions/{id}."),
     (Header.COST_USD, "What the answer cost, in US dollars; not on streams."),
     (Header.REQUEST_ID, "The request's id."),
 )
