@@ -61,7 +61,13 @@ def sent(exchange: Exchange, ask: Ask | None = None) -> dict[str, Any]:
     return told
 
 
-KAT = {"temperature": 0.6, "top_p": 0.95, "skip_special_tokens": False, "continue_final_message": True}
+KAT = {
+    "temperature": 0.6,
+    "top_p": 0.95,
+    "skip_special_tokens": False,
+    "separate_reasoning": False,
+    "continue_final_message": True,
+}
 KAT_THINKS = {"role": "assistant", "content": "<judge></judge><think_on><think>"}
 KAT_ANSWERS = {"role": "assistant", "content": "<judge></judge><think_off><answer>"}
 DEEPSEEK, GLM = {"temperature": 0.6, "top_p": 0.95}, {"temperature": 1.0, "top_p": 0.95}

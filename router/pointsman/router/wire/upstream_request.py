@@ -131,12 +131,12 @@ def _tell_family(payload: dict[str, Any], exchange: Exchange, pool: Pool, ask: A
         payload["skip_special_tokens"] = False
     if ask.logprobs:
         payload["logprobs"] = True
+    if pool.engine is Engine.SGLANG and (family.always_parsed or ask.continuation is not None):
+        # Else a parser of the engine's, if it has one, would take what goes on from here for thinking.
+        payload["separate_reasoning"] = False
     begun = ask.continuation
     if begun is None:
         begun = families.prefill(pool, ask.mode, forced=ask.forced)
-    elif pool.engine is Engine.SGLANG:
-        # Else a parser that takes the output for thinking until it is closed would take the whole answer for it.
-        payload["separate_reasoning"] = False
     if begun is not None:
         payload["messages"] = [*payload["messages"], {"role": "assistant", "content": begun}]
         payload["continue_final_message"] = True
