@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import signal
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from redis import Redis
@@ -36,7 +38,10 @@ class Settings:
 
 
 def run(config: Config, settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT; everything is closed in order then, and `SystemExit` raised with status 0."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn, which heeds them while it serves, sends itself the signal once more when it is done.
+        signal.signal(number, _leave)
     metrics_dir = settings.state_dir / StateFile.METRICS
     metrics = Metrics(metrics_dir)
     database = Database(database_url(config.database, settings.state_dir))
@@ -56,6 +61,10 @@ def run(config: Config, settings: Settings) -> None:
             worker.start()
             running.callback(worker.stop)
         server.run(sockets=[_private_socket(settings.state_dir / StateFile.ADMIN_SOCKET)])
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 class _Returns:
