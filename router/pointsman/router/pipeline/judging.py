@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pointsman.router.snapshot import ModelView
 
 _WISH = Header.ESCALATION.encode()
+_THINK, _NO_THINK, _CHAT = Mode.THINK, Mode.NO_THINK, Endpoint.CHAT  # slow to look up by way of their classes
 Triggers = tuple[Trigger, ...]
 
 
@@ -52,14 +53,13 @@ def triggers_of(exchange: Exchange) -> Triggers:
     decision, model = exchange.decision, exchange.model
     if (
         decision is None
-        or decision.mode is not Mode.NO_THINK
+        or decision.mode is not _NO_THINK
         or decision.source in NEVER_OVER
         or exchange.escalated is not None
-        or exchange.endpoint is not Endpoint.CHAT
+        or exchange.endpoint is not _CHAT
         or model is None
-        or Mode.THINK not in model.pools
-        or not exchange.policy.escalation.triggers
-        or wish_of(exchange) == "off"
+        or _THINK not in model.modes
+        or (_WISH in exchange.headers and wish_of(exchange) == "off")
         or (exchange.needs and not _can_think(exchange, model))
     ):
         return ()
@@ -73,8 +73,21 @@ def _can_think(exchange: Exchange, model: ModelView) -> bool:
 
 def holds_back(exchange: Exchange) -> bool:
     """Whether a stream that may be escalated is held back until the whole of it is known."""
-    wish = wish_of(exchange)
-    return exchange.policy.escalation.buffered if wish is None else wish == "buffered"
+    if _WISH in exchange.headers:
+        return wish_of(exchange) == "buffered"
+    return exchange.policy.escalation.buffered
+
+
+def is_plain(answer: dict[str, Any]) -> bool:
+    """Whether `answer` is a text that came to its own end, and nothing else: such a one needs no closer look."""
+    choices = answer["choices"]
+    if len(choices) != 1:
+        return False
+    choice = choices[0]
+    if type(choice) is not dict or choice.get("finish_reason") != "stop":
+        return False
+    message = choice.get("message")
+    return type(message) is dict and bool(message.get("content")) and not message.get("tool_calls")
 
 
 def is_empty(answer: dict[str, Any]) -> bool:

@@ -22,6 +22,11 @@ MAX_CEILINGS = 10_000
 """Triples of policy, pool and mode that are remembered; with more, all are forgotten and worked out anew."""
 
 _NO_BOUND = 1 << 60
+_THINK, _CHAT = Mode.THINK, Endpoint.CHAT  # members of an Enum are slow to look up by way of its class
+
+
+MAX_HELD = 256
+"""Wishes that are remembered for each of them, likewise."""
 
 
 class Limits(NamedTuple):
@@ -40,20 +45,54 @@ class Limits(NamedTuple):
     rewritten: bool
 
 
-class _Ceilings(NamedTuple):
-    policy: Policy
-    output: int
-    budget: int
-    by_engine: bool
-    counted: bool
-    rewritten: bool
+class _Held(NamedTuple):
+    """The limits of requests that ask alike: what each such exchange is filled with."""
+
+    limits: Limits
+    allowance: int | None
+    clamped: dict[str, int] | None
+
+
+class _Ceilings:
+    """What holds for the requests of one policy to one pool in one mode, and what followed from it so far."""
+
+    __slots__ = ("budget", "by_engine", "counted", "held", "output", "policy", "rewritten", "thinks")
+
+    def __init__(self, policy: Policy, pool: Pool, mode: Mode) -> None:
+        self.policy = policy
+        self.thinks = mode is Mode.THINK
+        of_policy = policy.max_output.think if self.thinks else policy.max_output.no_think
+        output = [limit for limit in (of_policy, families.output_ceiling(pool.family)) if limit is not None]
+        budgets = [limit for limit in (policy.thinking_budget, pool.thinking_budget) if limit is not None]
+        self.output = min(output, default=_NO_BOUND)
+        self.budget = min(budgets, default=_NO_BOUND)
+        self.by_engine = pool.enforces_thinking_budget
+        can_go_on = families.closing(pool, "") is not None or Mode.NO_THINK in pool.modes
+        self.counted = not self.by_engine and can_go_on
+        self.rewritten = rewriting.needed(pool, mode)
+        self.held: dict[tuple[int, int | None, bool], _Held] = {}
+
+    def hold(self, asked: int, wish: int | None, *, own: bool) -> _Held:
+        """The limits for `asked` tokens of output (`own`: by the client) and a `wish` for thinking ones at most."""
+        clamped: dict[str, int] = {}
+        limit = min(asked, self.output)
+        if own and asked > limit:
+            clamped["max_tokens"] = limit
+        if not self.thinks:
+            return _Held(Limits(limit, None, False, False, self.rewritten), None, clamped or None)
+        budget = self.budget if wish is None else min(wish, self.budget)
+        if wish is not None and wish > budget:
+            clamped["thinking_budget"] = budget
+        allowance = thinking_allowance(limit, budget)
+        limits = Limits(limit, allowance, self.by_engine, self.counted, self.rewritten)
+        return _Held(limits, None if budget == _NO_BOUND else allowance, clamped or None)
 
 
 class Ceilings:
     """Works out the limits of requests."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, str, Mode], _Ceilings] = {}
+        self._known: dict[tuple[int, str, bool], _Ceilings] = {}
 
     def limits(self, exchange: Exchange, pool: Pool, mode: Mode) -> Limits:
         """
@@ -62,45 +101,26 @@ class Ceilings:
         Fills `exchange.clamped` where the client asked for more, and `exchange.allowance` in mode think.
         """
         policy = exchange.policy
-        key = (id(policy), pool.name, mode)
+        key = (id(policy), pool.name, mode is _THINK)
         ceilings = self._known.get(key)
         if ceilings is None or ceilings.policy is not policy:
-            ceilings = self._learn(key, policy, pool, mode)
-        limit = asked = exchange.max_tokens or pool.default_max_tokens
-        if asked > ceilings.output:
-            limit = ceilings.output
-            if exchange.max_tokens is not None:
-                _clamp(exchange, "max_tokens", limit)
-        if mode is not Mode.THINK or exchange.endpoint is not Endpoint.CHAT:
-            return Limits(limit, None, False, False, ceilings.rewritten and exchange.endpoint is Endpoint.CHAT)
-        budget, wish = ceilings.budget, exchange.thinking_budget
-        if wish is not None:
-            if wish > budget:
-                _clamp(exchange, "thinking_budget", budget)
-            else:
-                budget = wish
-        allowance = thinking_allowance(limit, min(budget, limit))
-        if budget != _NO_BOUND:
-            exchange.allowance = allowance
-        return Limits(limit, allowance, ceilings.by_engine, ceilings.counted, ceilings.rewritten)
-
-    def _learn(self, key: tuple[int, str, Mode], policy: Policy, pool: Pool, mode: Mode) -> _Ceilings:
-        of_policy = policy.max_output.think if mode is Mode.THINK else policy.max_output.no_think
-        output = [limit for limit in (of_policy, families.output_ceiling(pool.family)) if limit is not None]
-        budgets = [limit for limit in (policy.thinking_budget, pool.thinking_budget) if limit is not None]
-        by_engine = pool.enforces_thinking_budget
-        if len(self._known) >= MAX_CEILINGS:
-            self._known.clear()
-        ceilings = self._known[key] = _Ceilings(
-            policy,
-            min(output, default=_NO_BOUND),
-            min(budgets, default=_NO_BOUND),
-            by_engine,
-            not by_engine and (families.closing(pool, "") is not None or Mode.NO_THINK in pool.modes),
-            rewriting.needed(pool, mode),
-        )
-        return ceilings
-
-
-def _clamp(exchange: Exchange, name: str, value: int) -> None:
-    exchange.clamped = {**(exchange.clamped or {}), name: value}
+            if len(self._known) >= MAX_CEILINGS:
+                self._known.clear()
+            ceilings = self._known[key] = _Ceilings(policy, pool, mode)
+        asked, wish = exchange.max_tokens, exchange.thinking_budget
+        own = asked is not None
+        asked = asked or pool.default_max_tokens
+        if exchange.endpoint is not _CHAT:
+            limit = min(asked, ceilings.output)
+            if own and asked > limit:
+                exchange.clamped = {"max_tokens": limit}
+            return Limits(limit, None, False, False, False)
+        held = ceilings.held.get((asked, wish, own))
+        if held is None:
+            if len(ceilings.held) >= MAX_HELD:
+                ceilings.held.clear()
+            held = ceilings.held[asked, wish, own] = ceilings.hold(asked, wish, own=own)
+        limits, exchange.allowance, clamped = held
+        if clamped is not None:
+            exchange.clamped = {**(exchange.clamped or {}), **clamped}
+        return limits

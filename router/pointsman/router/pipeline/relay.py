@@ -67,34 +67,35 @@ class Relaying(Attempt):
 
     def __init__(self, relay: Relay, exchange: Exchange) -> None:
         super().__init__(relay, exchange)
-        pool, course = self._pool, exchange.course
+        pool, course, payload = self._pool, exchange.course, exchange.payload
         resort = course is not None and course.resort
         self._mode = mode = _NO_THINK if resort else exchange.mode
         self._limits = limits = relay.ceilings.limits(exchange, pool, mode)
-        self._triggers = triggers = judging.triggers_of(exchange) if mode is _NO_THINK and not resort else ()
-        self._single = exchange.payload.get("n", 1) == 1
-        self._holds = bool(triggers) and exchange.stream and judging.holds_back(exchange)
+        self._single = "n" not in payload or payload["n"] == 1
         self._counted = limits.counted and self._single
-        self._continued = False
+        self._continued = self._holds = False
         self._assembly: Assembly | None = None
-        spent = 0
-        continuation = None
+        self._triggers = triggers = () if resort or mode is _THINK else judging.triggers_of(exchange)
+        max_tokens, continuation, logprobs = limits.max_tokens, None, False
+        if triggers:
+            self._holds = exchange.stream and judging.holds_back(exchange)
+            logprobs = Trigger.CONFIDENCE in triggers and self._may_wait and pool.capabilities.logprobs
         if course is not None and (course.closed or resort):
             self._continued = True
             self._counted = False
             self._assembly = course.assembly
-            spent = course.spent
+            max_tokens -= course.spent
             if course.closed:
                 thought = course.assembly.reasoning() if course.thought is None else course.thought
                 continuation = families.closing(pool, thought, course.assembly.content())
         self._ask = Ask(
             mode,
-            limits.max_tokens - spent,
+            max_tokens,
             exchange.stream or self._counted or self._continued,
             limits.thinking if limits.by_engine and not self._continued else None,
-            resort or is_forced(exchange),
+            not exchange.policy.model_decides or resort or is_forced(exchange),
             continuation,
-            Trigger.CONFIDENCE in triggers and self._may_wait and pool.capabilities.logprobs,
+            logprobs,
             self._counted,
         )
 
@@ -164,6 +165,14 @@ class Relaying(Attempt):
                 exchange.judgement = told.judgement
                 course_of(exchange)
         exchange.usage = usage
+        if (
+            judging.is_plain(answer)
+            and not self._ask.logprobs
+            and exchange.judgement is None
+            and (not self._triggers or "response_format" not in exchange.payload)
+        ):
+            self._deliver(answer)
+            return
         if judging.runs_on(answer):
             exchange.stopped = _REPETITION
             course_of(exchange)
