@@ -96,7 +96,7 @@ def told(answer: httpx.Response) -> Told:
     if not answer.headers["content-type"].startswith("text/event-stream"):
         message, usage = answer.json()["choices"][0]["message"], answer.json()["usage"]
         judgement = answer.headers.get(Header.JUDGEMENT)
-        return Told(message["reasoning_content"] or "", message["content"], judgement, usage)
+        return Told(message.get("reasoning_content") or "", message["content"], judgement, usage)
     *parts, usage, done = events(answer.text)
     assert done == "[DONE]"
     said = {"reasoning_content": "", "content": ""}
@@ -159,6 +159,17 @@ def test_several_whole_answers(site: Site) -> None:
     second = answer.json()["choices"][1]["message"]
     assert (second["reasoning_content"], second["content"]) == ("c d", "e f")
     assert answer.json()["usage"]["completion_tokens_details"]["reasoning_tokens"] == 20  # four characters of eight
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", ["kat", "qwen"])
+def test_what_is_held_to_a_schema_is_answer_from_the_start(site: Site, model: str, stream: bool) -> None:
+    engine = site.kat if model == "kat" else site.qwen
+    engine.script(*stream_of(*texts('{"even": true}', 4)))
+    found = told(
+        ask(site, model, reasoning_effort="high", response_format={"type": "json_object"}, **options(stream))
+    )
+    assert found[:3] == ("", '{"even": true}', None)
 
 
 @pytest.mark.parametrize("stream", [False, True])

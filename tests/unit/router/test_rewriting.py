@@ -207,6 +207,15 @@ def test_whole_answers() -> None:
     assert rewrite_answer(whole({"content": "<answer>43"}), KAT_POOL, NO_THINK) == Rewritten(None, 0, 2)
 
 
+@pytest.mark.parametrize("pool", [KAT_POOL, QWEN_POOL, pool_of(Family.DEEPSEEK)])
+def test_output_held_to_a_schema_is_answer_from_the_start(pool: Pool) -> None:
+    rewriter = StreamRewriter(pool, THINK, constrained=True)
+    out = rewriter.feed(of_sglang('{"a": ')) + rewriter.feed(of_sglang('"<b>"}', finish="stop"))
+    assert gathered(out) == {0: {"reasoning_content": "", "content": '{"a": "<b>"}'}}
+    answer = whole({"content": '{"a": 1}'})
+    assert rewrite_answer(answer, pool, THINK, constrained=True) == Rewritten(None, 0, 8)
+
+
 SECRET = "something a client wrote"
 
 

@@ -153,6 +153,22 @@ def test_a_model_judges_by_itself_where_nobody_above_the_predictor_decided(
     assert told["skip_special_tokens"] is False
 
 
+SCHEMA = {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}}
+CALL = {"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f"}}]}
+
+
+@pytest.mark.parametrize("request_part", [SCHEMA, CALL, {"response_format": {"type": "json_object"}}])
+@pytest.mark.parametrize("judges", [False, True])
+def test_kat_answers_at_once_where_its_output_is_held_to_a_schema(
+    request_part: dict[str, Any], judges: bool
+) -> None:
+    exchange = exchange_of(pool_of(Family.KAT), THINK, source=Source.DEFAULT, **request_part)
+    exchange.policy = Policy(model_decides=judges)
+    assert sent(exchange)["messages"] == [HELLO, KAT_ANSWERS]
+    free = exchange_of(pool_of(Family.KAT), THINK, response_format={"type": "text"}, tool_choice="auto")
+    assert sent(free)["messages"] == [HELLO, KAT_THINKS]
+
+
 def test_vllm_is_told_not_to_open_another_turn() -> None:
     told = sent(exchange_of(pool_of(Family.KAT, Engine.VLLM), THINK))
     assert (told["continue_final_message"], told["add_generation_prompt"]) == (True, False)

@@ -52,12 +52,14 @@ def parses(pool: Pool) -> bool:
     return _tags(pool) is not None
 
 
-def parser_of(pool: Pool, mode: Mode, *, forced: bool = True, continued: bool = False) -> OutputParser | None:
+def parser_of(
+    pool: Pool, mode: Mode, *, forced: bool = True, constrained: bool = False, continued: bool = False
+) -> OutputParser | None:
     """
     A parser for one choice of one answer of `pool` in `mode`; None where the router parses nothing.
 
-    `forced` is what `prefill` was asked with; `continued`: the output goes on from `closing`, inside the answer,
-    where stray tags are left out.
+    `forced` and `constrained` are what `prefill` was asked with; `continued`: the output goes on from `closing`,
+    inside the answer, where stray tags are left out.
     """
     family = FAMILIES[pool.family]
     if continued:  # the engine's own parser, if any, has nothing to parse any more
@@ -65,20 +67,23 @@ def parser_of(pool: Pool, mode: Mode, *, forced: bool = True, continued: bool = 
     tags = _tags(pool)
     if tags is None:
         return None
+    if constrained:
+        return OutputParser(tags)
     if prefill(pool, mode, forced=forced) is not None:
         return OutputParser(tags, thinking=mode is Mode.THINK, answering=mode is Mode.NO_THINK)
     return OutputParser(tags, thinking=mode is Mode.THINK and (family.thinks_at_once or pool.opens_thinking))
 
 
-def prefill(pool: Pool, mode: Mode, *, forced: bool) -> str | None:
+def prefill(pool: Pool, mode: Mode, *, forced: bool, constrained: bool = False) -> str | None:
     """
     What the assistant's turn begins with, so that the model answers in `mode`; None where it begins by itself.
 
-    `forced` is False where the model shall judge by itself.
+    `forced` is False where the model shall judge by itself. `constrained`: the engine holds the output to a schema.
+    Where it knows of no thinking it does so from the first token on, and the model can but answer.
     """
-    if not forced or pool.engine not in CONTINUING_ENGINES:
+    if pool.engine not in CONTINUING_ENGINES or not (forced or constrained):
         return None
-    return FAMILIES[pool.family].prefills.get(mode)
+    return FAMILIES[pool.family].prefills.get(Mode.NO_THINK if constrained else mode)
 
 
 def closing(pool: Pool, reasoning: str, answer: str = "") -> str | None:

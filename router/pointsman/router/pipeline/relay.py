@@ -31,7 +31,7 @@ from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.place import Place
 from pointsman.router.pipeline.reworked import Reworked
 from pointsman.router.wire import openai, rewriting
-from pointsman.router.wire.upstream_request import Ask, is_forced
+from pointsman.router.wire.upstream_request import Ask, is_constrained, is_forced
 
 if TYPE_CHECKING:
     from pointsman.router.pipeline import Pipeline
@@ -122,7 +122,13 @@ class Relaying(Attempt):
         rewriter = None
         if limits.rewritten or self._continued:
             closed = self._ask.continuation is not None
-            rewriter = rewriting.StreamRewriter(self._pool, self._mode, forced=self._ask.forced, continued=closed)
+            rewriter = rewriting.StreamRewriter(
+                self._pool,
+                self._mode,
+                forced=self._ask.forced,
+                constrained=is_constrained(exchange),
+                continued=closed,
+            )
         course = exchange.course
         return Reworked(
             self,
@@ -156,7 +162,13 @@ class Relaying(Attempt):
             return
         if self._limits.rewritten:
             try:
-                told = rewriting.rewrite_answer(answer, self._pool, self._mode, forced=self._ask.forced)
+                told = rewriting.rewrite_answer(
+                    answer,
+                    self._pool,
+                    self._mode,
+                    forced=self._ask.forced,
+                    constrained=is_constrained(exchange),
+                )
             except rewriting.MalformedOutput:
                 self.lost("garbage")
                 return

@@ -40,18 +40,32 @@ class StreamRewriter:
     """
     Rewrites the chunks of one streamed chat answer of `pool` in `mode`.
 
-    `forced` is what `families.prefill` was asked with. `continued`: the stream goes on from `families.closing`, so
-    that all of it is answer. `reasoning` and `answer` count the chunks with such output, one with both for both; an
-    engine sends a chunk for each token. `judgement` is the mode that the model itself judged right, where it has
-    said so.
+    `forced` and `constrained` are what `families.prefill` was asked with. `continued`: the stream goes on from
+    `families.closing`, so that all of it is answer. `reasoning` and `answer` count the chunks with such output, one
+    with both for both; an engine sends a chunk for each token. `judgement` is the mode that the model itself judged
+    right, where it has said so.
     """
 
-    __slots__ = ("_choices", "_forced", "_head", "_mode", "_pool", "answer", "continued", "judgement", "reasoning")
+    __slots__ = (
+        "_choices",
+        "_constrained",
+        "_forced",
+        "_head",
+        "_mode",
+        "_pool",
+        "answer",
+        "continued",
+        "judgement",
+        "reasoning",
+    )
 
-    def __init__(self, pool: Pool, mode: Mode, *, forced: bool = True, continued: bool = False) -> None:
+    def __init__(
+        self, pool: Pool, mode: Mode, *, forced: bool = True, constrained: bool = False, continued: bool = False
+    ) -> None:
         self._pool = pool
         self._mode = mode
         self._forced = forced
+        self._constrained = constrained
         self._choices: dict[int, _Choice] = {}
         self._head: dict[str, Any] = {}
         self.continued = continued
@@ -92,9 +106,14 @@ class StreamRewriter:
             raise MalformedOutput("choices[].index")
         choice = self._choices.get(index)
         if choice is None:
-            choice = self._choices[index] = _Choice(
-                parser_of(self._pool, self._mode, forced=self._forced, continued=self.continued), self.continued
+            parser = parser_of(
+                self._pool,
+                self._mode,
+                forced=self._forced,
+                constrained=self._constrained,
+                continued=self.continued,
             )
+            choice = self._choices[index] = _Choice(parser, self.continued)
         delta = dict(_dict(found.get("delta"), "choices[].delta"))
         pieces = choice.feed(delta)
         kinds: set[Kind | None] = {piece.kind for piece in pieces} or {choice.last}
@@ -114,14 +133,21 @@ class StreamRewriter:
 
 
 def rewrite_answer(
-    answer: dict[str, Any], pool: Pool, mode: Mode, *, forced: bool = True, continued: bool = False
+    answer: dict[str, Any],
+    pool: Pool,
+    mode: Mode,
+    *,
+    forced: bool = True,
+    constrained: bool = False,
+    continued: bool = False,
 ) -> Rewritten:
     """Rewrite a whole chat answer in place; arguments as of `StreamRewriter`. Raises `MalformedOutput`."""
     judgement: Mode | None = None
     reasoning = said = 0
     for found in _list(answer.get("choices"), "choices"):
         message = _dict(_dict(found, "choices[]").get("message"), "choices[].message")
-        choice = _Choice(parser_of(pool, mode, forced=forced, continued=continued), continued)
+        parser = parser_of(pool, mode, forced=forced, constrained=constrained, continued=continued)
+        choice = _Choice(parser, continued)
         pieces = choice.feed(message) + choice.finish()
         thought = "".join(text for kind, text in pieces if kind is REASONING)
         content = "".join(text for kind, text in pieces if kind is ANSWER)

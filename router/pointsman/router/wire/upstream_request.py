@@ -62,6 +62,13 @@ def is_forced(exchange: Exchange) -> bool:
     )
 
 
+def is_constrained(exchange: Exchange) -> bool:
+    """Whether the engine holds the output to a schema: the answer's, or that of a tool which must be called."""
+    payload = exchange.payload
+    form, choice = payload.get("response_format"), payload.get("tool_choice")
+    return (form is not None and form["type"] != "text") or choice == "required" or type(choice) is dict
+
+
 def upstream_request(exchange: Exchange, replica: Replica, ask: Ask, *, secret: str) -> bytes:
     """
     The whole HTTP request that asks `replica` for the answer to `exchange`, as `ask` says.
@@ -136,7 +143,7 @@ def _tell_family(payload: dict[str, Any], exchange: Exchange, pool: Pool, ask: A
         payload["separate_reasoning"] = False
     begun = ask.continuation
     if begun is None:
-        begun = families.prefill(pool, ask.mode, forced=ask.forced)
+        begun = families.prefill(pool, ask.mode, forced=ask.forced, constrained=is_constrained(exchange))
     if begun is not None:
         payload["messages"] = [*payload["messages"], {"role": "assistant", "content": begun}]
         payload["continue_final_message"] = True
