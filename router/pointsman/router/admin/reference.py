@@ -8,23 +8,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from pointsman.contracts.modes import Source
 from pointsman.contracts.names import Header
 from pointsman.router.exchange import Endpoint
 from pointsman.router.wire import openai_request
 
 _REQUEST_HEADERS = (
     (Header.MODE, "The mode: think, no_think or auto."),
+    (Header.THINKING_BUDGET, "Thinking tokens at most; a lower ceiling of the policy or the pool holds before it."),
+    (Header.ESCALATION, "off, on or buffered: whether a bad answer may be asked for once more with thinking."),
     (Header.REQUEST_ID, "An id of the client's own, echoed; letters, digits and ._:- only."),
     (Header.INCLUDE_COST, "true: the last usage chunk of a stream tells what it cost."),
 )
 
 _RESPONSE_HEADERS = (
     (Header.MODE, "The mode the request was answered in."),
-    (Header.MODE_SOURCE, "Who determined it: client, predictor or default."),
+    (Header.MODE_SOURCE, "Who determined it: " + ", ".join(Source) + "."),
+    (Header.OVERRULED, "client: the client had asked for the other mode."),
     (Header.THINK_PROBABILITY, "The predictor's probability that the query needs thinking."),
-    (Header.THRESHOLD, "The probability at and above which this tenant's queries think."),
+    (Header.THRESHOLD, "What that probability was compared with: at and above it the query thinks."),
     (Header.POOL, "The pool that answered."),
     (Header.DECISION_ID, "The decision: ask for it at /v1/decisions/{id}."),
+    (Header.THINKING_BUDGET, "In mode think: the thinking tokens at most."),
+    (Header.CLAMPED, "What was asked for beyond a ceiling, with what it got."),
+    (Header.ANSWER_FLOOR, "true: thinking was closed so that an answer still fitted."),
+    (Header.ESCALATED, "Why the answer was asked for once more with thinking."),
+    (Header.STOPPED, "repetition: the output repeated itself and was stopped."),
+    (Header.JUDGEMENT, "The mode that the model itself judged right."),
     (Header.COST_USD, "What the answer cost, in US dollars; not on streams."),
     (Header.REQUEST_ID, "The request's id."),
 )
