@@ -193,7 +193,7 @@ class Told:
 class Scene:
     """A router of `pools` with one replica each, for one tenant."""
 
-    def __init__(self, folder: Path, *pools: dict[str, Any], max_response_bytes: int = 1_000_000) -> None:
+    def __init__(self, folder: Path, *pools: dict[str, Any]) -> None:
         self.metrics = Metrics(folder)
         tenant = {"name": "t", "key_digests": ["00" * 32]}
         self.config = Config.model_validate({"pools": list(pools or (FAST, DEEP)), "tenants": [tenant]})
@@ -207,15 +207,20 @@ class Scene:
             replica.healthy = True
             state.refresh()
             self.replicas[name] = replica
-            for _ in range(8):
+        place = Place(self.fleet)
+        self.relay = Relay(self.fleet, self.metrics, max_response_bytes=1_000_000)
+        self.pipeline = Pipeline([place, self.relay, Settle(self.snapshot, self.metrics)], self.metrics)
+        place.pipeline = self.relay.pipeline = self.pipeline
+
+    def _connect(self) -> None:
+        """See that each replica has as many connections as a request may need."""
+        self._connections = [item for item in self._connections if not item[1].closed]
+        for name, replica in self.replicas.items():
+            for _ in range(4 - sum(item[2] == name for item in self._connections)):
                 connection, transport = UpstreamConnection(replica.site), FakeTransport()
                 connection.connection_made(cast(Any, transport))
                 replica.site.release(connection)
                 self._connections.append((connection, transport, name))
-        place = Place(self.fleet)
-        self.relay = Relay(self.fleet, self.metrics, max_response_bytes=max_response_bytes)
-        self.pipeline = Pipeline([place, self.relay, Settle(self.snapshot, self.metrics)], self.metrics)
-        place.pipeline = self.relay.pipeline = self.pipeline
 
     def ask(
         self,
@@ -238,6 +243,7 @@ class Scene:
         exchange.policy = Policy.model_validate(policy or {})
         exchange.thinking_budget = thinking_budget
         exchange.decision = ModeDecision(mode, source, 0.5, 0.4, "threshold")
+        self._connect()
         self.pipeline.start(exchange)
         return exchange
 
