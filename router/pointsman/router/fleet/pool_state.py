@@ -153,14 +153,15 @@ class PoolState:
         """A request on `replica` that had been predicted to cost `tokens` has ended, however it did."""
         replica.outstanding -= 1
         replica.tokens -= tokens
+        if replica.breaker.trial and not replica.outstanding:
+            # It told nothing, since its client left. While older requests run, which of them has ended can't be
+            # told from here; the first whose end says anything decides in its place.
+            replica.breaker.trial = False
+            replica.usable = replica.member
         if not replica.member:
             return
         self.load -= tokens
         self.running -= 1
-        if replica.breaker.trial:
-            # It told nothing, since its client left. (The end of an older request is taken for it as well.)
-            replica.breaker.trial = False
-            replica.usable = True
         self._full = False
         if self.waiting:
             self.wake()

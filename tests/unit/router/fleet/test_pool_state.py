@@ -129,6 +129,19 @@ def test_of_a_half_open_replica_one_request_at_a_time_is_asked(tmp_path: Path) -
     assert taken(state, 1, 10) is replica
 
 
+def test_the_end_of_an_older_request_lets_no_second_trial_through(tmp_path: Path) -> None:
+    state = pool_of(1, tmp_path)
+    replica = taken(state, 1, 10)
+    replica.breaker.failed(CONNECT, 0.0)
+    replica.breaker.health_told(True, replica.breaker.open_until)
+    state.refresh()
+    assert taken(state, 1, 20) is replica
+    state.give_back(replica, 10)  # the older one's client left
+    assert state.take(1, 10) is None
+    state.give_back(replica, 20)  # so did the trial's
+    assert taken(state, 1, 10) is replica
+
+
 class Waiter:
     """Waits, and notes when its turn comes."""
 
@@ -236,3 +249,4 @@ def test_nothing_is_miscounted_and_no_place_is_overlooked(
             assert item.outstanding == sum(one is item for one, _ in running)
             assert item.tokens == sum(cost for one, cost in running if one is item)
             assert item.outstanding <= limit
+            assert item.outstanding or not item.breaker.trial, "a trial that nobody runs is never decided"
