@@ -23,7 +23,7 @@ from pointsman.cli.admin_api import AdminApi, AdminError, StateDir, Url
 from pointsman.cli.decisions_shown import OUT, print_one, print_table, verdict
 from pointsman.cli.story import printable
 from pointsman.contracts.modes import Mode, Source
-from pointsman.contracts.names import Env, StateFile
+from pointsman.contracts.names import Env, Header, StateFile
 
 app = typer.Typer(help="See, correct, review and export what was decided.", no_args_is_help=True)
 
@@ -37,7 +37,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 Identity = Annotated[
     str,
-    typer.Argument(metavar="ID", help="The decision, as the answer's x-pointsman-decision-id.", show_default=False),
+    typer.Argument(metavar="ID", help=f"The decision, as the answer's {Header.DECISION_ID}.", show_default=False),
 ]
 Key = Annotated[
     str | None,

@@ -18,6 +18,7 @@ from fastapi.responses import StreamingResponse
 from pointsman.contracts.decisions import ID_PATTERN, Correction, Decision, Page, Verdict
 from pointsman.contracts.errors import DecisionNotFound, InvalidRequest
 from pointsman.contracts.modes import Mode, Source
+from pointsman.contracts.names import Header
 from pointsman.router.admin.access import Access, Authorization, Caller
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.snapshot import bearer_digest
@@ -32,7 +33,7 @@ PAUSE = 0.1
 MOST = 200
 """Decisions on one page at most."""
 
-Identity = Annotated[str, Path(pattern=ID_PATTERN, description="As the answer's `x-pointsman-decision-id`.")]
+Identity = Annotated[str, Path(pattern=ID_PATTERN, description=f"As the answer's `{Header.DECISION_ID}`.")]
 Since = Annotated[
     datetime | None, Query(description="Not before this time (ISO 8601, or seconds since 1970); UTC.")
 ]
