@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import re
 import socket
+import string
 import threading
 import time
 from pathlib import Path
@@ -22,10 +24,13 @@ GROWTH = 4 * 1024
 class Flood:
     """A step of a script that streams until the connection ends; `sent` counts bytes."""
 
-    def __init__(self, piece: bytes) -> None:
+    def __init__(self, size: int) -> None:
         self.sent = 0
         self.stopped = threading.Event()
-        self._block = piece * (1 + 4096 // len(piece))
+        # No text that comes to repeat itself: that is stopped.
+        pick = random.Random(size)
+        texts = ["".join(pick.choices(string.ascii_letters, k=size)) for _ in range(1 + 4096 // size)]
+        self._block = b"".join(chunk(event(text)) for text in texts)
 
     def __call__(self, connection: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -51,7 +56,7 @@ def resident(bench: Bench) -> int:
 
 @pytest.mark.parametrize("size", [10, 5_000, 100_000])
 def test_an_engine_is_held_back_by_a_client_that_does_not_read(bench: Bench, size: int) -> None:
-    flood = Flood(chunk(event("x" * size)))
+    flood = Flood(size)
     bench.one.script(STREAM_HEAD, flood)
     asked = {"model": "one", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
     data = json.dumps(asked).encode()
