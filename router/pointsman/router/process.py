@@ -114,6 +114,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     policies = PolicyWatch(ProjectionReader(redis), snapshot, settings.state_dir / StateFile.KNOWN_POLICIES)
     thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants.values())
     await policies.begin()
+    await thinking.look()
     server = await _listen(clients, settings, certificates)
     stop, hurry = asyncio.Event(), asyncio.Event()
     _heed_signals(loop, stop, hurry, lifeline=settings.lifeline)

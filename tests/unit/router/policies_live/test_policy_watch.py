@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -181,3 +182,25 @@ def test_a_process_that_starts_without_redis_begins_with_what_was_known(
         known.write_bytes(broken)
         projection.away = True
         asyncio.run(PolicyWatch(projection, fresh_snapshot(), known).begin())  # type: ignore[arg-type]
+
+
+def test_streams_go_on_while_many_policies_are_taken_up(snapshot: Snapshot, known: Path) -> None:
+    projection = Projection()
+    for tenant in TENANTS:
+        projection.put(tenant, {"policy": {"threshold": 0.25}})
+    turns = 0
+
+    async def scenario() -> None:
+        async def stream() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        streaming = asyncio.create_task(stream())
+        await PolicyWatch(projection, snapshot, known).look()  # type: ignore[arg-type]
+        streaming.cancel()
+
+    asyncio.run(scenario())
+    assert turns >= len(TENANTS)
+    assert gc.isenabled()
