@@ -43,26 +43,32 @@ OPENING_TEMPLATE = "builtin:think"
 
 
 class Family(StrEnum):
-    """How a model is told to think or not, and its thinking from its answer: see `router/families/`."""
+    """
+    How a model is told to think or not, and its thinking from its answer: see `router/families/`.
+
+    Where the client sets no `temperature`, `top_p` or `top_k`, chat requests carry what the model's makers
+    recommend for the mode, where they do; on engine `openai` without `top_k`.
+    """
 
     PLAIN = "plain"
     """The request says nothing of the mode; the pool's chat template alone decides."""
     QWEN3 = "qwen3"
-    """Qwen3: `chat_template_kwargs.enable_thinking`."""
+    """Qwen3: `chat_template_kwargs.enable_thinking`. Sampling 0.6, 0.95, 20 in think, 0.7, 0.8, 20 in no_think."""
     DEEPSEEK = "deepseek"
-    """DeepSeek V3.1 and later: `chat_template_kwargs.thinking`."""
+    """DeepSeek V3.1 and later: `chat_template_kwargs.thinking`. Sampling 0.6, 0.95."""
     KIMI_K2 = "kimi_k2"
-    """Kimi K2 Instruct, which has no thinking: its pools answer no_think."""
+    """Kimi K2 Instruct, which has no thinking: its pools answer no_think. Temperature 0.6."""
     GPT_OSS = "gpt_oss"
-    """gpt-oss: `reasoning_effort`; `low` stands for not thinking."""
+    """gpt-oss: `reasoning_effort`; `low` stands for not thinking. Sampling 1.0, 1.0."""
     GLM = "glm"
-    """GLM 4.5 and later: `chat_template_kwargs.enable_thinking`."""
+    """GLM 4.5 and later: `chat_template_kwargs.enable_thinking`. Sampling 1.0, 0.95."""
     GRANITE = "granite"
-    """IBM Granite: `chat_template_kwargs.thinking`."""
+    """IBM Granite 3.3: `chat_template_kwargs.thinking`."""
     KAT = "kat"
     """KAT-V1, which judges by itself whether to think. The router begins its turn for it, so that it answers in the
     mode decided upon (engines sglang and vllm), or lets it judge where the tenant's policy says `model_decides`; on
-    other engines it always judges. The router interprets its tags: `reasoning_parser` is left out."""
+    other engines it always judges. The router interprets its tags: `reasoning_parser` is left out. Sampling 0.6,
+    0.95; 65,536 tokens of output at most."""
 
 
 FAMILIES_WITHOUT_SWITCH = frozenset({Family.PLAIN, Family.KIMI_K2})

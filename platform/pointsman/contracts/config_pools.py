@@ -143,7 +143,8 @@ class Pool(Strict):
     reasoning_parser: Text | None = None
     """The engine's parser that tells thinking from the answer. Of a pool with `urls`, the one that
     its servers were started with. Default: none; the router tells them apart where the family has tags, or the
-    template opens the thinking."""
+    template opens the thinking, and what is held to a schema (`response_format`) is then answered without
+    thinking: an engine without a parser leaves no room for it."""
     tool_call_parser: Text | None = None
     """The engine's parser for tool calls. Default: none."""
     capabilities: Capabilities = Capabilities()
