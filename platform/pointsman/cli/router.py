@@ -56,14 +56,18 @@ def router(
 
 
 def admin(config: ConfigFile, redis_url: RedisUrl, state_dir: StateDir) -> None:
-    """Run the admin process: models, policies, metrics and documentation, behind the router."""
+    """Run the admin process: models, policies, decisions, metrics and documentation, behind the router."""
     from pointsman.router.admin import process
+    from pointsman.store.database import DatabaseError
 
     _log_to_stderr()
     loaded = standalone.read_config(config)
     standalone.require_redis_url(redis_url)
     standalone.require_folder(state_dir)
-    process.run(loaded, process.Settings(redis_url, state_dir))
+    try:
+        process.run(loaded, process.Settings(redis_url, state_dir))
+    except DatabaseError as error:
+        standalone.refuse(f"The configuration's database cannot be used: {error}.")
 
 
 def _log_to_stderr() -> None:

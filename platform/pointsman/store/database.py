@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
 
 from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import StateFile
@@ -42,10 +42,21 @@ metadata = MetaData(
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+class DatabaseError(Exception):
+    """The database that is configured can't be used; the message never holds the URL, in which a password may be."""
+
+
 def database_url(configured: str | None, state_dir: Path) -> URL:
-    """The URL of the database: the one configured, or the SQLite file in the state folder."""
+    """
+    The URL of the database: the one configured, or the SQLite file in the state folder.
+
+    Raises `DatabaseError` where what is configured is no URL.
+    """
     if configured is not None:
-        return make_url(configured)
+        try:
+            return make_url(configured)
+        except (ArgumentError, ValueError):
+            raise DatabaseError("it is no URL of a database") from None
     return URL.create("sqlite", database=str(state_dir / StateFile.DATABASE))
 
 
@@ -53,6 +64,7 @@ class Database:
     """
     One database, its connections, and its tables, which are brought up to date before the first use.
 
+    Raises `DatabaseError` where its driver is not installed, or its file can't be made.
     Safe to share between threads. Both contexts raise `DatabaseUnavailable` where the database is away or too busy;
     what a query holds (which may be a prompt) is in no message.
     """
@@ -122,6 +134,17 @@ def _translated() -> Iterator[None]:
 
 
 def _engine(url: URL) -> Engine:
+    try:
+        return _new_engine(url)
+    except ModuleNotFoundError as error:
+        raise DatabaseError(f"its driver {error.name} is not installed") from None
+    except NoSuchModuleError:
+        raise DatabaseError(f"there is no driver {url.get_driver_name()} for {url.get_backend_name()}") from None
+    except OSError as error:
+        raise DatabaseError(f"its file cannot be made: {error.strerror or type(error).__name__}") from None
+
+
+def _new_engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
         return create_engine(url, pool_pre_ping=True, hide_parameters=True)
     if url.database and url.database != ":memory:":

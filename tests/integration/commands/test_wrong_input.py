@@ -72,6 +72,13 @@ def test_a_predictor_that_is_none(tmp_path: Path) -> None:
     assert f"The configuration's predictor cannot be used: {LOCAL} is not a weights file" in said
 
 
+def test_a_database_that_cannot_be_used(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(f"{LOCAL.read_text()}\ndatabase: sqlite:////nowhere/at/all.db\n")
+    said = refused(*options("admin", tmp_path, config=config))
+    assert said.startswith("The configuration's database cannot be used: its file cannot be made: ")
+
+
 @pytest.mark.parametrize("name", ["folder", "missing"])
 def test_questions_that_cannot_be_read(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()

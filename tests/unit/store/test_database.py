@@ -18,7 +18,7 @@ import pointsman.store.decisions
 import pointsman.store.policies
 from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import StateFile
-from pointsman.store.database import Database, database_url, metadata
+from pointsman.store.database import Database, DatabaseError, database_url, metadata
 
 
 @pytest.fixture
@@ -86,6 +86,21 @@ def test_a_database_that_is_away_is_told_without_what_was_asked(
 
 def test_another_database_is_used_where_one_is_named(tmp_path: Path) -> None:
     assert database_url("postgresql+psycopg://me@db/pointsman", tmp_path).get_backend_name() == "postgresql"
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+nosuch://me:secret@db/x", "no driver nosuch"),
+        ("postgresql+pg8000://me:secret@db/x", "pg8000 is not installed"),
+        ("postgresql://me:secret@db:port/x", "no URL"),
+        ("sqlite:////nowhere/secret/db", "cannot be made"),
+    ],
+)
+def test_a_database_that_cannot_be_is_told_without_its_url(tmp_path: Path, url: str, said: str) -> None:
+    with pytest.raises(DatabaseError, match=said) as refused:
+        Database(database_url(url, tmp_path))
+    assert "secret" not in str(refused.value)
 
 
 def test_postgresql_would_understand_the_tables() -> None:
