@@ -43,7 +43,7 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 class DatabaseError(Exception):
-    """The database that is configured can't be used; the message never holds the URL, in which a password may be."""
+    """The database that is configured can't be used; the message never holds the URL, which may hold a password."""
 
 
 def database_url(configured: str | None, state_dir: Path) -> URL:
