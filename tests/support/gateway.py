@@ -163,6 +163,7 @@ class Gateway:
             for name, process in started:
                 self.engines.setdefault(name, []).append(Engine(process, _url_of(process)))
             wait_for(lambda: self.startupz() == 200, "the router to start", self.router)
+            wait_for(self.admin_listens, "the admin process to start", self.admin)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -210,6 +211,10 @@ class Gateway:
             return httpx.get(f"{self.url}/startupz", timeout=5).status_code
         except httpx.TransportError:
             return 0
+
+    def admin_listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as wire:
+            return wire.connect_ex(str(self.socket_path())) == 0
 
     def readyz(self) -> dict[str, Any]:
         """The body of `/readyz`, with its HTTP status under `http`."""

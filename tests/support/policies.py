@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import psutil
@@ -66,11 +66,6 @@ class Worker:
 
 class PolicyGateway(Gateway):
     """A gateway whose router is two processes, which can be asked one by one."""
-
-    def __enter__(self) -> Self:
-        super().__enter__()
-        wait_for(lambda: self.admin_api("GET").status_code == 200, "the admin process", self.admin)
-        return self
 
     def start_router(self) -> None:
         self.router = self._command(
