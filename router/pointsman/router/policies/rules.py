@@ -8,7 +8,7 @@ that would count asks for it, since that takes longer than all the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pointsman.contracts.modes import ModePolicy
@@ -35,13 +35,19 @@ class _Ruled(NamedTuple):
 
 
 class Rules:
-    """The rules of a policy; `otherwise` holds where none matches."""
+    """
+    The rules of a policy; `otherwise` holds where none matches.
 
-    __slots__ = ("_known", "_rules", "otherwise")
+    Nothing is laid out before the first request: thousands of policies may change at once, while streams are
+    running.
+    """
 
-    def __init__(self, rules: Iterable[Rule], otherwise: ModePolicy) -> None:
+    __slots__ = ("_known", "_ruled", "_rules", "otherwise")
+
+    def __init__(self, rules: Sequence[Rule], otherwise: ModePolicy) -> None:
         self.otherwise = otherwise
-        self._rules = [(rule.match, _ruled(place, rule, otherwise)) for place, rule in enumerate(rules)]
+        self._rules = rules
+        self._ruled: list[tuple[Match, _Ruled]] = []
         self._known: dict[Combination, _Lookup] = {}
 
     def modes_for(
@@ -62,7 +68,9 @@ class Rules:
     def _remember(self, combination: Combination) -> _Lookup:
         if len(self._known) >= MOST_COMBINATIONS:
             self._known.clear()
-        able = (ruled for match, ruled in self._rules if _can_match(match, combination))
+        if not self._ruled:
+            self._ruled = [(rule.match, _ruled(at, rule, self.otherwise)) for at, rule in enumerate(self._rules)]
+        able = (ruled for match, ruled in self._ruled if _can_match(match, combination))
         lookup = self._known[combination] = _Lookup(able, self.otherwise)
         return lookup
 
