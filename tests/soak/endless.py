@@ -6,11 +6,13 @@ In a process of its own, so that its haste does not disturb the clients that mea
 from __future__ import annotations
 
 import multiprocessing
+import random
 import socketserver
+import string
 from types import TracebackType
 from typing import Self
 
-_TEXT = b"x" * 800
+_TEXT = bytes(random.Random(1).choices(string.ascii_letters.encode(), k=800))  # what repeats itself is stopped
 _EVENT = (
     b'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"endless",'
     b'"choices":[{"index":0,"delta":{"content":"%b"},"finish_reason":null}]}\n\n' % _TEXT

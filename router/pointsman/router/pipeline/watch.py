@@ -19,6 +19,9 @@ MOST_LOOKS = 40
 GLANCE = LONGEST + 56
 """Characters that are enough to tell that nothing is repeated: the longest unit, and some of what is before it."""
 
+MOST_KEPT = 256 * 1024
+"""Bytes that are kept at a time; a stream of larger events is begun upon anew."""
+
 MOST_GLANCES = 4
 """Looks after which a glance is done with, however little text it has."""
 
@@ -31,13 +34,24 @@ _BACKSLASH = b"\\"
 class Watch:
     """Keeps what goes to the client by `to_client` (events) and `chunks_to_client` (chunks) while it is `on`."""
 
-    __slots__ = ("_glance", "_kept", "_looks", "_repetition", "_text", "chunks_to_client", "on", "to_client")
+    __slots__ = (
+        "_glance",
+        "_kept",
+        "_kept_bytes",
+        "_looks",
+        "_repetition",
+        "_text",
+        "chunks_to_client",
+        "on",
+        "to_client",
+    )
 
     def __init__(self, to_client: Send, chunks_to_client: Send) -> None:
         self.to_client = to_client
         self.chunks_to_client = chunks_to_client
         self.on = False
         self._kept: list[bytes] = []
+        self._kept_bytes = 0
         self._glance = True
         self._looks = 0
         self._text = ""
@@ -51,17 +65,18 @@ class Watch:
         self._repetition.skip()
 
     def send(self, data: bytes) -> None:
-        self._kept.append(data)
+        self._keep(data)
         self.to_client(data)
 
     def send_chunks(self, chunks: bytes) -> None:
-        self._kept.append(chunks)
+        self._keep(chunks)
         self.chunks_to_client(chunks)
 
     def look(self) -> bool | None:
         """Whether the text since `begin`, or the last look, is repetition; None where more of it will tell."""
         self._text += _text(b"".join(self._kept))
         self._kept.clear()
+        self._kept_bytes = 0
         self._looks += 1
         if self._glance:
             if len(self._text) < GLANCE and self._looks < MOST_GLANCES:
@@ -73,6 +88,15 @@ class Watch:
             return None
         stretch, self._text = self._text, ""
         return self._repetition.look(stretch)
+
+    def _keep(self, data: bytes) -> None:
+        self._kept.append(data)
+        self._kept_bytes += len(data)
+        if self._kept_bytes > MOST_KEPT:
+            self._kept.clear()
+            self._kept_bytes = 0
+            self._text = ""
+            self._repetition.skip()
 
 
 def _text(events: bytes) -> str:
