@@ -195,6 +195,55 @@ def test_the_whole_is_small_and_quiet_when_idle(platform: Platform) -> None:
     assert (after - before) / elapsed < 0.20
 
 
+def test_an_answer_that_breaks_its_schema_is_asked_for_once_more_with_thinking(platform: Platform) -> None:
+    """No model can name ten cities in 40 tokens: both answers are cut, and both are on the bill."""
+    cities = {"type": "array", "minItems": 10, "items": {"type": "string", "minLength": 20}}
+    schema = {"type": "object", "required": ["cities"], "properties": {"cities": cities}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "cities", "schema": schema}}
+    before = [platform.engine_metric(pool, "sglang:generation_tokens_total") for pool in ("fast", "deep")]
+    headers, answer = ask(platform, EASY, max_tokens=40, response_format=wanted)
+    assert headers["x-pointsman-escalated"] == "schema"
+    assert headers["x-pointsman-mode"] == "think"
+    assert headers["x-pointsman-mode-source"] == "predictor"
+
+    def counted() -> bool:
+        after = [platform.engine_metric(pool, "sglang:generation_tokens_total") for pool in ("fast", "deep")]
+        spent = [new - old for new, old in zip(after, before, strict=True)]
+        return min(spent) > 0 and sum(spent) == answer.usage.completion_tokens
+
+    wait_until(counted, seconds=10, what="the engines' own counters to show both answers")
+    record = httpx.get(
+        f"{platform.url}/v1/decisions/{headers['x-pointsman-decision-id']}",
+        headers={"authorization": f"Bearer {platform.key}"},
+        timeout=10,
+    ).json()
+    assert (record["mode"], record["source"], record["escalated"]) == ("think", "predictor", "schema")
+    assert record["cost"] == Decimal(headers["x-pointsman-cost-usd"]) * 10**9
+    assert f"{record['probability']:.4f}" == headers["x-pointsman-think-probability"]
+
+
+def test_sglang_goes_on_from_a_message_that_was_begun(platform: Platform) -> None:
+    """What the router counts on where it closes a model's thinking, or begins its turn in KAT's way."""
+    begun = {"role": "assistant", "content": "The capital of France is"}
+    answer = httpx.post(
+        f"http://{platform.replica('fast').address}/v1/chat/completions",
+        headers={"x-pointsman-replica-secret": platform.secret},
+        json={
+            "model": "smollm2",
+            "messages": [{"role": "user", "content": EASY}, begun],
+            "continue_final_message": True,
+            "add_generation_prompt": False,
+            "separate_reasoning": False,
+            "skip_special_tokens": False,
+            "temperature": 0,
+            "max_tokens": 8,
+        },
+        timeout=60,
+    ).json()
+    said = answer["choices"][0]["message"]["content"]
+    assert said.lstrip().startswith("Paris")
+
+
 def test_a_killed_replica_is_replaced_and_its_requests_never_change_the_mode(platform: Platform) -> None:
     """Eight requests run on one replica, four of them streaming, when it is killed."""
     victim = platform.replica("deep")

@@ -14,7 +14,7 @@ from pointsman.store.replicas import Replica, ReplicaRegistry
 from support.gateway import sample_sum
 from support.instances import Up
 
-READY = 240.0
+READY = 400.0
 """Seconds for two engines to start on two busy cores."""
 
 
