@@ -141,6 +141,13 @@ def test_the_end_of_an_older_request_lets_no_second_trial_through(tmp_path: Path
     state.give_back(replica, 20)  # so did the trial's
     assert taken(state, 1, 10) is replica
 
+    replica.healthy = False  # and the next one's, while the replica did not answer
+    state.refresh()
+    state.give_back(replica, 10)
+    replica.healthy = True
+    state.refresh()
+    assert taken(state, 1, 10) is replica
+
 
 class Waiter:
     """Waits, and notes when its turn comes."""
