@@ -90,19 +90,18 @@ class LivePolicies:
     def present(self, tenant: str) -> PresentPolicy:
         """What holds for `tenant`, by the database."""
         self._known(tenant)
-        return self._remember(tenant, self._store.latest(tenant))
+        with self._changing:  # else what was read before a change could be remembered after it
+            return self._remember(tenant, self._store.latest(tenant))
 
     def all_present(self) -> list[PresentPolicy]:
         """What holds for every tenant of the configuration, in its order."""
-        latest = self._store.all_latest()
-        return [self._remember(tenant, latest.get(tenant)) for tenant in self._configured]
+        with self._changing:
+            latest = self._store.all_latest()
+            return [self._remember(tenant, latest.get(tenant)) for tenant in self._configured]
 
     def remembered(self, tenant: str) -> PresentPolicy | None:
-        """What held for `tenant` when it was last looked at, without asking the database; None: no such tenant."""
-        known = self._present.get(tenant)
-        if known is None and tenant in self._configured:
-            known = self._remember(tenant, None)
-        return known
+        """What held for `tenant` when the database was last asked; None: it never was, or no such tenant."""
+        return self._present.get(tenant)
 
     def history(self, tenant: str, *, limit: int, before: int | None) -> list[PolicyVersion]:
         """The newest `limit` versions of `tenant`, newest first; `before`: only those with lower numbers."""

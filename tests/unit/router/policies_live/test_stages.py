@@ -61,6 +61,7 @@ def returns() -> Returns:
 
 @pytest.fixture
 def keeper(policies: LivePolicies, returns: Returns) -> StageKeeper:
+    policies.all_present()
     return StageKeeper(policies, returned=returns)
 
 
