@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import logging
 from collections import deque
+from itertools import islice
 from time import perf_counter, time
 from typing import Any
 
@@ -34,6 +35,9 @@ INTERVAL = 0.2
 
 BATCH = 32
 """Requests that are written down in one go: about a third of a millisecond."""
+
+LARGEST = 256 * 1024
+"""Bytes of one batch, about."""
 
 MOST_NOTES = 10_000
 """Requests that may wait to be written down; of further ones there will be no record."""
@@ -111,7 +115,8 @@ class DecisionLog:
             self._write_down(notes)
             await asyncio.sleep(0)  # whoever streams comes first
         while self._waiting:
-            batch = self._waiting[0]
+            batch, parts = self._joined()
+            self._mean_bytes += (len(batch) - self._mean_bytes) * (0.1 if self._mean_bytes else 1.0)
             longest = max(16, int(MOST_IN_REDIS / self._mean_bytes))
             try:
                 await self._redis.xadd(RedisKey.DECISIONS, {"batch": batch}, maxlen=longest, approximate=True)
@@ -121,18 +126,27 @@ class DecisionLog:
                 self._away = True
                 return
             self._away = False
-            self._waiting.popleft()
-            self._bytes_waiting -= len(batch)
+            for _ in range(parts):
+                self._bytes_waiting -= len(self._waiting.popleft())
+
+    def _joined(self) -> tuple[bytes, int]:
+        """One batch of what waits, and how many parts that is: to ask Redis costs more than to write JSON."""
+        size = parts = 0
+        for part in self._waiting:
+            if parts and size + len(part) > LARGEST:
+                break
+            size += len(part)
+            parts += 1
+        return b"[%b]" % b",".join(islice(self._waiting, parts)), parts
 
     def _write_down(self, notes: list[Note]) -> None:
         if self._bytes_waiting > MOST_WAITING:
             self._unkept.add(len(notes))
             return
         since_start = time() - perf_counter()
-        batch = orjson.dumps([self._record(*note, since_start) for note in notes])
-        self._waiting.append(batch)
-        self._bytes_waiting += len(batch)
-        self._mean_bytes += (len(batch) - self._mean_bytes) * (0.1 if self._mean_bytes else 1.0)
+        part = orjson.dumps([self._record(*note, since_start) for note in notes])[1:-1]
+        self._waiting.append(part)
+        self._bytes_waiting += len(part)
 
     def _record(self, exchange: Exchange, status: int, duration: float, since_start: float) -> dict[str, Any]:
         """The record in the compact form that `admin/decision_reading.py` reads."""
