@@ -422,3 +422,44 @@ def test_an_answer_that_makes_no_sense_is_an_error_that_quotes_nothing(
     told = scene.told(exchange)
     assert told.error == "engine_failed"
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("headers", [{}, BUFFERED])
+def test_an_engine_that_never_comes_to_the_point_is_given_up(scene: Scene, headers: dict[str, str]) -> None:
+    exchange = scene.ask(NO_THINK, stream=True, headers=headers)
+    engine = scene.sent()
+    for _ in range(3000):
+        engine.say(said(content="", padding="x" * 500))
+        if engine.stopped:
+            break
+    told = scene.told(exchange)
+    assert engine.stopped
+    assert (told.status, told.error) == (502, "engine_failed")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_part_that_goes_on_is_not_begun_anew_where_it_breaks_off(tmp_path: Path, *, stream: bool) -> None:
+    scene = Scene(tmp_path, OPENAI)
+    exchange = scene.ask(THINK, stream=stream, max_tokens=64)
+    scene.sent().say(*(said(reasoning_content="w") for _ in range(32)))
+    second = scene.sent()
+    second.say(said(content="So"), b"data: no event\n\n")
+    told = scene.told(exchange)
+    assert scene.idle()
+    assert told.error == "engine_failed"
+    assert exchange.cost is not None
+    assert exchange.cost.total > 32 * 7000
+
+
+def test_a_client_that_leaves_stops_the_part_that_runs_and_is_billed_for_all_of_it(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, VLLM)
+    exchange = scene.ask(THINK, max_tokens=64)
+    scene.sent().say(*(said(reasoning_content="w", usage=used(9, i + 1)) for i in range(32)))
+    second = scene.sent()
+    second.say(said(content="So"), said(content=" it"))
+    scene.pipeline.abandon(exchange)
+    assert second.stopped
+    assert [leg.usage.completion_tokens for leg in exchange.legs] == [32]
+    assert exchange.usage is not None
+    assert exchange.usage.answer == 2
+    assert all(replica.outstanding == 0 for replica in scene.replicas.values())

@@ -192,7 +192,9 @@ class Attempt(Call):
     @property
     def _shown(self) -> bool:
         """Whether what has come can't be taken back: a second try would say it once more."""
-        return self._begun and (self._exchange.stream_started or self._ask.continuation is not None)
+        course = self._exchange.course
+        goes_on = course is not None and (course.closed or course.resort)
+        return self._begun and (self._exchange.stream_started or goes_on)
 
     @property
     def _sends(self) -> int:

@@ -86,6 +86,7 @@ class Events:
         "_exchange",
         "_framing",
         "_held",
+        "_held_back",
         "_lessons",
         "_max_event",
         "_named",
@@ -127,6 +128,7 @@ class Events:
         self._send_chunks: Send = exchange.client.send_chunks
         self.holds = hold
         self._prelude: list[bytes] = []
+        self._held_back = 0
         self._watch: Watch | None = None
         self._next_look = FIRST_LOOK
         self.count = 0
@@ -383,6 +385,10 @@ class Events:
         if event:
             self._prelude.append(event + b"\n\n")
             if self.holds and not self.spoke:
+                self._held_back += len(event)
+                if self._held_back > self._max_event:
+                    self.stop()
+                    self._stream.fail(UpstreamFailed("The engine's answer does not begin."))
                 return
         self.holds = False
         if not self._exchange.stream_started:

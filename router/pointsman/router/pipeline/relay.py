@@ -199,6 +199,8 @@ class Relaying(Attempt):
     def complete(self) -> None:
         exchange, events = self._exchange, self._events
         assert events is not None
+        if self._ended:
+            return  # by what was still held back
         if isinstance(events, Reworked):
             assert self._assembly is not None
             if exchange.usage is None:

@@ -77,6 +77,7 @@ class Reworked:
         self._stretched = 0
         self._last: list[dict[str, Any]] = []  # with the finish reasons: they wait for the verdict
         self._held: list[bytes] = []
+        self._kept_bytes = 0
         self.id = chunk_id
         self.events: list[bytes] = []
         self.count = 0
@@ -212,7 +213,7 @@ class Reworked:
                 choice["logprobs"] = None
             if self._continued and isinstance(choice.get("delta"), dict):
                 choice["delta"].pop("role", None)
-        if self._assembly.size > self._max_size:
+        if self._assembly.size + self._kept_bytes > self._max_size:
             self._ended = True
             self._stream.fail(UpstreamFailed("The engine's answer is too large."))
             return
@@ -221,7 +222,7 @@ class Reworked:
             self._last.append(chunk)
             return
         self._give(chunk)
-        if self._repetition is not None and self._repeats(chunk):
+        if self._repetition is not None and not self._ended and self._repeats(chunk):
             self._ended = True
             self._stream.repeats()
 
@@ -229,10 +230,12 @@ class Reworked:
         data = b"data: " + orjson.dumps(chunk) + b"\n\n"
         if not self._live:
             if self._exchange.stream:
+                self._kept_bytes += len(data)
                 self.events.append(data)
         elif self._exchange.stream_started:
             self._exchange.client.send(data)
         else:
+            self._kept_bytes += len(data)
             self._held.append(data)
             if self.spoke or not self._hold:
                 self._flush()
@@ -244,6 +247,7 @@ class Reworked:
             self._stream.begin()
         held = b"".join(self._held)
         self._held.clear()
+        self._kept_bytes = 0
         self._exchange.client.send(held)
 
     def before_repetition(self) -> str:
