@@ -130,10 +130,13 @@ def _budget(header: bytes) -> int:
 
 def _may_end_in_wish(messages: list[dict[str, Any]]) -> bool:
     """Whether it is worth looking at each message, as nearly never; this is asked for every request."""
-    for message in messages:
-        text = message.get("content")
-        if (type(text) is not str or text[-1:] in _ENDS) and text is not None:
-            return True
+    try:
+        for message in messages:
+            text = message["content"]
+            if type(text) is not str or text[-1:] in _ENDS:
+                return True
+    except KeyError:  # a call of tools without a word
+        return True
     return False
 
 
