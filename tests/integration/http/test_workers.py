@@ -131,7 +131,7 @@ def test_sigterm_drains_all_and_a_second_one_ends_at_once(folder: Path) -> None:
         began = time.monotonic()
         gateway.router.popen.send_signal(signal.SIGTERM)
         assert gateway.router.popen.wait(5) == 0
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 1.5  # the answer takes 2 s
         wire.close()
 
 

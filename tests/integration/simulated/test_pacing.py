@@ -42,7 +42,7 @@ def test_tokens_come_at_the_decode_speed() -> None:
         gaps, count = (engine.metric(f"sglang:inter_token_latency_seconds_{part}") for part in ("sum", "count"))
     assert len(arrivals) == 11, "the role and ten tokens"
     assert count == 10, "the mark that ends the turn takes its time too"
-    assert 0.95 / 20 <= gaps / count < 2 / 20
+    assert 0.95 / 20 <= gaps / count < 3 / 20
     assert len({round(arrival, 2) for arrival in arrivals}) > 5, "not all at once"
 
 

@@ -274,7 +274,7 @@ def test_a_silent_engine_is_late(bench: Bench, steps: tuple[Step, ...]) -> None:
 def test_a_stream_that_falls_silent_is_late(bench: Bench) -> None:
     bench.quick.script(STREAM_HEAD, 3.0, "close")
     assert ask(bench, "quick", stream=True).status_code == 504
-    slow = (chunk(event("a")), 0.7, chunk(event("b")), 0.7, chunk(event("c"))[:9], 3.0)
+    slow = (chunk(event("a")), 0.55, chunk(event("b")), 0.55, chunk(event("c"))[:9], 3.0)
     bench.quick.script(STREAM_HEAD, *slow, "close")
     parts = events(ask(bench, "quick", stream=True).text)
     assert [part["choices"][0]["delta"]["content"] for part in parts[:-2]] == ["a", "b"]
@@ -283,8 +283,8 @@ def test_a_stream_that_falls_silent_is_late(bench: Bench) -> None:
 
 
 def test_the_end_of_the_framing_may_be_late(bench: Bench) -> None:
-    bench.one.script(STREAM_HEAD, chunk(EVENTS), 2.0, b"0\r\n\r\n")
+    bench.one.script(STREAM_HEAD, chunk(EVENTS), 5.0, b"0\r\n\r\n")
     began = time.monotonic()
     assert text_of(ask(bench, stream=True)) == "ab"
-    assert time.monotonic() - began < 1.8
+    assert time.monotonic() - began < 4
     assert text_of(ask(bench, stream=True)) == "fine"
