@@ -191,7 +191,7 @@ class DecisionRecord(_Shown):
         return self.source in (Source.PREDICTOR, Source.SATURATION)
 
 
-Comment = Annotated[str, Field(max_length=LONGEST_COMMENT)]
+Comment = Annotated[str, Field(max_length=LONGEST_COMMENT, pattern=r"^[^\x00]*$")]
 
 
 class Correction(_Shown):

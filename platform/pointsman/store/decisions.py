@@ -313,6 +313,6 @@ def _micro(seconds: float) -> int:
 
 def _read_cursor(after: str) -> tuple[int, str]:
     at, _, identity = after.partition("_")
-    if not (at.isascii() and at.isdigit() and len(at) < 19 and identity):
+    if not (at.isascii() and at.isdigit() and len(at) < 19 and identity.isprintable() and identity):
         raise BadCursor(after)
     return int(at), identity

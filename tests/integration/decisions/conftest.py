@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.gateway import Gateway, wait_for
+from support.gateway import Gateway
 
 TENANTS = (
     {"name": "demo"},
@@ -19,6 +19,5 @@ TENANTS = (
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with Gateway(tmp_path_factory.mktemp("gw"), tenants=TENANTS) as gateway, gateway.client() as client:
-        wait_for(lambda: client.get("/v1/models").status_code == 200, "the admin process", gateway.admin)
+    with Gateway(tmp_path_factory.mktemp("gw"), tenants=TENANTS) as gateway:
         yield gateway

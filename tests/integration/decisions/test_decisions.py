@@ -152,6 +152,9 @@ def test_pages_and_filters_of_the_list(gateway: Gateway) -> None:
         ({"limit": 201}, "limit"),
         ({"after": "x"}, "after"),
         ({"source": "me"}, "source"),
+        ({"modes": "think"}, "modes"),
+        ({"tenant": "open"}, "tenant"),
+        ({"model": "a\0"}, "model"),
     ],
 )
 def test_a_list_that_makes_no_sense_is_refused_by_its_field(
@@ -169,6 +172,7 @@ def test_a_list_that_makes_no_sense_is_refused_by_its_field(
         ({"should_think": "true"}, "should_think"),
         ({"should_think": True, "comment": "x" * 2001}, "comment"),
         ({"should_think": True, "mode": "think"}, "mode"),
+        ({"should_think": True, "comment": "a\0"}, "comment"),
         ([], None),
     ],
 )
@@ -272,7 +276,7 @@ def test_the_command_line_corrects_reviews_and_exports(gateway: Gateway, tmp_pat
     assert {"text": "How far is it to the moon?", "label": 0, "source": "decisions/open"}.items() <= rows[0].items()
     for arguments, code, told in (
         (("show", identity(5)), 1, "no such decision"),
-        (("show", "dec-1"), 1, "identity"),
+        (("show", "dec-1"), 1, "'id'"),
         (("list", "--since", "soon"), 2, "--since soon is no time"),
         (("review", decision), 2, "--should-think or --should-not-think"),
         (("review", "--should-think"), 2, "Name the decision"),

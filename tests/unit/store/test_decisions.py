@@ -66,7 +66,9 @@ def test_pages_show_each_decision_once_newest_first_whatever_comes_in_between(st
     assert store.page(Wanted(tenant="nobody")).after is None
 
 
-@pytest.mark.parametrize("after", ["", "x", "1", "_", "1_", "-1_dec", "1e3_dec", "9" * 40 + "_dec", "١_dec"])
+@pytest.mark.parametrize(
+    "after", ["", "x", "1", "_", "1_", "-1_dec", "1e3_dec", "9" * 40 + "_dec", "١_dec", "1_\0"]
+)
 def test_a_cursor_that_no_page_gave_is_refused(store: DecisionStore, after: str) -> None:
     with pytest.raises(BadCursor):
         store.page(Wanted(after=after))

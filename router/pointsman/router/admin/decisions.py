@@ -14,6 +14,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
 
 from pointsman.contracts.decisions import ID_PATTERN, Correction, Decision, Page, Verdict
 from pointsman.contracts.errors import DecisionNotFound, InvalidRequest
@@ -33,18 +34,71 @@ PAUSE = 0.1
 MOST = 200
 """Decisions on one page at most."""
 
-Identity = Annotated[str, Path(pattern=ID_PATTERN, description=f"As the answer's `{Header.DECISION_ID}`.")]
-Since = Annotated[
-    datetime | None, Query(description="Not before this time (ISO 8601, or seconds since 1970); UTC.")
+PLAIN = r"^[^\x00-\x1f\x7f]*$"
+"""Text that a database may be asked for: PostgreSQL would stumble over a NUL."""
+
+Identity = Annotated[
+    str, Path(alias="id", pattern=ID_PATTERN, description=f"As the answer's `{Header.DECISION_ID}`.")
 ]
-Until = Annotated[datetime | None, Query(description="Before this time.")]
-OfMode = Annotated[Mode | None, Query(description="Answered in this mode.")]
-OfSource = Annotated[Source | None, Query(description="Decided by this source.")]
-OfModel = Annotated[str | None, Query(max_length=128, description="Asked of this model.")]
-Escalated = Annotated[bool | None, Query(description="Whether the answer was asked for once more with thinking.")]
-Limit = Annotated[int, Query(ge=1, le=MOST, description="How many at most.")]
-After = Annotated[str | None, Query(max_length=80, description="The `after` of the page before.")]
-OfTenant = Annotated[str | None, Query(max_length=63, description="Of this tenant.")]
+
+
+class _Asked(BaseModel):
+    """What a query may say; a misspelled filter must not silently be none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class PageAsked(_Asked):
+    """Which page."""
+
+    limit: int = Field(50, ge=1, le=MOST, description="How many at most.")
+    after: str | None = Field(None, max_length=80, description="The `after` of the page before.")
+
+
+class OfTenant(_Asked):
+    """Whose."""
+
+    tenant: str | None = Field(None, max_length=63, pattern=PLAIN, description="Of this tenant.")
+
+
+class Since(_Asked):
+    """From when."""
+
+    since: datetime | None = Field(
+        None, description="Not before this time (ISO 8601, or seconds since 1970); UTC where it says none."
+    )
+
+
+class Filter(PageAsked, Since):
+    """Which decisions."""
+
+    until: datetime | None = Field(None, description="Before this time.")
+    mode: Mode | None = Field(None, description="Answered in this mode.")
+    source: Source | None = Field(None, description="Decided by this source.")
+    model: str | None = Field(None, max_length=128, pattern=PLAIN, description="Asked of this model.")
+    escalated: bool | None = Field(None, description="Whether the answer was asked for once more with thinking.")
+
+    def wanted(self, tenant: str | None) -> Wanted:
+        """The same as the store takes it."""
+        return Wanted(
+            tenant=tenant,
+            since=_seconds(self.since),
+            until=_seconds(self.until),
+            mode=self.mode,
+            source=self.source,
+            model=self.model,
+            escalated=self.escalated,
+            limit=self.limit,
+            after=self.after,
+        )
+
+
+class FilterOfAll(Filter, OfTenant):
+    """Which decisions, and whose."""
+
+
+class Queue(PageAsked, OfTenant):
+    """Which of those that wait."""
 
 
 class NewlineJson(StreamingResponse):
@@ -82,39 +136,16 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
             await asyncio.sleep(PAUSE)
 
     @routes.get("/v1/decisions", tags=["decisions"], summary="Decisions of this key's tenant, newest first")
-    def mine(
-        asker: Asker,
-        since: Since = None,
-        until: Until = None,
-        mode: OfMode = None,
-        source: OfSource = None,
-        model: OfModel = None,
-        escalated: Escalated = None,
-        limit: Limit = 50,
-        after: After = None,
-    ) -> Page:
-        page = _page(
-            store,
-            Wanted(
-                tenant=asker.tenant.name,
-                since=_seconds(since),
-                until=_seconds(until),
-                mode=mode,
-                source=source,
-                model=model,
-                escalated=escalated,
-                limit=limit,
-                after=after,
-            ),
-        )
+    def mine(asker: Asker, asked: Annotated[Filter, Query()]) -> Page:
+        page = _page(store, asked.wanted(asker.tenant.name))
         return page.model_copy(update={"data": tuple(map(_for_tenant, page.data))})
 
-    @routes.get("/v1/decisions/{identity}", tags=["decisions"], summary="Why a query took the track it took")
+    @routes.get("/v1/decisions/{id}", tags=["decisions"], summary="Why a query took the track it took")
     async def one(identity: Identity, asker: Asker) -> Decision:
         return await found(identity, asker.tenant.name)
 
     @routes.post(
-        "/v1/decisions/{identity}/feedback",
+        "/v1/decisions/{id}/feedback",
         tags=["decisions"],
         summary="Say which mode would have been right",
         description="A key's later word on a decision replaces its earlier one.",
@@ -127,42 +158,19 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
         return await found(identity, asker.tenant.name)
 
     @routes.get("/admin/v1/decisions", tags=["reviews"], summary="Decisions of all tenants, newest first")
-    def every(
-        by: By,
-        tenant: OfTenant = None,
-        since: Since = None,
-        until: Until = None,
-        mode: OfMode = None,
-        source: OfSource = None,
-        model: OfModel = None,
-        escalated: Escalated = None,
-        limit: Limit = 50,
-        after: After = None,
-    ) -> Page:
-        return _page(
-            store,
-            Wanted(
-                tenant=tenant,
-                since=_seconds(since),
-                until=_seconds(until),
-                mode=mode,
-                source=source,
-                model=model,
-                escalated=escalated,
-                limit=limit,
-                after=after,
-            ),
-        )
+    def every(by: By, asked: Annotated[FilterOfAll, Query()]) -> Page:
+        return _page(store, asked.wanted(asked.tenant))
 
-    @routes.get("/admin/v1/decisions/{identity}", tags=["reviews"], summary="One decision of any tenant")
+    @routes.get("/admin/v1/decisions/{id}", tags=["reviews"], summary="One decision of any tenant")
     async def any_one(identity: Identity, by: By) -> Decision:
         return await found(identity, None)
 
     @routes.get("/admin/v1/reviews", tags=["reviews"], summary="Doubtful decisions that wait for a reviewer")
-    def queue(by: By, tenant: OfTenant = None, limit: Limit = 50, after: After = None) -> Page:
-        return _page(store, Wanted(tenant=tenant, queued=True, reviewable=True, limit=limit, after=after))
+    def queue(by: By, asked: Annotated[Queue, Query()]) -> Page:
+        wanted = Wanted(tenant=asked.tenant, queued=True, reviewable=True, limit=asked.limit, after=asked.after)
+        return _page(store, wanted)
 
-    @routes.post("/admin/v1/reviews/{identity}", tags=["reviews"], summary="Judge a decision, and pin a rule")
+    @routes.post("/admin/v1/reviews/{id}", tags=["reviews"], summary="Judge a decision, and pin a rule")
     def review(identity: Identity, verdict: Verdict, by: By) -> Decision:
         decision = store.get(identity)
         if decision is None or not decision.review:
@@ -184,8 +192,8 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
         "from a review, from feedback, from an escalation or from the model's own judgement.",
         response_class=NewlineJson,
     )
-    def training_rows(by: By, since: Since = None) -> Response:
-        return NewlineJson(_lines(store, _seconds(since)))
+    def training_rows(by: By, asked: Annotated[Since, Query()]) -> Response:
+        return NewlineJson(_lines(store, _seconds(asked.since)))
 
     return routes
 
