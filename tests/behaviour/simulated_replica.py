@@ -96,6 +96,11 @@ class SimulatedReplica:
         """Kill it as a crash would."""
         return self._end(signal.SIGKILL)
 
+    def ended(self) -> int:
+        """Wait for its end, that something else has brought about; its exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout=15)
+
     def errors(self) -> str:
         """What it wrote to stderr."""
         self._errors.seek(0)

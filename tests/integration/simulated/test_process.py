@@ -150,7 +150,7 @@ def test_running_answers_are_finished_before_it_leaves(number: signal.Signals) -
             os.kill(replica.pid, number)
             rest = [line for line in lines if line]
         assert rest[-1] == "data: [DONE]"
-        assert replica.stop() == 0
+        assert replica.ended() == 0
 
 
 def test_answers_that_take_too_long_are_broken_off() -> None:

@@ -17,6 +17,8 @@ from pointsman.serving import engine_args
 from pointsman.serving.chat_templates import template_file
 from pointsman.serving.run import pools_to_start
 
+pytestmark = pytest.mark.timeout(300)  # to import SGLang takes a quarter of a minute where nothing else runs
+
 ROOT = Path(__file__).resolve().parents[3]
 FILES = [*sorted((ROOT / "examples").glob("*.yaml")), Path(up.__file__).with_name("local.yaml")]
 POOLS = {f"{file.stem}/{pool.name}": pool for file in FILES for pool in pools_to_start(load_config(file))}
