@@ -23,9 +23,10 @@ class RecordingClient:
         assert not self.ended
         self.status, self.headers, self.sent, self.ended = status, headers, body, True
 
-    def start_stream(self, headers: bytes) -> None:
+    def start_stream(self, headers: bytes, status: int = 200, first: bytes = b"") -> None:
         assert not self.ended
-        self.status, self.headers = 200, headers
+        self.status, self.headers = status, headers
+        self.sent += first
 
     def send(self, data: bytes) -> None:
         assert not self.ended

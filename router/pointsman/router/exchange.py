@@ -40,8 +40,8 @@ class Client(Protocol):
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Send a whole answer and be done with the request."""
 
-    def start_stream(self, headers: bytes) -> None:
-        """Send the head of a 200 answer of unknown length."""
+    def start_stream(self, headers: bytes, status: int = 200, first: bytes = b"") -> None:
+        """Send the head of an answer of unknown length, and its `first` piece in the same write."""
 
     def send(self, data: bytes) -> None:
         """Send a piece of a started stream."""

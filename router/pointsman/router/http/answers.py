@@ -39,20 +39,22 @@ class Answers(ABC):
         transport.write(start if request.method == "HEAD" else start + body)
         self._done(keep)
 
-    def start_stream(self, headers: bytes, status: int = 200) -> None:
-        """Send the head of an answer of unknown length."""
+    def start_stream(self, headers: bytes, status: int = 200, first: bytes = b"") -> None:
+        """Send the head of an answer of unknown length, and its `first` piece in the same write."""
         request, transport = self._current, self._transport
         if request is None or transport is None:
             return
         self._silent = False
         if request.plain and not self._draining:
             self._chunked = True
-            transport.write(b"%b%btransfer-encoding: chunked\r\n\r\n" % (status_line(status), headers))
+            piece = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
+            transport.write(b"%b%btransfer-encoding: chunked\r\n\r\n%b" % (status_line(status), headers, piece))
             return
         # HTTP/1.0 knows no chunks: there the end of the connection is the end of the answer.
         self._chunked = not request.http_10
         keep = request.keep_alive and not self._draining and self._chunked
         transport.write(head(status, headers, length=None, keep_alive=keep, http_10=request.http_10))
+        self.send(first)
 
     def send(self, data: bytes) -> None:
         """Send a piece of a started stream."""

@@ -25,11 +25,11 @@ STREAM_HEADERS = header_lines(
 _JSON = header_lines([("content-type", "application/json")])
 
 
-def start_stream(exchange: Exchange) -> None:
-    """Send the head of a streamed answer."""
+def start_stream(exchange: Exchange, first: bytes) -> None:
+    """Send the head of a streamed answer, and its `first` events."""
     exchange.first_byte_at = perf_counter()
     exchange.stream_started = True
-    exchange.client.start_stream(openai.response_headers(exchange) + STREAM_HEADERS)
+    exchange.client.start_stream(openai.response_headers(exchange) + STREAM_HEADERS, first=first)
 
 
 def whole(exchange: Exchange, answer: dict[str, Any]) -> None:
@@ -64,8 +64,7 @@ def fall_back(exchange: Exchange) -> bool:
     exchange.floored = False
     exchange.stopped = ""
     if exchange.stream:
-        start_stream(exchange)
-        exchange.client.send(kept.events)
+        start_stream(exchange, kept.events)
     else:
         whole(exchange, kept.answer)
     return True

@@ -50,8 +50,8 @@ STRETCH_EVENTS = 64
 class Stream(Protocol):
     """What the events belong to. One of the last five is called, once, and ends it."""
 
-    def begin(self) -> None:
-        """The first event is about to be passed on: the client gets its head."""
+    def begin(self, first: bytes) -> None:
+        """The `first` events are passed on: the client gets them with its head."""
 
     def complete(self) -> None:
         """The stream is complete: is it an answer?"""
@@ -391,10 +391,12 @@ class Events:
                     self._stream.fail(UpstreamFailed("The engine's answer does not begin."))
                 return
         self.holds = False
-        if not self._exchange.stream_started:
-            self._stream.begin()
-        self._send(b"".join(self._prelude))
+        data = b"".join(self._prelude)
         self._prelude.clear()
+        if self._exchange.stream_started:
+            self._send(data)
+        else:
+            self._stream.begin(data)
 
     def _counted(self, event: bytes) -> None:
         self.count += 1

@@ -192,9 +192,9 @@ class Relaying(Attempt):
 
     # -- a stream: `reworked.Reader`
 
-    def begin(self) -> None:
+    def begin(self, first: bytes) -> None:
         self._relay.fleet.succeeded(self._replica)
-        delivery.start_stream(self._exchange)
+        delivery.start_stream(self._exchange, first)
 
     def complete(self) -> None:
         exchange, events = self._exchange, self._events
@@ -341,8 +341,7 @@ class Relaying(Attempt):
         if events is not None and exchange.stream:
             events.release({} if exchange.course is None else openai.remarks(exchange))
             if isinstance(events, Reworked) and self._holds:
-                self.begin()
-                exchange.client.send(b"".join(events.events))
+                self.begin(b"".join(events.events))
         else:
             assert answer is not None
             self._strip(answer)

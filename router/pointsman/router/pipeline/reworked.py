@@ -243,12 +243,13 @@ class Reworked:
     def _flush(self) -> None:
         if not self._live:
             return
-        if not self._exchange.stream_started:
-            self._stream.begin()
         held = b"".join(self._held)
         self._held.clear()
         self._kept_bytes = 0
-        self._exchange.client.send(held)
+        if self._exchange.stream_started:
+            self._exchange.client.send(held)
+        else:
+            self._stream.begin(held)
 
     def before_repetition(self) -> str:
         """The thinking without what repeated itself at its end."""
