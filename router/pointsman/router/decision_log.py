@@ -25,7 +25,7 @@ from pointsman.contracts.names import Metric, RedisKey
 from pointsman.router.exchange import Exchange
 from pointsman.router.metrics import Metrics
 from pointsman.router.pipeline.place import Place
-from pointsman.router.predictor import Predictor
+from pointsman.router.predictor import Predictor, features
 from pointsman.router.predictor.excerpt import shortened
 
 log = logging.getLogger(__name__)
@@ -218,6 +218,7 @@ class DecisionLog:
         if question and tenant.decisions.keep:
             record["question"] = self._question(question, tenant.name, keep=tenant.decisions.prompts)
             record["evidence"] = self._predictor.ranked(question, EVIDENCE)
+            record["features"] = features.VERSION
         return record
 
     def _question(self, question: str, tenant: str, *, keep: bool) -> dict[str, Any]:

@@ -319,9 +319,17 @@ def test_the_stream_is_bounded_by_its_bytes(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_record_of_another_version_is_refused_by_name() -> None:
-    for wrong in ({}, {"id": 1}, {"evidence": [[10_000, 0.5]]}, {"usage": [1]}):
+    for wrong in ({}, {"id": 1}, {"evidence": [[10_000, 0.5]], "features": features.VERSION}, {"usage": [1]}):
         with pytest.raises((LookupError, TypeError, ValueError)):
             READER.read(wrong)
+
+
+def test_evidence_of_a_router_with_other_features_has_no_names_here(tmp_path: Path) -> None:
+    writing = Writing(tmp_path)
+    writing.log.note(decided("Prove it."), 200, 1.0)
+    (plain,) = orjson.loads(writing.raw())
+    assert READER.read(plain).evidence
+    assert READER.read({**plain, "features": "1-other"}).evidence == ()
 
 
 def test_cancelled_while_redis_is_slow_it_ends(tmp_path: Path) -> None:

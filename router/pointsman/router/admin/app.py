@@ -62,6 +62,7 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
         version=version,
         description="Mode-aware serving: one OpenAI-compatible endpoint, two tracks.",
         redoc_url=None,
+        redirect_slashes=False,  # they would lead to the host `admin`
     )
 
     app.include_router(policy_routes(access, parts.policies, parts.keeper))
