@@ -20,6 +20,9 @@ from support.platform import Platform
 EASY = "What is the capital of France?"
 HARD = "Prove that the square root of 2 is irrational."
 TRACKS = [(EASY, "no_think", "fast"), (HARD, "think", "deep")]
+ENOUGH = 120
+"""Tokens to think and to answer in, of which the engine says some ten a second."""
+
 CLASSES = ("input", "cached_input", "reasoning", "answer")
 
 pytestmark = pytest.mark.timeout(600)
@@ -42,7 +45,7 @@ def running(platform: Platform, pool: str) -> float:
 def test_each_question_goes_down_its_track_and_is_answered(
     platform: Platform, question: str, mode: str, pool: str
 ) -> None:
-    headers, answer = ask(platform, question)
+    headers, answer = ask(platform, question, max_tokens=ENOUGH)
     assert headers["x-pointsman-mode"] == mode
     assert headers["x-pointsman-mode-source"] == "predictor"
     assert headers["x-pointsman-pool"] == pool
@@ -68,6 +71,7 @@ def test_usage_adds_up_to_the_engines_own_counts(
             platform.client().chat.completions.create(
                 model="smollm2",
                 temperature=0,
+                max_tokens=ENOUGH,
                 stream=True,
                 stream_options={"include_usage": True},
                 messages=[{"role": "user", "content": question}],
@@ -80,7 +84,7 @@ def test_usage_adds_up_to_the_engines_own_counts(
         assert said.strip()
         assert bool(thought.strip()) == (mode == "think")
     else:
-        usage = ask(platform, question)[1].usage
+        usage = ask(platform, question, max_tokens=ENOUGH)[1].usage
     assert usage is not None
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
     reasoning = usage.completion_tokens_details.reasoning_tokens
