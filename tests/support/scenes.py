@@ -100,25 +100,26 @@ class Sending:
         """Give a whole answer of `choices`."""
         answer = {"id": "e1", "object": "chat.completion", "created": 1, "model": "m"}
         body = json.dumps({**answer, "choices": choices, "usage": usage}).encode()
-        self._receive(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        self.receive(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
 
     def fail(self, status: int = 500) -> None:
         """Answer with an error."""
-        self._receive(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\n{}" % status)
+        self.receive(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\n{}" % status)
 
     def say(self, *pieces: bytes) -> None:
         """Stream `pieces`, each in a chunk and a read of its own; the end mark ends the stream."""
         for piece in pieces:
             if not self._streaming:
                 self._streaming = True
-                self._receive(
+                self.receive(
                     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
                 )
-            self._receive(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self.receive(b"%x\r\n%b\r\n" % (len(piece), piece))
             if piece.startswith(b"data: [DONE]"):
-                self._receive(b"0\r\n\r\n")
+                self.receive(b"0\r\n\r\n")
 
-    def _receive(self, data: bytes) -> None:
+    def receive(self, data: bytes) -> None:
+        """Send bytes, unless the router has hung up."""
         if not self._transport.closed:
             self._connection.data_received(data)
 

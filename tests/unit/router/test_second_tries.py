@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Header
@@ -463,3 +466,48 @@ def test_a_client_that_leaves_stops_the_part_that_runs_and_is_billed_for_all_of_
     assert exchange.usage is not None
     assert exchange.usage.answer == 2
     assert all(replica.outstanding == 0 for replica in scene.replicas.values())
+
+
+PIECES = [
+    said(role="assistant", content=""),
+    said(content=""),
+    said(content="Wo"),
+    said(content='"rd"\n'),
+    said(reasoning_content="hm"),
+    b": ping\n\n",
+    said(content="x", usage=used(1, 1)),
+]
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    return Scene(tmp_path_factory.mktemp("metrics"), {**FAST, "served_model_name": "other"}, DEEP)
+
+
+@given(
+    pieces=st.lists(st.sampled_from(PIECES), max_size=8),
+    cuts=st.lists(st.integers(1, 3000), max_size=12),
+    renamed=st.booleans(),
+)
+def test_what_is_held_back_is_the_same_stream_later(
+    named: Scene, pieces: list[bytes], cuts: list[int], *, renamed: bool
+) -> None:
+    """However it is cut, a stream that may be escalated says what it would have said."""
+    events_ = [said(role="assistant"), *pieces, said(content="end"), said("stop"), *tail(5, 5)]
+    if renamed:
+        events_ = [event.replace(b'"model":"m"', b'"model":"other"') for event in events_]
+    raw = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    raw += b"".join(b"%x\r\n%b\r\n" % (len(event), event) for event in events_) + b"0\r\n\r\n"
+    edges = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
+    said_: list[Any] = []
+    for wish in ("off", "on"):
+        exchange = named.ask(NO_THINK, stream=True, headers={Header.ESCALATION: wish})
+        engine = named.sent()
+        for start, end in pairwise(edges):
+            engine.receive(raw[start:end])
+        told = named.told(exchange)
+        assert told.ended
+        assert told.headers[Header.MODE] == "no_think"
+        said_.append(told.events)
+        assert {event["model"] for event in told.events[:-1]} == {"m"}
+    assert said_[0] == said_[1]
