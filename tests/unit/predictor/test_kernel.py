@@ -48,7 +48,7 @@ def test_the_kernel_is_there_wherever_it_can_be_compiled() -> None:
     assert COMPILED.arithmetic == ("compiled" if BUILT else "numpy")
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=300)
 @given(text=ANY | LIKELY | LONG | TAGGED)
 @example(text="")
 @example(text="x" * 5000)
@@ -105,7 +105,7 @@ def test_evidence_by_kinds_and_by_words_is_one_story(text: str) -> None:
     assert math.isclose(sum(by_word.values()), words, abs_tol=1e-4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150)
 @given(text=ANY | LIKELY | LONG | TAGGED, data=st.data())
 def test_both_cut_out_the_same(text: str, data: st.DataObject) -> None:
     """Where the first and the last lines begin and end shows in what a weight of theirs alone makes of a text."""
