@@ -99,7 +99,11 @@ class Sending:
     def choices(self, *choices: dict[str, Any], usage: dict[str, int]) -> None:
         """Give a whole answer of `choices`."""
         answer = {"id": "e1", "object": "chat.completion", "created": 1, "model": "m"}
-        body = json.dumps({**answer, "choices": choices, "usage": usage}).encode()
+        self.whole({**answer, "choices": choices, "usage": usage})
+
+    def whole(self, answer: dict[str, Any]) -> None:
+        """Give `answer`, whatever it is."""
+        body = json.dumps(answer).encode()
         self.receive(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
 
     def fail(self, status: int = 500) -> None:

@@ -10,6 +10,31 @@ from __future__ import annotations
 from typing import Any
 
 
+def is_sound(choices: Any, field: str) -> bool:
+    """Whether `choices` are what an answer may hold, each with its text and tool calls in `field`."""
+    return type(choices) is list and all(type(choice) is dict and _is_sound(choice, field) for choice in choices)
+
+
+def _is_sound(choice: dict[str, Any], field: str) -> bool:
+    said, logprobs, finish = choice.get(field), choice.get("logprobs"), choice.get("finish_reason")
+    if said is None:
+        said = {}
+    if type(said) is not dict or not (finish is None or type(finish) is str):
+        return False
+    if not all(said.get(name) is None or type(said[name]) is str for name in _TEXTS):
+        return False
+    if logprobs is not None and (type(logprobs) is not dict or not _is_list_of_dicts(logprobs.get("content"))):
+        return False
+    calls = said.get("tool_calls")
+    return _is_list_of_dicts(calls) and all(
+        call.get("function") is None or type(call["function"]) is dict for call in calls or ()
+    )
+
+
+def _is_list_of_dicts(value: Any) -> bool:
+    return value is None or (type(value) is list and all(type(item) is dict for item in value))
+
+
 class _Choice:
     """One choice, as far as it has been said."""
 
@@ -101,6 +126,7 @@ class Assembly:
                     self.size += len(function[name])
 
 
+_TEXTS = ("content", "reasoning_content", "refusal")
 _KNOWN = frozenset({"index", "delta", "logprobs", "finish_reason"})
 
 

@@ -429,7 +429,8 @@ def _finishes(event: bytes) -> bool:
 
 def _finish_reason(chunk: dict[str, Any]) -> str:
     """Why the output ended, or nothing."""
-    for choice in chunk.get("choices") or ():
+    choices = chunk.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
             return str(choice["finish_reason"])
     return ""

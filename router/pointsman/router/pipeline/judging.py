@@ -87,7 +87,10 @@ def is_plain(answer: dict[str, Any]) -> bool:
     if type(choice) is not dict or choice.get("finish_reason") != "stop":
         return False
     message = choice.get("message")
-    return type(message) is dict and bool(message.get("content")) and not message.get("tool_calls")
+    if type(message) is not dict or message.get("tool_calls"):
+        return False
+    content = message.get("content")
+    return type(content) is str and bool(content)
 
 
 def is_empty(answer: dict[str, Any]) -> bool:

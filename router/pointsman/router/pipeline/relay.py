@@ -22,7 +22,7 @@ from pointsman.router.exchange import Endpoint, Exchange, Leg
 from pointsman.router.fleet import Fleet
 from pointsman.router.metrics import Metrics
 from pointsman.router.pipeline import delivery, judging
-from pointsman.router.pipeline.assembly import Assembly
+from pointsman.router.pipeline.assembly import Assembly, is_sound
 from pointsman.router.pipeline.attempt import Attempt
 from pointsman.router.pipeline.course import Kept, course_of
 from pointsman.router.pipeline.events import Events
@@ -160,6 +160,10 @@ class Relaying(Attempt):
             exchange.usage = usage
             self._deliver(answer)
             return
+        plain = judging.is_plain(answer)
+        if not plain and not is_sound(answer["choices"], "message"):
+            self.lost("garbage")
+            return
         if self._limits.rewritten:
             try:
                 told = rewriting.rewrite_answer(
@@ -178,7 +182,8 @@ class Relaying(Attempt):
                 course_of(exchange)
         exchange.usage = usage
         if (
-            judging.is_plain(answer)
+            plain
+            and not self._limits.rewritten
             and not self._ask.logprobs
             and exchange.judgement is None
             and (not self._triggers or "response_format" not in exchange.payload)

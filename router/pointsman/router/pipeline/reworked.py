@@ -14,7 +14,7 @@ import orjson
 from pointsman.contracts.errors import UpstreamFailed
 from pointsman.contracts.modes import Mode
 from pointsman.router.exchange import Exchange
-from pointsman.router.pipeline.assembly import Assembly
+from pointsman.router.pipeline.assembly import Assembly, is_sound
 from pointsman.router.pipeline.events import Stream, is_error, parsed
 from pointsman.router.pipeline.lines import EventLines, EventTooLarge
 from pointsman.router.pipeline.repetition import STRETCH, Repetition
@@ -167,7 +167,7 @@ class Reworked:
             self._exchange.usage = usage
         choices = chunk.get("choices")
         if choices:
-            if type(choices) is not list or not all(type(choice) is dict for choice in choices):
+            if not is_sound(choices, "delta"):
                 raise MalformedOutput("choices")
             self._read(chunk)
         elif usage is not None:
