@@ -6,6 +6,7 @@ are the words.
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +36,18 @@ def load_policy(path: Path) -> PolicyDocument:
         raise ConfigError(source, sorted(problems, key=lambda problem: problem.line)) from None
 
 
-def parse_policy(value: Any) -> PolicyDocument:
+def parse_policy(value: Any, *, most: int | None = None) -> PolicyDocument:
     """
     The policy that the plain `value` (as JSON gives it) describes.
 
-    Raises `ConfigError` with all problems, each with its path, as in `candidate.policy.rules[0].mode`.
+    Raises `ConfigError` with all problems, or the first `most`, each with its path, as in
+    `candidate.policy.rules[0].mode`.
     """
     try:
         return PolicyDocument.model_validate(value)
     except ValidationError as error:
-        problems = [Problem.at(location, message) for location, message in explain(error, of=PolicyDocument)]
+        found = islice(explain(error, of=PolicyDocument), most)
+        problems = [Problem.at(location, message) for location, message in found]
         raise ConfigError("policy", problems) from None
 
 

@@ -5,7 +5,9 @@ Stands between the HTTP protocol and everything behind it; holds the table of pa
 
 from __future__ import annotations
 
-from pointsman.contracts.errors import ApiError, MethodNotAllowed
+from collections.abc import Sequence
+
+from pointsman.contracts.errors import ApiError, BodyTooLarge, MethodNotAllowed
 from pointsman.router.exchange import Endpoint, Exchange, Headers
 from pointsman.router.health import Health
 from pointsman.router.http.handling import Handling
@@ -13,7 +15,7 @@ from pointsman.router.http.heads import Head
 from pointsman.router.http.server import ClientConnection
 from pointsman.router.http.wire import header_lines
 from pointsman.router.metrics import Metrics
-from pointsman.router.passthrough import Passthrough
+from pointsman.router.passthrough import LARGEST, LARGEST_OF_ADMIN, Passthrough
 from pointsman.router.pipeline import Pipeline
 from pointsman.router.pipeline.authenticate import unauthenticated
 from pointsman.router.snapshot import Snapshot
@@ -59,6 +61,12 @@ class Application:
             status, answer = self._health.answer(path)
             client.respond(status, _JSON, answer)
             return None
+        if len(body) > LARGEST:
+            admin = self._snapshot.is_admin(head.headers.get(b"authorization"))
+            largest = LARGEST_OF_ADMIN if admin else LARGEST
+            if len(body) > largest:
+                _refuse(client, BodyTooLarge(f"This path takes a body of at most {largest:,} bytes."))
+                return None
         return self._passthrough.relay(client, head, body)
 
     def refusal_of_head(self, method: str, target: str, headers: Headers) -> ApiError | None:
@@ -92,5 +100,9 @@ class _Running(Exchange):
 
 
 def _wrong_method(client: ClientConnection, allowed: str) -> None:
-    answer = openai.error_answer(MethodNotAllowed(f"This path takes {allowed}."))
-    client.respond(answer.status, answer.headers + header_lines([("allow", allowed)]), answer.body)
+    _refuse(client, MethodNotAllowed(f"This path takes {allowed}."), [("allow", allowed)])
+
+
+def _refuse(client: ClientConnection, error: ApiError, headers: Sequence[tuple[str, str]] = ()) -> None:
+    answer = openai.error_answer(error)
+    client.respond(answer.status, answer.headers + header_lines(headers), answer.body)

@@ -20,6 +20,13 @@ from pointsman.router.wire import openai
 TIMEOUT = 30.0
 """Seconds the admin process has to answer, and to go on answering."""
 
+LARGEST = 32 * 1024
+"""Bytes of a body that is passed on for whoever shows no admin key: the longest comment fits. To find all that may
+be wrong with a body takes long, and the admin process is there for all tenants."""
+
+LARGEST_OF_ADMIN = 1024 * 1024
+"""Bytes of a body that is passed on for the holder of an admin key: a policy."""
+
 _PASSED_ON = (b"authorization", b"content-type", b"accept", b"if-match", b"if-none-match", b"x-request-id")
 _PASSED_BACK = (
     b"content-type",

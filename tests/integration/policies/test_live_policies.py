@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from redis import Redis
@@ -108,6 +109,17 @@ def test_two_writers_and_what_is_no_policy(gateway: PolicyGateway) -> None:
     assert "did you mean `threshold`?" in misspelt["message"]
     assert refused("PUT", "/other", content=b"{") == (400, "invalid_json", None)
     assert refused("PUT", "/other", content=b" " * 1_100_000) == (413, "request_too_large", None)
+    unknown = b"{%b}" % b",".join(b'"%x":1' % number for number in range(90_000))
+    many = gateway.admin_api("PUT", "/other", content=unknown)
+    assert (many.status_code, many.json()["error"]["param"]) == (400, "['0']")
+    assert many.json()["error"]["message"].endswith("; and more.")
+    assert many.elapsed.total_seconds() < 5  # telling all of them would take a quarter of a minute
+    feedback = f"{gateway.url}/v1/decisions/dec-{'0' * 32}/feedback"
+    tenant = {"authorization": f"Bearer {gateway.key}"}
+    large = httpx.post(feedback, content=unknown, headers=tenant)  # what is wrong with that is not even looked for
+    assert (large.status_code, large.json()["error"]["code"]) == (413, "request_too_large")
+    longest = httpx.post(feedback, json={"should_think": True, "comment": "\U0001f689" * 2000}, headers=tenant)
+    assert longest.json()["error"]["code"] == "decision_not_found"
     assert refused("PUT", "/nobody", json=ALWAYS) == (404, "tenant_not_found", None)
     assert refused("GET", "/nobody/history") == (404, "tenant_not_found", None)
     assert refused("POST", "/other/stage", json={"stage": "canary"}) == (409, "no_candidate", None)
