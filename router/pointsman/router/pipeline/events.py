@@ -15,23 +15,23 @@ import orjson
 from pointsman.contracts.errors import ApiError, UpstreamFailed
 from pointsman.router.exchange import Exchange
 from pointsman.router.http.chunks import SIZES
+from pointsman.router.pipeline.event_bytes import (
+    REASONING,
+    calls_tool,
+    finish_reason,
+    is_error,
+    is_text,
+    is_text_chunk,
+    parsed,
+    speaks,
+)
 from pointsman.router.pipeline.lines import end_of_event
 from pointsman.router.pipeline.watch import Send, Watch
 from pointsman.router.wire import engine_errors, openai
 
-_TEXT = b"data: {"
-_OBJECT_STARTS = (_TEXT, b"data:{")
 _DONE = (b"data: [DONE]", b"data:[DONE]")
 _KEEP_ALIVE = b":"
-_ENDS = (b"}\n\n\r\n", b"}\r\n\r\n\r\n")  # of an event that is one chunk, with the chunk's own line end
-_NO_USAGE = tuple(b'"usage":' + null + end for null in (b"null", b" null") for end in _ENDS)
-_REASONING = b'"reasoning_content":"'
-_SAYS = (b'"content":"', b'"content": "', b'"refusal":"', b'"text":"')
-_SAYS_NOTHING = (b'"content":""', b'"content": ""', b'"text":""', b'"refusal":""')
-_TOOL_CALLS = (b'"tool_calls":[{', b'"tool_calls": [{')
-_FINISH = b'"finish_reason":'
-_NULLS = (b"null", b" null")
-_TEXT_KEYS = (b'"content":"', _REASONING, b'"text":"')
+_TEXT_KEYS = (b'"content":"', REASONING, b'"text":"')
 _QUOTE, _LF = b'"\n'
 _WINDOW = 16 * 1024
 """Bytes of chunks that are searched at once for those in the known frame."""
@@ -156,7 +156,7 @@ class Events:
                 if count >= self._next_look:
                     self._look_for_repetition()
                 return True
-        if not _is_text_chunk(rest):
+        if not is_text_chunk(rest):
             return False
         if self._named:
             if rest.count(self._named) != 1:
@@ -220,7 +220,7 @@ class Events:
             if end < 0:
                 break
             event = data[at:end].strip(b"\r\n")
-            if self.count and not self._named and not self.holds and _is_text(event):
+            if self.count and not self._named and not self.holds and is_text(event):
                 self._counted(event)
             else:
                 if begin < at:
@@ -249,7 +249,7 @@ class Events:
                 self.stop()
                 self._stream.lost("garbage")
             return
-        if self._named and not self.holds and event.count(self._named) == 1 and _is_text(event):
+        if self._named and not self.holds and event.count(self._named) == 1 and is_text(event):
             self._counted(event)
             self._send(event.replace(self._named, self._renamed) + b"\n\n")
             return
@@ -269,7 +269,7 @@ class Events:
                 chunk["model"] = self._exchange.model.name
                 event = b"data: " + orjson.dumps(chunk)
             self._counted(event)
-            if (reason := _finish_reason(chunk)) and self._must_wait(reason):
+            if (reason := finish_reason(chunk)) and self._must_wait(reason):
                 self.last = chunk
             else:
                 self._pass(event)
@@ -357,7 +357,7 @@ class Events:
                 self._opening = b"\r\n" + self._before
                 self._framing = len(self._before) + len(self._after) - 2
                 self._start, self._stop = start, stop - len(rest)
-                self._reasons = int(_REASONING in rest)
+                self._reasons = int(REASONING in rest)
                 return
 
     def _take_usage(self, chunk: dict[str, Any]) -> bool:
@@ -400,81 +400,14 @@ class Events:
 
     def _counted(self, event: bytes) -> None:
         self.count += 1
-        if _REASONING in event:
+        if REASONING in event:
             self.reasoning += 1
         if not self.spoke:
-            self.spoke = _speaks(event)
-        if not self.tools and (_TOOL_CALLS[0] in event or _TOOL_CALLS[1] in event):
+            self.spoke = speaks(event)
+        if not self.tools and calls_tool(event):
             self.tools = True
 
     def _check_size(self) -> None:
         if len(self._held) > self._max_event:
             self.stop()
             self._stream.fail(UpstreamFailed("The engine sent an event that is too large."))
-
-
-def _speaks(event: bytes) -> bool:
-    """Whether `event` holds any of an answer. (A quote inside a text is escaped, so text is never such a key.)"""
-    if _TOOL_CALLS[0] in event or _TOOL_CALLS[1] in event:
-        return True
-    said = sum(map(event.count, _SAYS))
-    return bool(said) and said > sum(map(event.count, _SAYS_NOTHING))
-
-
-def _finishes(event: bytes) -> bool:
-    """Whether `event` has a finish reason."""
-    at = event.rfind(_FINISH)
-    return at >= 0 and not event.startswith(_NULLS, at + len(_FINISH))
-
-
-def _finish_reason(chunk: dict[str, Any]) -> str:
-    """Why the output ended, or nothing."""
-    choices = chunk.get("choices")
-    for choice in choices if isinstance(choices, list) else ():
-        if isinstance(choice, dict) and isinstance(choice.get("finish_reason"), str):
-            return str(choice["finish_reason"])
-    return ""
-
-
-def _is_text_chunk(rest: bytes) -> bool:
-    """`_is_text` of a chunk's data and its line end."""
-    return (
-        rest.startswith(_TEXT)
-        and rest.endswith(_ENDS)
-        and rest.find(b"\n") >= len(rest) - 5  # one line, hence one event
-        and rest.rfind(b'"error"') < 0
-        and not _finishes(rest)
-        and (rest.rfind(b'"usage"') < 0 or rest.endswith(_NO_USAGE) or not _tells_usage(rest))
-    )
-
-
-def _is_text(event: bytes) -> bool:
-    """Whether `event` certainly has no usage, error or finish reason, nor is the end: no such key is in it."""
-    return (
-        event.startswith(_OBJECT_STARTS)
-        and event.endswith(b"}")
-        and b"\n" not in event
-        and b'"error"' not in event
-        and not _finishes(event)
-        and not (b'"usage"' in event and _tells_usage(event))
-    )
-
-
-def _tells_usage(event: bytes) -> bool:
-    """Whether a key `usage` has a value. (A quote inside a text is escaped, so text is never such a key.)"""
-    return event.count(b'"usage"') > event.count(b'"usage":null') + event.count(b'"usage": null')
-
-
-def is_error(chunk: dict[str, Any]) -> bool:
-    return bool(chunk.get("error")) or chunk.get("object") == "error"
-
-
-def parsed(event: bytes) -> dict[str, Any] | None:
-    """The JSON object that is the data of `event`, or None where it has none."""
-    if not event.startswith(_OBJECT_STARTS):
-        return None
-    try:
-        parsed = orjson.loads(event[5:])
-    except orjson.JSONDecodeError:
-        return None
-    return parsed if isinstance(parsed, dict) else None

@@ -15,7 +15,8 @@ from pointsman.contracts.errors import UpstreamFailed
 from pointsman.contracts.modes import Mode
 from pointsman.router.exchange import Exchange
 from pointsman.router.pipeline.assembly import Assembly, is_sound
-from pointsman.router.pipeline.events import Stream, is_error, parsed
+from pointsman.router.pipeline.event_bytes import is_error, parsed
+from pointsman.router.pipeline.events import Stream
 from pointsman.router.pipeline.lines import EventLines, EventTooLarge
 from pointsman.router.pipeline.repetition import STRETCH, Repetition
 from pointsman.router.wire import engine_errors, openai
