@@ -81,7 +81,13 @@ class Window:
         self._buckets.append((number, figures))
 
     def sums(self, now: float) -> Figures:
-        """What was counted in the last `seconds` before `now`."""
+        """What was counted in the last `seconds` before `now`; what is ahead of `now` counts as of now."""
+        current = int(now / self._width)
+        ahead = Figures()
+        while self._buckets and self._buckets[-1][0] > current:  # a clock was put back, or a router's is fast
+            ahead = ahead.plus(self._buckets.pop()[1])
+        if ahead.requests:
+            self.add(now, ahead)
         first = int((now - self.seconds) / self._width)
         while self._buckets and self._buckets[0][0] < first:
             self._buckets.popleft()
@@ -154,11 +160,12 @@ class StageKeeper:
         if window is None or (window.version, window.seconds) != (present.latest, candidate.limits.window):
             window = self._windows[record.tenant] = Window(present.latest, candidate.limits.window)
         disagreed = record.shadow is not None and record.shadow is not record.mode
+        ended = record.at + record.duration  # what fails after minutes is to count, however short the window is
         if candidate.stage is Stage.OBSERVE:
-            window.add(record.at, Figures(1, disagreement=int(disagreed)))
+            window.add(ended, Figures(1, disagreement=int(disagreed)))
             return
         failed = record.status >= SERVER_ERRORS
-        window.add(record.at, Figures(1, int(record.escalated is not None), int(failed), int(disagreed)))
+        window.add(ended, Figures(1, int(record.escalated is not None), int(failed), int(disagreed)))
 
     def _judge(self, present: PresentPolicy, candidate: Candidate, figures: Figures) -> None:
         before = _BEFORE.get(candidate.stage)

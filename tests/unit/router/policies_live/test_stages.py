@@ -145,6 +145,25 @@ def test_a_writer_that_was_faster_is_not_overwritten(
     keeper.tick(NOW + 2)
 
 
+def test_requests_that_take_longer_than_the_window_count_when_they_end(
+    keeper: StageKeeper, policies: LivePolicies, staged: str
+) -> None:
+    for second in range(10):
+        keeper.seen([record(staged, at=NOW + second, duration=600.0, status=504)])
+    keeper.tick(NOW + 610)
+    assert stage_of(policies, staged) is Stage.CANARY
+
+
+def test_a_clock_that_was_ahead_does_not_keep_the_window_open() -> None:
+    window = Window(1, 60.0)
+    window.add(NOW + 86_400, Figures(7, 1))
+    assert window.sums(NOW) == Figures(7, 1)
+    for second in range(30):
+        window.add(NOW + second, Figures(1))
+    assert window.sums(NOW + 30) == Figures(37, 1)
+    assert window.sums(NOW + 95) == Figures()
+
+
 def test_only_the_window_counts() -> None:
     window = Window(1, 60.0)
     window.add(NOW, Figures(10, 1, 2, 3))
