@@ -38,6 +38,8 @@ def test_the_classes_of_any_usage_add_up_to_its_totals(raw: dict[str, Any]) -> N
     assert openai.usage_from(openai.usage_object(usage)) == usage
 
 
-@pytest.mark.parametrize("raw", [None, 3, [], "x"])
+@pytest.mark.parametrize(
+    "raw", [None, 3, [], "x", {"prompt_tokens": 2**64 - 1}, {"completion_tokens": openai.MOST_TOKENS + 1}]
+)
 def test_what_is_no_usage_is_none(raw: Any) -> None:
     assert openai.usage_from(raw) is None

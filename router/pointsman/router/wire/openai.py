@@ -27,6 +27,9 @@ _DECISION_ID = Header.DECISION_ID.encode()
 DONE = b"data: [DONE]\n\n"
 """The event that ends every stream, a failed one too."""
 
+MOST_TOKENS = 1_000_000_000
+"""Tokens in or out that one request can have at most: more than any model's context, by far."""
+
 
 def error_body(error: ApiError) -> bytes:
     """`error` as the JSON body of an answer."""
@@ -165,11 +168,14 @@ def usage_from(raw: Any) -> Usage | None:
     The token classes of an engine's `usage` object, or None where it is no such object.
 
     Reasoning tokens are read from `reasoning_tokens` (SGLang) or `completion_tokens_details` (OpenAI, vLLM);
-    parts that exceed their total are cut down to it, so that the classes always add up to the totals.
+    parts that exceed their total are cut down to it, so that the classes always add up to the totals. Totals that
+    no request can have are no usage either: what is counted and billed by them would fit no counter.
     """
     if not isinstance(raw, dict):
         return None
     prompt, completion = _count(raw.get("prompt_tokens")), _count(raw.get("completion_tokens"))
+    if prompt > MOST_TOKENS or completion > MOST_TOKENS:
+        return None
     details = raw.get("completion_tokens_details")
     reasoning = _count(raw.get("reasoning_tokens"))
     if isinstance(details, dict):
