@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import StateFile
@@ -24,8 +25,7 @@ from pointsman.contracts.names import StateFile
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 BUSY = 10.0
-"""Seconds that a writer of SQLite waits for another one."""
-
+"""Seconds that a writer of SQLite waits for another one, and whoever asks for a connection until one is free."""
 _ONE_STARTER = 0x706F696E74
 """The key of PostgreSQL's advisory lock that the process which migrates holds."""
 
@@ -131,6 +131,8 @@ def _translated() -> Iterator[None]:
     except DBAPIError as error:
         kind = type(error.orig).__name__
         raise DatabaseUnavailable(f"The database does not answer now ({kind}).", retry_after=2) from None
+    except NoConnectionLeft:
+        raise DatabaseUnavailable("The database has too much to do.", retry_after=2) from None
 
 
 def _engine(url: URL) -> Engine:
@@ -146,11 +148,11 @@ def _engine(url: URL) -> Engine:
 
 def _new_engine(url: URL) -> Engine:
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, hide_parameters=True)
+        return create_engine(url, pool_pre_ping=True, hide_parameters=True, pool_timeout=BUSY)
     if url.database and url.database != ":memory:":
         # Before SQLite makes it: its files hold what tenants opted into, and are for this user alone.
         Path(url.database).touch(mode=0o600)
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": BUSY})
+    engine = create_engine(url, hide_parameters=True, pool_timeout=BUSY, connect_args={"timeout": BUSY})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -6,9 +6,11 @@ as JSON beside the few columns that are searched; nothing of the JSON is ever pa
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -27,6 +29,8 @@ from pointsman.contracts.decisions import (
 )
 from pointsman.contracts.modes import Mode, Source
 from pointsman.store.database import Database, metadata
+
+log = logging.getLogger(__name__)
 
 _DAY = 86_400.0
 _MICRO = 1_000_000
@@ -48,7 +52,10 @@ decisions = sa.Table(
     sa.Column("reviewable", _flag, nullable=False),
     sa.Column("queued", _flag, nullable=False),
     sa.Column("record", sa.Text, nullable=False),
-    sa.Index("ix_decisions_tenant_at_id", "tenant", "at", "id"),
+    sa.Index(  # all that a tenant may search by: looking for what is rare reads no records
+        "ix_decisions_tenant_at_id_mode_source_model_escalated",
+        *("tenant", "at", "id", "mode", "source", "model", "escalated"),
+    ),
     sa.Index("ix_decisions_at_id", "at", "id"),
     sa.Index("ix_decisions_queued_at_id", "queued", "at", "id"),
 )
@@ -131,7 +138,10 @@ class DecisionStore:
                     connection.execute(postgresql.insert(decisions).on_conflict_do_nothing(), rows)
 
     def get(self, identity: str, *, tenant: str | None = None) -> Decision | None:
-        """The decision called `identity`; None where there is none, or it is another tenant's than `tenant`."""
+        """
+        The decision called `identity`; None where there is none, it is another tenant's than `tenant`, or this
+        release can't read it.
+        """
         query = sa.select(decisions.c.record, decisions.c.id).where(decisions.c.id == identity)
         if tenant is not None:
             query = query.where(decisions.c.tenant == tenant)
@@ -140,7 +150,7 @@ class DecisionStore:
         return found[0] if found else None
 
     def page(self, wanted: Wanted) -> Page:
-        """One page of decisions, newest first. Raises `BadCursor`."""
+        """One page of decisions, newest first, but for those that this release can't read. Raises `BadCursor`."""
         columns = decisions.c
         query = sa.select(columns.record, columns.id, columns.at)
         conditions: list[Any] = []
@@ -297,14 +307,25 @@ def _complete(connection: sa.Connection, rows: Sequence[Any]) -> list[Decision]:
         )
         for row in connection.execute(sa.select(reviews).where(reviews.c.decision_id.in_(identities)))
     }
-    return [_decision(row.record, said.get(row.id, ()), judged.get(row.id)) for row in rows]
+    found = (_decision(row, said.get(row.id, ()), judged.get(row.id)) for row in rows)
+    return [decision for decision in found if decision is not None]
 
 
-def _decision(record: str, said: Iterable[Feedback], review: Review | None) -> Decision:
-    decision = Decision.model_validate(orjson.loads(record))
+def _decision(row: Any, said: Iterable[Feedback], review: Review | None) -> Decision | None:
+    """A row with what people have said of it; None where its record is one that only another release can read."""
+    try:
+        decision = Decision.model_validate(orjson.loads(row.record))
+    except ValueError as error:  # pydantic's message would hold what the record says
+        _log_unreadable(row.id, type(error).__name__)
+        return None
     feedback_given = tuple(said)
     doubts = (*decision.doubts, *((Doubt.FEEDBACK,) if feedback_given else ()))
     return decision.model_copy(update={"feedback": feedback_given, "reviewed": review, "doubtful": doubts})
+
+
+@lru_cache(1000)  # once each, however often somebody looks
+def _log_unreadable(identity: str, kind: str) -> None:
+    log.error("%s is kept and can't be read: %s", identity, kind)
 
 
 def _micro(seconds: float) -> int:

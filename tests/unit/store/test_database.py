@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -107,3 +108,17 @@ def test_postgresql_would_understand_the_tables() -> None:
     for table in metadata.sorted_tables:
         said = str(CreateTable(table).compile(dialect=postgresql.dialect()))
         assert said.strip().startswith("CREATE TABLE")
+
+
+def test_who_finds_no_connection_free_is_told_so(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database._engine.pool, "_timeout", 0.05)
+
+    def take_all(taken: contextlib.ExitStack) -> None:
+        for _ in range(100):
+            taken.enter_context(database.reading())
+
+    with contextlib.ExitStack() as taken, pytest.raises(DatabaseUnavailable, match="too much to do") as refused:
+        take_all(taken)
+    assert refused.value.retry_after
+    with database.reading() as connection:
+        assert connection.scalar(sa.text("SELECT 1")) == 1

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from pointsman.contracts.decisions import Correction, Doubt
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.policies import Trigger
 from pointsman.router.predictor import corpus
 from pointsman.store.database import Database, database_url
-from pointsman.store.decisions import BadCursor, DecisionStore, Wanted
+from pointsman.store.decisions import BadCursor, DecisionStore, Wanted, decisions
 from support.records import NOW, identity, record
 
 DAY = 86_400.0
@@ -238,3 +239,18 @@ def test_what_is_exported_is_what_training_reads(store: DecisionStore, tmp_path:
         (f"question {number}", number != 0, f"decisions/tenant-{number % 3}") for number in range(6)
     }
     assert {row.tier for row in rows} == {"judgement", "escalated", "feedback"}
+
+
+def test_what_another_release_wrote_is_left_out_and_nowhere_quoted(
+    store: DecisionStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = {"characters": 9, "sha256": "0" * 64, "text": "our merger"}
+    store.add([record(number, tenant="a", question=said, review=True) for number in range(3)])
+    with Database(database_url(None, tmp_path)).writing() as connection:
+        row = sa.update(decisions).where(decisions.c.id == identity(1))
+        connection.execute(row.values(record='{"source": "oracle", "question": {"text": "our merger"}}'))
+    assert store.get(identity(1)) is None
+    assert ids(store, tenant="a") == [identity(2), identity(0)]
+    assert list(store.training_rows()) == []
+    assert "can't be read: ValidationError" in caplog.text
+    assert "merger" not in caplog.text

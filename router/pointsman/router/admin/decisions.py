@@ -7,7 +7,8 @@ never was.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from pointsman.contracts.decisions import ID_PATTERN, Correction, Decision, Page, Verdict
-from pointsman.contracts.errors import DecisionNotFound, InvalidRequest
+from pointsman.contracts.errors import DatabaseUnavailable, DecisionNotFound, InvalidRequest
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Header
 from pointsman.router.admin.access import Access, Authorization, Caller
@@ -30,6 +31,12 @@ PATIENCE = 1.0
 
 PAUSE = 0.1
 """Seconds between two looks."""
+
+AT_ONCE = 2
+"""Searches of one tenant that may be under way at a time; further ones wait for these, and nobody else does."""
+
+TURN = 10.0
+"""Seconds for which a search waits until it is its turn."""
 
 MOST = 200
 """Decisions on one page at most."""
@@ -123,6 +130,21 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
     By = Annotated[str, Depends(admin)]
     routes = APIRouter(responses={"default": {"description": "An error in OpenAI's form."}})
 
+    searching: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
+
+    async def in_turn(asker: Asker) -> AsyncIterator[Caller]:
+        """The one who asks, once few enough others of the same tenant are being answered."""
+        turn = searching[asker.tenant.name]
+        try:
+            async with asyncio.timeout(TURN):
+                await turn.acquire()
+        except TimeoutError:
+            raise DatabaseUnavailable("Too many queries of this tenant wait already.", retry_after=2) from None
+        try:
+            yield asker
+        finally:
+            turn.release()
+
     async def found(identity: str, tenant: str | None) -> Decision:
         """A decision, of `tenant` where it asks itself, in the form in which it may see it."""
         loop = asyncio.get_running_loop()
@@ -136,7 +158,7 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
             await asyncio.sleep(PAUSE)
 
     @routes.get("/v1/decisions", tags=["decisions"], summary="Decisions of this key's tenant, newest first")
-    def mine(asker: Asker, asked: Annotated[Filter, Query()]) -> Page:
+    def mine(asker: Annotated[Caller, Depends(in_turn)], asked: Annotated[Filter, Query()]) -> Page:
         page = _page(store, asked.wanted(asker.tenant.name))
         return page.model_copy(update={"data": tuple(map(_for_tenant, page.data))})
 
@@ -173,8 +195,10 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
     @routes.post("/admin/v1/reviews/{id}", tags=["reviews"], summary="Judge a decision, and pin a rule")
     def review(identity: Identity, verdict: Verdict, by: By) -> Decision:
         decision = store.get(identity)
-        if decision is None or not decision.review:
+        if decision is None:
             raise _not_found()
+        if not decision.review:
+            raise DecisionNotFound("Its tenant does not let reviewers judge it: see `decisions.review`.")
         pin = verdict.pin
         if pin is not None:
             policies.append_rule(decision.tenant, pin.rule(), by, f"pinned in the review of {identity}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import logging
 import os
 import signal
 import socket
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -52,6 +54,7 @@ def run(config: Config, settings: Settings) -> None:
     writer = DecisionWriter(config, store, redis, readers=[keeper])
     version = importlib.metadata.version("pointsman")
     app = build_app(config, metrics_dir, Parts(policies, keeper, store), version=version)
+    logging.getLogger("uvicorn.error").addFilter(without_messages)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
     with contextlib.ExitStack() as running:
         running.callback(database.close)
@@ -65,6 +68,16 @@ def run(config: Config, settings: Settings) -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
+
+
+def without_messages(record: logging.LogRecord) -> bool:
+    """Let a failure that is logged be told by its kind and its place alone: its text may quote what was kept."""
+    if record.exc_info and record.exc_info[1] is not None:
+        error = record.exc_info[1]
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        record.msg, record.args = "%s\n%s", (type(error).__name__, frames)
+        record.exc_info = None
+    return True
 
 
 class _Returns:

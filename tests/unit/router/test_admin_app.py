@@ -1,0 +1,137 @@
+"""The admin process in trouble: nobody waits for somebody else's searches, and no failure quotes what was kept."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Lock
+from typing import Any, cast
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from pointsman.contracts.config import Config
+from pointsman.contracts.decisions import Page
+from pointsman.contracts.tenants import key_digest, new_key
+from pointsman.router.admin import decisions
+from pointsman.router.admin.app import Parts, build_app
+from pointsman.router.admin.process import without_messages
+from pointsman.store.decisions import Wanted
+
+KEYS = {name: new_key() for name in ("greedy", "other")}
+CONFIG = Config.model_validate(
+    {
+        "pools": [
+            {
+                "name": "p",
+                "model": "m",
+                "modes": ["think"],
+                "engine": "simulated",
+                "prices": {"input": 1, "output": 1},
+            }
+        ],
+        "tenants": [{"name": name, "key_digests": [key_digest(key)]} for name, key in KEYS.items()],
+    }
+)
+
+QUOTED = "our merger"
+
+
+class SlowStore:
+    """Answers `greedy` once it is told to; fails for `other` where it is told so."""
+
+    def __init__(self) -> None:
+        self.go = Event()
+        self.full = Event()
+        self.lock = Lock()
+        self.running: Counter[str] = Counter()
+        self.peak = 0
+        self.broken = False
+
+    def page(self, wanted: Wanted) -> Page:
+        assert wanted.tenant is not None
+        with self.lock:
+            self.running[wanted.tenant] += 1
+            self.peak = max(self.peak, self.running["greedy"])
+            if self.peak == decisions.AT_ONCE:
+                self.full.set()
+        if wanted.tenant == "greedy":
+            assert self.go.wait(20)
+        elif self.broken:
+            raise RuntimeError(QUOTED)
+        with self.lock:
+            self.running[wanted.tenant] -= 1
+        return Page(data=())
+
+
+@pytest.fixture
+def store() -> SlowStore:
+    return SlowStore()
+
+
+@pytest.fixture
+def app(store: SlowStore, tmp_path: Path) -> Iterator[FastAPI]:
+    yield build_app(
+        CONFIG, tmp_path, cast(Any, Parts(cast(Any, None), cast(Any, None), cast(Any, store))), version="0"
+    )
+    store.go.set()
+
+
+async def ask(app: FastAPI, tenant: str) -> httpx.Response:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://admin", timeout=30) as client:
+        return await client.get("/v1/decisions", headers={"authorization": f"Bearer {KEYS[tenant]}"})
+
+
+def test_a_tenants_searches_wait_for_each_other_and_nobody_waits_for_them(app: FastAPI, store: SlowStore) -> None:
+    async def many() -> None:
+        asked = [asyncio.create_task(ask(app, "greedy")) for _ in range(60)]  # more than there are threads
+        assert await asyncio.to_thread(store.full.wait, 20)
+        assert (await asyncio.wait_for(ask(app, "other"), 5)).json() == {"data": [], "after": None}
+        store.go.set()
+        assert {(await one).status_code for one in asked} == {200}
+
+    asyncio.run(many())
+    assert store.peak == decisions.AT_ONCE
+
+
+def test_who_would_wait_too_long_is_told_so(
+    app: FastAPI, store: SlowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decisions, "TURN", 0.05)
+
+    async def many() -> None:
+        asked = [asyncio.create_task(ask(app, "greedy")) for _ in range(5)]
+        done, running = await asyncio.wait(asked, timeout=1)
+        assert len(running) == decisions.AT_ONCE
+        for one in done:
+            assert (one.result().status_code, one.result().json()["error"]["code"]) == (503, "database_unavailable")
+            assert one.result().headers["retry-after"] == "2"
+        store.go.set()
+        await asyncio.gather(*running)
+        assert (await ask(app, "greedy")).status_code == 200
+
+    asyncio.run(many())
+
+
+def test_a_failure_is_logged_by_its_kind_and_place(
+    app: FastAPI, store: SlowStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.broken = True
+    answer = asyncio.run(ask(app, "other"))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+    log = logging.getLogger("uvicorn.error")
+    log.addFilter(without_messages)
+    try:
+        store.page(Wanted(tenant="other"))
+    except RuntimeError:
+        log.exception("Exception in ASGI application\n")
+    finally:
+        log.removeFilter(without_messages)
+    assert "RuntimeError" in caplog.text
+    assert "in page" in caplog.text
+    assert QUOTED not in caplog.text
