@@ -144,7 +144,18 @@ class DecisionLog:
             self._unkept.add(len(notes))
             return
         since_start = time() - perf_counter()
-        part = orjson.dumps([self._record(*note, since_start) for note in notes])[1:-1]
+        try:
+            part = orjson.dumps([self._record(*note, since_start) for note in notes])[1:-1]
+        except Exception as error:  # of whatever kind: the traffic goes on, and so do the other records
+            if len(notes) > 1:
+                for note in notes:
+                    self._write_down([note])
+                return
+            self._unkept.add(1)
+            log.error(
+                "a decision can't be written down: %s", type(error).__name__
+            )  # its text may quote the request
+            return
         self._waiting.append(part)
         self._bytes_waiting += len(part)
 

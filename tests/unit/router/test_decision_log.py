@@ -309,6 +309,19 @@ def test_more_notes_than_can_be_written_down_are_counted(tmp_path: Path, monkeyp
     assert len(writing.flush()) == 70
 
 
+def test_what_cannot_be_written_down_is_counted_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writing = Writing(tmp_path)
+    for number in range(5):
+        writing.log.note(decided("our merger", rid=f"{number:032x}"), 200, 1.0)
+    writing.log.note(decided("our merger", cost=Cost(2**70, 0, 0, 0)), 200, 1.0)  # beyond what JSON holds here
+    assert [record.id[-1] for record in writing.flush()] == ["0", "1", "2", "3", "4"]
+    assert writing.unkept() == 1
+    assert "can't be written down" in caplog.text
+    assert "merger" not in caplog.text
+
+
 def test_the_stream_is_bounded_by_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decision_log, "MOST_IN_REDIS", 100_000)
     writing = Writing(tmp_path)

@@ -150,7 +150,7 @@ class DecisionWriter:
         for plain in listed:
             try:
                 yield self._reader.read(plain)
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
+            except Exception as error:  # whatever it is: all that comes after it would wait for this one
                 log.error("a decision can't be read: %s", type(error).__name__)
 
 
