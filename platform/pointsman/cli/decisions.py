@@ -274,12 +274,12 @@ def _time(text: str | None, option: str) -> str | None:
     """`text` as the API takes a time: how long ago, or ISO 8601."""
     if text is None:
         return None
-    if ago := _AGO.fullmatch(text):
-        count, unit = ago.groups()
-        return (datetime.now(UTC) - timedelta(**{_UNITS[unit]: int(count)})).isoformat()
     try:
+        if ago := _AGO.fullmatch(text):
+            count, unit = ago.groups()
+            return (datetime.now(UTC) - timedelta(**{_UNITS[unit]: int(count)})).isoformat()
         datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: before the year 1
         _refuse(f"{option} {text} is no time: give 90s, 15m, 2h, 7d, or 2026-01-31T12:00.")
     return text
 

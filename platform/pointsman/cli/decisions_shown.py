@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,34 +21,28 @@ OUT = Console(highlight=False)
 
 
 def print_table(decisions: list[dict[str, Any]], *, tenants: bool) -> None:
-    """Decisions, one a line; with `tenants` whose they are."""
-    heads = [
-        "time (UTC)",
-        "id",
-        *(["tenant"] if tenants else []),
-        "model",
-        "mode",
-        "by",
-        "P(think)",
-        "status",
-        "cost",
-    ]
-    table = Table(*heads)
-    for one in decisions:
-        probability = one["probability"]
-        mode = one["mode"] if one["escalated"] is None else f"{one['mode']} (escalated)"
-        table.add_row(
+    """Decisions, one a line, with `tenants` whose they are: nothing is cut, however narrow the terminal is."""
+    rows = [["TIME (UTC)", "ID", "MODE", "BY", "P(THINK)", "STATUS", "COST", "MODEL"]]
+    rows += [
+        [
             _clock(one["at"]),
             one["id"],
-            *([one["tenant"]] if tenants else []),
-            one["model"],
-            mode,
+            one["mode"] if one["escalated"] is None else f"{one['mode']} (escalated)",
             one["source"],
-            "" if probability is None else f"{probability:.3f}",
+            "-" if one["probability"] is None else f"{one['probability']:.3f}",
             str(one["status"]),
-            _dollars(one["cost"]),
-        )
-    OUT.print(table)
+            _dollars(one["cost"]) or "-",
+            one["model"],
+        ]
+        for one in decisions
+    ]
+    if tenants:
+        for row, tenant in zip(rows, ["TENANT", *(one["tenant"] for one in decisions)], strict=True):
+            row.insert(2, tenant)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        typer.echo(printable(line.rstrip()))
 
 
 def print_one(one: dict[str, Any]) -> None:

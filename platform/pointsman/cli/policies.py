@@ -182,6 +182,8 @@ def history(
     as_json: AsJson = False,
 ) -> None:
     """The versions of TENANT's policy, newest first; with --json what each of them said."""
+    from pointsman.cli.story import printable
+
     with _told():
         answer = (
             AdminApi(url, key, state_dir).ask("GET", f"{_path(tenant)}/history", params={"limit": limit}).json()
@@ -191,7 +193,7 @@ def history(
         return
     for one in answer["data"]:
         what = "the configuration's" if one["document"] is None else _stage(one["document"].get("candidate"))
-        typer.echo(f"{one['version']}  {_changed(one)}  {what}  {one['comment']}".rstrip())
+        typer.echo(printable(f"{one['version']}  {_changed(one)}  {what}  {one['comment']}".rstrip()))
 
 
 @contextmanager

@@ -257,7 +257,7 @@ def test_the_command_line_tells_the_story_that_explain_tells(gateway: Gateway) -
     assert (code, orjson.loads(listed)["id"]) == (0, decision)
     code, listed, _ = run(gateway, "list", "--all", "--limit", "300")
     assert code == 0
-    assert decision in listed
+    assert any(line.split()[2:5] == [decision, "open", "think"] for line in listed.splitlines())  # whole, unbroken
 
 
 def test_the_command_line_corrects_reviews_and_exports(gateway: Gateway, tmp_path: Any) -> None:
@@ -278,6 +278,7 @@ def test_the_command_line_corrects_reviews_and_exports(gateway: Gateway, tmp_pat
         (("show", identity(5)), 1, "no such decision"),
         (("show", "dec-1"), 1, "'id'"),
         (("list", "--since", "soon"), 2, "--since soon is no time"),
+        (("list", "--since", "999999d"), 2, "--since 999999d is no time"),
         (("review", decision), 2, "--should-think or --should-not-think"),
         (("review", "--should-think"), 2, "Name the decision"),
         (("review", decision, "--should-think", "--pin", "x", "--match", "["), 2, "--match must be"),
