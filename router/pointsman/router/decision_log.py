@@ -39,6 +39,9 @@ BATCH = 32
 LARGEST = 256 * 1024
 """Bytes of one batch, about."""
 
+BURST = 10.0
+"""Seconds over which the records that are kept may be spread unevenly."""
+
 MOST_NOTES = 10_000
 """Requests that may wait to be written down; of further ones there will be no record."""
 
@@ -61,11 +64,16 @@ Note = tuple[Exchange, int, float]
 class DecisionLog:
     """Notes requests and brings their records to Redis. Owned by one event loop."""
 
-    def __init__(self, redis: Redis, metrics: Metrics, predictor: Predictor, place: Place, *, secret: str) -> None:
+    def __init__(
+        self, redis: Redis, metrics: Metrics, predictor: Predictor, place: Place, *, secret: str, rate: int
+    ) -> None:
         self._redis = redis
         self._predictor = predictor
         self._place = place
         self._secret = secret.encode()
+        self._rate = rate
+        self._left = self._most = rate * BURST
+        self._renewed = perf_counter()
         self._salts: dict[str, bytes] = {}
         self._notes: list[Note] = []
         self._waiting: deque[bytes] = deque()
@@ -78,13 +86,19 @@ class DecisionLog:
         """
         `exchange`, which was decided, has ended with `status` after `duration` seconds.
 
-        Its body and payload are let go: they may be large, and nobody needs them any more. Of a tenant that keeps
-        no decisions one is noted only while a new policy is on trial, whose outcome hangs on them.
+        Its body and payload are let go: they may be large, and nobody needs them any more. While a tenant has a new
+        policy on trial all are noted, since its outcome hangs on them; else those of tenants that keep decisions,
+        as many as the rate allows, whatever they are: a choice would be a skewed sample.
         """
         tenant, arm = exchange.tenant, exchange.arm
         assert tenant is not None
-        if not tenant.decisions.keep and (arm is None or arm.stage is None):
-            return
+        if arm is None or arm.stage is None:
+            if not tenant.decisions.keep:
+                return
+            if self._left < 1.0:
+                self._unkept.add(1)
+                return
+            self._left -= 1.0
         exchange.body = b""
         exchange.payload = {}
         if len(self._notes) < MOST_NOTES:
@@ -110,6 +124,9 @@ class DecisionLog:
             log.warning("the last decisions did not reach Redis in time")
 
     async def _round(self) -> None:
+        now = perf_counter()
+        self._left = min(self._left + (now - self._renewed) * self._rate, self._most)
+        self._renewed = now
         while self._notes:
             notes, self._notes = self._notes[:BATCH], self._notes[BATCH:]
             self._write_down(notes)

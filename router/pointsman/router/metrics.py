@@ -31,7 +31,7 @@ _HELP = {
     Metric.ANSWER_FLOORS: "Requests whose thinking was closed so that an answer still fitted.",
     Metric.STOPPED: "Outputs that were stopped, by reason.",
     Metric.JUDGEMENTS: "Modes that models themselves judged right, by whether the router had decided alike.",
-    Metric.UNKEPT_DECISIONS: "Decisions of which no record was kept, because Redis was away for too long.",
+    Metric.UNKEPT_DECISIONS: "Decisions of which no record was kept: above the rate, or with Redis away.",
     Metric.ESTIMATED: "Requests whose usage was estimated because the engine's own count never arrived.",
     Metric.RETRIES: "Requests sent to another replica after one failed before its first byte.",
     Metric.TTFT: "Seconds from a request's arrival to the first byte of its streamed answer.",

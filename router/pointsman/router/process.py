@@ -94,7 +94,8 @@ async def _serve(config: Config, settings: Settings) -> None:
     place = Place(fleet)
     relay = Relay(fleet, metrics, max_response_bytes=config.router.max_response_bytes)
     predictor = Predictor.load(Path(config.predictor) if config.predictor else None)
-    decisions = DecisionLog(redis, metrics, predictor, place, secret=settings.secret)
+    rate = config.router.decisions_per_second
+    decisions = DecisionLog(redis, metrics, predictor, place, secret=settings.secret, rate=rate)
     pipeline = Pipeline(
         [
             Authenticate(snapshot),

@@ -79,11 +79,11 @@ class FakePlace:
 class Writing:
     """A log, what it is given, and what comes out at its other end."""
 
-    def __init__(self, folder: Path, *, place: FakePlace | None = None) -> None:
+    def __init__(self, folder: Path, *, place: FakePlace | None = None, rate: int = 10_000) -> None:
         self.redis = FakeRedis()
         self.metrics = Metrics(folder)
         self.log = DecisionLog(
-            cast(Any, self.redis), self.metrics, PREDICTOR, cast(Any, place or FakePlace()), secret="s"
+            cast(Any, self.redis), self.metrics, PREDICTOR, cast(Any, place or FakePlace()), secret="s", rate=rate
         )
 
     def unkept(self) -> float:
@@ -307,6 +307,21 @@ def test_more_notes_than_can_be_written_down_are_counted(tmp_path: Path, monkeyp
         writing.log.note(decided("x"), 200, 1.0)
     assert writing.unkept() == 30
     assert len(writing.flush()) == 70
+
+
+def test_above_the_rate_no_record_is_kept_but_of_policies_on_trial(tmp_path: Path) -> None:
+    writing = Writing(tmp_path, rate=5)
+    trial = compile_policy(TRIAL, version="8")
+    for _ in range(60):
+        writing.log.note(decided("x"), 200, 1.0)
+        writing.log.note(decided("x", arm=trial.present), 200, 1.0)
+    assert writing.unkept() == 10
+    assert len(writing.flush()) == 50 + 60
+    asyncio.run(asyncio.sleep(0.5))
+    assert writing.flush() == []  # a round renews what may be kept
+    for _ in range(10):
+        writing.log.note(decided("x"), 200, 1.0)
+    assert 2 <= len(writing.flush()) <= 9
 
 
 def test_what_cannot_be_written_down_is_counted_and_stops_nothing(
