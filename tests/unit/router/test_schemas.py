@@ -56,6 +56,41 @@ def test_values_are_judged_by_their_schema(value: Any, schema: Any, *, expected:
     assert fits(value, schema) is expected  # from the validators that are kept
 
 
+def unevaluated(levels: int) -> dict[str, Any]:
+    """Looks at each level at all that the levels below it have looked at."""
+    schema: dict[str, Any] = {"properties": {"a": {"type": "integer"}}}
+    for _ in range(levels):
+        schema = {"allOf": [schema], "unevaluatedProperties": False}
+    return schema
+
+
+OBJECTS = [{"a": number} for number in range(4000)]
+
+
+@pytest.mark.parametrize(
+    ("value", "schema"),
+    [
+        ({"b": 1}, unevaluated(30)),
+        ([{"a": 4001}] * 10_000, {"items": {"enum": OBJECTS}}),
+        ([[1, {"a": 4001}]] * 5_000, {"items": {"const": [1, *OBJECTS]}}),
+        ("x" * 3_000, {"anyOf": [{"pattern": f"x{{{number % 900}}}y{number}"} for number in range(1000)]}),
+        ({"x": 1}, {"patternProperties": {f"[a-z{number}]{{300}}": True for number in range(1000)}}),
+        ("x" * 15_000, {"anyOf": [{"pattern": f"(x{{300}}|z)+y{number}"} for number in range(30)]}),
+    ],
+)
+def test_small_schemas_that_cost_seconds_or_hours_are_not_evaluated(value: Any, schema: Any) -> None:
+    began = time.process_time()
+    assert fits(value, schema) is True
+    assert time.process_time() - began < 0.5
+
+
+def test_usual_patterns_and_lists_of_objects_are_judged() -> None:
+    date = {"additionalProperties": {"type": "string", "pattern": "^\\d{4}-\\d{2}-\\d{2}$"}}
+    assert fits({str(day): f"2026-11-{day}" for day in range(10, 30)}, date)
+    assert not fits({"1": "2026-11-1"}, date)
+    assert not fits({"a": 50}, {"enum": OBJECTS[:50]})
+
+
 @pytest.mark.parametrize(
     "schema",
     [

@@ -8,6 +8,7 @@ value.
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from typing import Any
 
@@ -26,10 +27,19 @@ MAX_STEPS = 20_000
 MAX_DEPTH = 64
 """Levels of a value that is looked at."""
 
-REMEMBERED = 256
+REMEMBERED = 64
 """Schemas whose validators are kept."""
 
-_PATTERN_BYTES = 256 * 1024
+MAX_PATTERNS = 32
+"""Patterns of a schema that is looked at: each takes time to prepare, and memory as long as it is kept."""
+
+_PATTERN_BYTES = 16 * 1024
+_MATCHING_BYTES = 32 * 1024
+_STATE_WORK, _PATTERN_WORK = 4, 4000
+"""Work for each byte of a text: of a state of a pattern, and of any pattern at most. A subschema causes 1."""
+_OBJECT_WORK = 50
+"""The work of comparing with an object or a list among the values that are allowed."""
+_COUNTS = re.compile(r"\{(\d+),?(\d*)\}")
 
 _HERE = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _HERE_ONE = ("not", "if", "then", "else")
@@ -40,11 +50,20 @@ _BELOW_ONE = (
     "contains",
     "additionalProperties",
     "propertyNames",
-    "unevaluatedItems",
-    "unevaluatedProperties",
 )
 _BELOW_NAMED = ("properties", "patternProperties")
-_UNTOLD = frozenset({"$dynamicRef", "$recursiveRef", "$id", "id", "$anchor", "$dynamicAnchor"})
+_UNTOLD = frozenset(
+    {
+        "$dynamicRef",
+        "$recursiveRef",
+        "$id",
+        "id",
+        "$anchor",
+        "$dynamicAnchor",
+        "unevaluatedItems",  # these two double the work with each level that they stand at
+        "unevaluatedProperties",
+    }
+)
 
 _validators: OrderedDict[bytes, Any] = OrderedDict()
 
@@ -80,7 +99,7 @@ def _validator(schema: Any) -> Any:
             schema,
             offline=True,
             validate_formats=False,
-            pattern_options=jsonschema_rs.RegexOptions(size_limit=_PATTERN_BYTES, dfa_size_limit=_PATTERN_BYTES),
+            pattern_options=jsonschema_rs.RegexOptions(size_limit=_PATTERN_BYTES, dfa_size_limit=_MATCHING_BYTES),
         )
     except ValueError:
         return None
@@ -111,6 +130,8 @@ class _Work:
         self._schema = schema
         self._known: dict[tuple[int, int], int] = {}
         self._open: set[tuple[int, int]] = set()
+        self._own: dict[int, int] = {}
+        self._patterns = 0
 
     def of(self, depth: int) -> int:
         """Evaluations for a value of so many levels; more than is ever allowed where they can't be told."""
@@ -132,11 +153,25 @@ class _Work:
         here, below = _parts(schema)
         if "$ref" in schema:
             here.append(self._target(schema["$ref"]))
-        work = (
-            1 + sum(self._count(part, depth) for part in here) + sum(self._count(part, depth - 1) for part in below)
-        )
+        work = self._own_work(schema) + sum(self._count(part, depth) for part in here)
+        work += sum(self._count(part, depth - 1) for part in below)
         self._open.discard(key)
         self._known[key] = work
+        return work
+
+    def _own_work(self, schema: dict[str, Any]) -> int:
+        """The work of what `schema` says without subschemas."""
+        work = self._own.get(id(schema))
+        if work is None:
+            patterns = [schema["pattern"]] if "pattern" in schema else []
+            if isinstance(named := schema.get("patternProperties"), dict):
+                patterns += named
+            self._patterns += len(patterns)
+            if self._patterns > MAX_PATTERNS:
+                raise _Unbounded
+            work = 1 + sum(map(_work_of_pattern, patterns))
+            work += _OBJECT_WORK * (_containers(schema.get("enum")) + _containers(schema.get("const")))
+            self._own[id(schema)] = work
         return work
 
     def _target(self, reference: Any) -> Any:
@@ -155,6 +190,29 @@ class _Work:
         if reference not in ("#", "#/") and not reference.startswith("#/"):
             raise _Unbounded
         return at
+
+
+def _work_of_pattern(pattern: Any) -> int:
+    """The work of a pattern: each of its states, of which repetitions make many, may be looked at for each byte."""
+    if not isinstance(pattern, str) or "\\p" in pattern or "\\P" in pattern:
+        return _PATTERN_WORK
+    work = _STATE_WORK * len(pattern)
+    for low, high in _COUNTS.findall(pattern):
+        work *= max(1, int((high or low)[:4]))
+        if work >= _PATTERN_WORK:
+            return _PATTERN_WORK
+    return min(work, _PATTERN_WORK)
+
+
+def _containers(value: Any) -> int:
+    """How many objects and lists `value` consists of."""
+    count, left = 0, [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, (dict, list)):
+            count += 1
+            left += item.values() if isinstance(item, dict) else item
+    return count
 
 
 def _parts(schema: dict[str, Any]) -> tuple[list[Any], list[Any]]:
