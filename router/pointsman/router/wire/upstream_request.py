@@ -6,7 +6,6 @@ listed here are ever sent, whatever a client tries. What a model family needs sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -30,7 +29,39 @@ _JUDGED_BY_THE_MODEL = frozenset({Source.PREDICTOR, Source.SATURATION, Source.DE
 
 _OPENAI_SAMPLING = frozenset({"temperature", "top_p"})
 """Sampling fields that any OpenAI-compatible server knows."""
-_NOTHING: Mapping[str, float] = {}
+_CHAT, _THINK = Endpoint.CHAT, Mode.THINK  # slow to look up by way of their classes
+
+
+class _Manner:
+    """How a pool is asked in one mode: what is the same for all its requests, worked out once."""
+
+    __slots__ = ("family", "is_sglang", "is_vllm", "may_begin", "model", "pool", "salted", "sampling", "sglang")
+
+    def __init__(self, pool: Pool, mode: Mode) -> None:
+        family = self.family = FAMILIES[pool.family]
+        self.pool = pool
+        self.model = pool.upstream_model
+        self.sglang = pool.engine in _SPEAKS_SGLANG
+        self.is_sglang = pool.engine is Engine.SGLANG
+        self.is_vllm = pool.engine is Engine.VLLM
+        self.salted = self.sglang or self.is_vllm
+        self.sampling = tuple(
+            (name, value)
+            for name, value in family.sampling.get(mode, {}).items()
+            if name in _OPENAI_SAMPLING or pool.engine is not Engine.OPENAI
+        )
+        self.may_begin = bool(family.prefills)
+
+
+_manners: dict[tuple[str, bool], _Manner] = {}
+
+
+def _manner_of(pool: Pool, mode: Mode) -> _Manner:
+    key = (pool.name, mode is _THINK)
+    manner = _manners.get(key)
+    if manner is None or manner.pool is not pool:
+        manner = _manners[key] = _Manner(pool, mode)
+    return manner
 
 
 class Ask(NamedTuple):
@@ -104,50 +135,50 @@ def _head(endpoint: Endpoint, address: str, stream: bool, secret: str | None) ->
 
 def _payload(exchange: Exchange, pool: Pool, ask: Ask) -> dict[str, Any]:
     assert exchange.tenant is not None
+    manner = _manner_of(pool, ask.mode)
     payload = openai_request.forwarded(exchange)
-    payload["model"] = pool.upstream_model
+    payload["model"] = manner.model
     payload["max_tokens"] = ask.max_tokens
     payload["stream"] = ask.stream
     if ask.stream:
         payload["stream_options"] = {"include_usage": True}
         if ask.steady_usage:
             payload["stream_options"]["continuous_usage_stats"] = True
-    if exchange.endpoint is Endpoint.CHAT:
-        _tell_family(payload, exchange, pool, ask)
-    if pool.engine in _SPEAKS_SGLANG:
+    if exchange.endpoint is _CHAT:
+        _tell_family(payload, exchange, manner, ask)
+    if manner.salted:
+        payload["cache_salt"] = exchange.tenant.cache_salt
+    if manner.sglang:
         # The attempt's digit keeps a retry apart from the request it repeats; the length stays fixed, so that
         # no id is a prefix of another (SGLang aborts by prefix).
         payload["rid"] = f"{exchange.rid}{exchange.attempts % 10}"
-        payload["cache_salt"] = exchange.tenant.cache_salt
         if ask.thinking_budget is not None:
             payload["custom_params"] = {"thinking_budget": ask.thinking_budget}
-    elif pool.engine is Engine.VLLM:
-        payload["cache_salt"] = exchange.tenant.cache_salt
     return payload
 
 
-def _tell_family(payload: dict[str, Any], exchange: Exchange, pool: Pool, ask: Ask) -> None:
+def _tell_family(payload: dict[str, Any], exchange: Exchange, manner: _Manner, ask: Ask) -> None:
     """Say the mode as the pool's family needs it said, and how to sample where the client has not."""
-    family = FAMILIES[pool.family]
+    family = manner.family
     if family.switch is not None:
         family.switch(payload, ask.mode, exchange.effort)
-    for name, value in family.sampling.get(ask.mode, _NOTHING).items():
-        if name in _OPENAI_SAMPLING or pool.engine is not Engine.OPENAI:
-            payload.setdefault(name, value)
+    for name, value in manner.sampling:
+        if name not in payload:
+            payload[name] = value
     if family.keeps_special_tokens:
         payload["skip_special_tokens"] = False
     if ask.logprobs:
         payload["logprobs"] = True
-    if pool.engine is Engine.SGLANG and (family.always_parsed or ask.continuation is not None):
+    begun = ask.continuation
+    if manner.is_sglang and (family.always_parsed or begun is not None):
         # Else a parser of the engine's, if it has one, would take what goes on from here for thinking.
         payload["separate_reasoning"] = False
-    begun = ask.continuation
-    if begun is None:
-        begun = families.prefill(pool, ask.mode, forced=ask.forced, constrained=is_constrained(exchange))
+    if begun is None and manner.may_begin:
+        begun = families.prefill(manner.pool, ask.mode, forced=ask.forced, constrained=is_constrained(exchange))
     if begun is not None:
         payload["messages"] = [*payload["messages"], {"role": "assistant", "content": begun}]
         payload["continue_final_message"] = True
-        if pool.engine is Engine.VLLM:
+        if manner.is_vllm:
             # vLLM lets the chat template render the begun message, and refuses to open another after it; SGLang
             # puts it behind the opened turn, and has no such field.
             payload["add_generation_prompt"] = False
