@@ -73,7 +73,8 @@ class DecisionLog:
         self._secret = secret.encode()
         self._rate = rate
         self._left = self._most = rate * BURST
-        self._renewed = perf_counter()
+        self._renewed = self._counted_from = perf_counter()
+        self._kept: dict[str, int] = {}  # by tenant, in the last seconds, `BURST` of them at most
         self._salts: dict[str, bytes] = {}
         self._notes: list[Note] = []
         self._waiting: deque[bytes] = deque()
@@ -88,17 +89,21 @@ class DecisionLog:
 
         Its body and payload are let go: they may be large, and nobody needs them any more. While a tenant has a new
         policy on trial all are noted, since its outcome hangs on them; else those of tenants that keep decisions,
-        as many as the rate allows, whatever they are: a choice would be a skewed sample.
+        as many as the rate allows, whatever they are: a choice would be a skewed sample. Where one tenant uses that
+        up, those that had less than their share are noted all the same, and it waits until that is made up for.
         """
         tenant, arm = exchange.tenant, exchange.arm
         assert tenant is not None
         if arm is None or arm.stage is None:
             if not tenant.decisions.keep:
                 return
-            if self._left < 1.0:
+            name, kept = tenant.name, self._kept
+            had = kept.get(name, 0)
+            if self._left < 1.0 and not (self._left > -self._most and had * (len(kept) + 1) < self._most):
                 self._unkept.add(1)
                 return
             self._left -= 1.0
+            kept[name] = had + 1
         exchange.body = b""
         exchange.payload = {}
         if len(self._notes) < MOST_NOTES:
@@ -127,6 +132,9 @@ class DecisionLog:
         now = perf_counter()
         self._left = min(self._left + (now - self._renewed) * self._rate, self._most)
         self._renewed = now
+        if now - self._counted_from >= BURST:
+            self._kept.clear()
+            self._counted_from = now
         while self._notes:
             notes, self._notes = self._notes[:BATCH], self._notes[BATCH:]
             self._write_down(notes)

@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import math
 import re
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -322,6 +324,28 @@ def test_above_the_rate_no_record_is_kept_but_of_policies_on_trial(tmp_path: Pat
     for _ in range(10):
         writing.log.note(decided("x"), 200, 1.0)
     assert 2 <= len(writing.flush()) <= 9
+
+
+def test_one_tenants_flood_does_not_push_out_the_records_of_others(tmp_path: Path) -> None:
+    writing = Writing(tmp_path, rate=30)
+
+    def ask(tenant: str, times: int) -> None:
+        for _ in range(times):
+            exchange = decided("x")
+            assert exchange.tenant is not None
+            exchange.tenant = replace(exchange.tenant, name=tenant)
+            writing.log.note(exchange, 200, 1.0)
+
+    for _ in range(50):
+        ask("flood", 40)
+        ask("calm", 1)
+        ask("busy", 3)
+    kept = Counter(record.tenant for record in writing.flush())
+    assert kept["calm"] == 50
+    assert kept["busy"] >= 75  # at least an even share
+    assert sum(kept.values()) <= 2 * 300
+    ask("flood", 1000)
+    assert len(writing.flush()) == 0  # what others had beyond the rate is made up for first
 
 
 def test_what_cannot_be_written_down_is_counted_and_stops_nothing(
