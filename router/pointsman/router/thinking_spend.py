@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from secrets import token_hex
 
 from redis.exceptions import RedisError
 
@@ -48,6 +49,9 @@ class ThinkingSpend:
         self._day = _day_of(now())
         self._known: dict[str, int] = {}  # of today, by tenant, as all workers have told
         self._unsent: dict[str, dict[str, int]] = {}  # by day and tenant
+        self._sending: tuple[str, dict[str, int]] | None = None  # of one day, until Redis has said that it has it
+        self._teller = token_hex(8)
+        self._batch = 0
         self._reachable = True
 
     async def follow(self) -> None:
@@ -71,9 +75,11 @@ class ThinkingSpend:
             if self._reachable:
                 log.warning("thinking can't be added up (%s): each worker counts its own", type(error).__name__)
             self._reachable = False
-        waiting = self._unsent.get(self._day, {})
+        waiting = [self._unsent.get(self._day, {})]
+        if self._sending is not None and self._sending[0] == self._day:
+            waiting.append(self._sending[1])
         for view in limited:
-            spent = self._known.get(view.name, 0) + waiting.get(view.name, 0)
+            spent = self._known.get(view.name, 0) + sum(amounts.get(view.name, 0) for amounts in waiting)
             limit = limit_of(view)
             view.thinking_spent = limit is not None and spent >= limit
 
@@ -102,10 +108,14 @@ class ThinkingSpend:
         return limited
 
     async def _exchange(self, tenants: list[str]) -> None:
-        for day, waiting in list(self._unsent.items()):
-            if waiting:
-                await self._shared.add(day, waiting)
-            del self._unsent[day]
+        while self._sending is not None or self._unsent:
+            if self._sending is None:
+                self._sending = self._unsent.popitem()
+                self._batch += 1
+            day, amounts = self._sending
+            if amounts:
+                await self._shared.add(day, amounts, teller=self._teller, batch=self._batch)
+            self._sending = None
         if tenants:
             self._known = await self._shared.of(self._day, tenants)
 

@@ -23,7 +23,7 @@ class Totals:
         self.days: dict[str, dict[str, int]] = {}
         self.away = False
 
-    async def add(self, day: str, tokens: Mapping[str, int]) -> None:
+    async def add(self, day: str, tokens: Mapping[str, int], *, teller: str, batch: int) -> None:
         if self.away:
             raise RedisConnectionError
         sums = self.days.setdefault(day, {})
