@@ -143,6 +143,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         task.cancel()
     await asyncio.gather(*tasks, stopped, return_exceptions=True)
     await decisions.flush()
+    await thinking.look()  # the answer that ended the drain may have been the one that thought most
     fleet.close()
     passthrough.site.close()
     metrics.close()

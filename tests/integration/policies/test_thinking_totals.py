@@ -6,9 +6,11 @@ import asyncio
 import signal
 from pathlib import Path
 
+from redis import Redis as Blocking
 from redis.asyncio import Redis
 
 from pointsman.contracts.config import Config
+from pointsman.contracts.names import RedisKey
 from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.thinking_spend import ThinkingSpend
 from pointsman.store.thinking import ThinkingTotals
@@ -56,3 +58,18 @@ async def _pause_while_adding(gateway: Gateway) -> list[int]:
         await one.look()
         await two.look()
         return [spend._known["a"] for spend in (one, two)]
+
+
+def test_what_was_thought_last_is_counted_before_a_router_ends(tmp_path: Path) -> None:
+    tenants = [{"name": "a", "policy": {"daily_thinking_tokens": 1000}}]
+    with Gateway(tmp_path, tenants=tenants) as gateway:
+        with gateway.client() as client:
+            for _ in range(3):  # one of them ends far from a look
+                question = {"model": "smollm2", "messages": [{"role": "user", "content": "x"}]}
+                answer = client.post("/v1/chat/completions", json={**question, "reasoning_effort": "high"})
+                thought = answer.json()["usage"]["reasoning_tokens"]
+        assert gateway.router.stop() == 0
+        with Blocking.from_url(gateway.redis_url) as redis:
+            (day,) = redis.keys(RedisKey.THINKING.format(day="*"))
+            assert redis.hget(day, "a") == b"%d" % (3 * thought)
+    assert thought > 0
