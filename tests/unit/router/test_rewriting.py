@@ -188,6 +188,16 @@ def whole(*messages: dict[str, Any]) -> dict[str, Any]:
     return {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": choices}
 
 
+def test_a_finish_reason_that_says_nothing_ends_nothing() -> None:
+    rewriter = StreamRewriter(QWEN_POOL, THINK)
+    out = []
+    for text in ("hm", "</th", "ink>", "43"):
+        piece = chunk({"content": text})
+        piece["choices"][0]["finish_reason"] = ""
+        out += rewriter.feed(piece)
+    assert gathered(out) == {0: {"reasoning_content": "hm", "content": "43"}}
+
+
 def test_whole_answers() -> None:
     call = [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
     answer = whole(
@@ -196,7 +206,7 @@ def test_whole_answers() -> None:
         {"role": "assistant", "content": "<judge>"},
     )
     found = rewrite_answer(answer, KAT_POOL, THINK, forced=False)
-    assert found == Rewritten(THINK, len("hard\n\nfirst") + len("easy"), 2)
+    assert found == Rewritten(THINK, len("hard\n\nfirst") + len("easy"), len("43" + "f{}"))
     assert [choice["message"] for choice in answer["choices"]] == [
         {"role": "assistant", "content": "43", "reasoning_content": "hard\n\nfirst", "tool_calls": None},
         {"role": "assistant", "content": None, "reasoning_content": "easy", "tool_calls": call},

@@ -28,7 +28,7 @@ class Rewritten(NamedTuple):
     reasoning: int
     """Characters of thinking, of all choices together."""
     answer: int
-    """Characters of answer, of all choices together."""
+    """Characters of answer, tool calls included, of all choices together."""
 
 
 def needed(pool: Pool, mode: Mode) -> bool:
@@ -121,7 +121,7 @@ class StreamRewriter:
         self.answer += ANSWER in kinds or bool(delta.get("tool_calls"))
         if self.judgement is None and choice.parser is not None:
             self.judgement = choice.parser.judgement
-        ended = found.get("finish_reason") is not None
+        ended = bool(found.get("finish_reason"))  # some engines say "" until there is one
         if ended:
             pieces += choice.finish()
         pieces = _joined(pieces)
@@ -154,7 +154,7 @@ def rewrite_answer(
         message["reasoning_content"] = thought or None
         message["content"] = content or (None if message.get("tool_calls") else "")
         reasoning += len(thought)
-        said += len(content)
+        said += len(content) + _length(message.get("tool_calls"))
         if judgement is None and choice.parser is not None:
             judgement = choice.parser.judgement
     return Rewritten(judgement, reasoning, said)
@@ -230,6 +230,15 @@ def _joined(pieces: list[Piece]) -> list[Piece]:
 def _bare(index: int, piece: Piece) -> dict[str, Any]:
     """A choice of a chunk that says `piece` and nothing else."""
     return {"index": index, "delta": {piece.kind.value: piece.text}, "logprobs": None, "finish_reason": None}
+
+
+def _length(calls: Any) -> int:
+    """Characters of tool calls."""
+    functions = (
+        [call.get("function") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else ()
+    )
+    texts = [text for function in functions if isinstance(function, dict) for text in function.values()]
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def _text(value: Any, field: str) -> str:
