@@ -140,6 +140,8 @@ def _payload(exchange: Exchange, pool: Pool, ask: Ask) -> dict[str, Any]:
     payload["model"] = manner.model
     payload["max_tokens"] = ask.max_tokens
     payload["stream"] = ask.stream
+    if "min_tokens" in payload and payload["min_tokens"] > ask.max_tokens:
+        payload["min_tokens"] = ask.max_tokens  # engines refuse more than the most
     if ask.stream:
         payload["stream_options"] = {"include_usage": True}
         if ask.steady_usage:
