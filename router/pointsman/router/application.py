@@ -91,10 +91,12 @@ class _Running(Exchange):
         self.pipeline.abandon(self)
 
     def pause(self) -> None:
+        self.paused = True
         if self.work is not None:
             self.work.pause()
 
     def resume(self) -> None:
+        self.paused = False
         if self.work is not None:
             self.work.resume()
 

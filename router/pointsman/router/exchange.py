@@ -120,6 +120,7 @@ class Exchange:
         "model",
         "needs",
         "output_length",
+        "paused",
         "payload",
         "place_deadline",
         "policy",
@@ -152,6 +153,7 @@ class Exchange:
         self.started_at = perf_counter()
         self.position = 0
         self.abandoned = False
+        self.paused = False
         # authenticate
         self.request_id = ""
         self.rid = ""

@@ -16,7 +16,7 @@ from pointsman.router.http.upstream import UpstreamConnection
 class Call(ABC):
     """Base of the relays. A subclass implements `_send` and `_unreachable`, and `Receiver` for the answer."""
 
-    __slots__ = ("_connect_timeout", "_connecting", "_connection", "_ended", "_reused", "_site")
+    __slots__ = ("_connect_timeout", "_connecting", "_connection", "_ended", "_paused", "_reused", "_site")
 
     def __init__(self, site: Site, *, connect_timeout: float) -> None:
         self._site = site
@@ -25,6 +25,7 @@ class Call(ABC):
         self._connecting: asyncio.Task[None] | None = None
         self._reused = False
         self._ended = False
+        self._paused = False
 
     def start(self, *, fresh: bool) -> None:
         """Send the request on an idle connection, or on a new one; always on a new one where `fresh`."""
@@ -35,12 +36,14 @@ class Call(ABC):
             self._connecting = self._site.open(self._connect_timeout, self._connected)
 
     def pause(self) -> None:
-        """The client reads more slowly than the other end writes: stop reading there."""
+        """The client reads more slowly than the other end writes: stop reading there, or do not begin to."""
+        self._paused = True
         if self._connection is not None:
             self._connection.pause()
 
     def resume(self) -> None:
         """The client has caught up."""
+        self._paused = False
         if self._connection is not None:
             self._connection.resume()
 
@@ -96,3 +99,5 @@ class Call(ABC):
         self._connection = connection
         self._reused = connection.reused
         self._send(connection)
+        if self._paused and self._connection is not None:
+            self._connection.pause()
