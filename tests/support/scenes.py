@@ -80,6 +80,11 @@ class Sending:
         """Whether the router has dropped the connection, and with it the engine's work."""
         return self._transport.closed
 
+    @property
+    def paused(self) -> bool:
+        """Whether the router reads nothing more for now."""
+        return self._transport.paused
+
     def answer(
         self,
         *,
@@ -208,7 +213,8 @@ class Scene:
         self.replicas: dict[str, Replica] = {}
         for number, (name, state) in enumerate(self.fleet.pools.items()):
             address = f"10.0.0.{number}:80"
-            replica = state.replicas[address] = Replica(name, address, "i")
+            replica = Replica(name, address, "i")
+            state.replicas = {address: replica}  # one, which never rests: each request of a test has to reach it
             replica.healthy = True
             state.refresh()
             self.replicas[name] = replica
@@ -217,7 +223,7 @@ class Scene:
         self.pipeline = Pipeline([place, self.relay, Settle(self.snapshot, self.metrics)], self.metrics)
         place.pipeline = self.relay.pipeline = self.pipeline
 
-    def _connect(self) -> None:
+    def connect(self) -> None:
         """See that each replica has as many connections as a request may need."""
         self._connections = [item for item in self._connections if not item[1].closed]
         for name, replica in self.replicas.items():
@@ -235,12 +241,16 @@ class Scene:
         policy: dict[str, Any] | None = None,
         thinking_budget: int | None = None,
         headers: dict[str, str] | None = None,
+        endpoint: Endpoint = Endpoint.CHAT,
         **body: Any,
     ) -> Exchange:
         """A request that was decided and is placed and sent now."""
-        fields = {"model": "m", "messages": [{"role": "user", "content": "Why?"}], **body}
+        text = (
+            {"messages": [{"role": "user", "content": "Why?"}]} if endpoint is Endpoint.CHAT else {"prompt": "Why?"}
+        )
+        fields = {"model": "m", **text, **body}
         named = {name.encode(): value.encode() for name, value in (headers or {}).items()}
-        exchange = Exchange(RecordingClient(), Endpoint.CHAT, named, json.dumps(fields).encode())
+        exchange = Exchange(RecordingClient(), endpoint, named, json.dumps(fields).encode())
         openai_request.read(exchange)
         exchange.request_id, exchange.rid = "r", "0123456789abcdef"
         exchange.tenant = next(iter(self.snapshot.tenants.values()))
@@ -248,7 +258,7 @@ class Scene:
         exchange.policy = Policy.model_validate(policy or {})
         exchange.thinking_budget = thinking_budget
         exchange.decision = ModeDecision(mode, source, 0.5, 0.4, "threshold")
-        self._connect()
+        self.connect()
         self.pipeline.start(exchange)
         return exchange
 

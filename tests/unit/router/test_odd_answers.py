@@ -107,3 +107,25 @@ def test_a_client_always_gets_an_end(
             engine.whole({"id": "e1", "choices": choices, "usage": usage})
     assert scene.told(exchange).ended
     assert all(replica.outstanding == 0 for replica in scene.replicas.values())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("mode", Mode)
+def test_what_can_be_read_but_not_written_is_no_answer(scene: Scene, mode: Mode, *, stream: bool) -> None:
+    deep: Any = "x"
+    for _ in range(400):
+        deep = [deep]
+    exchange = scene.ask(mode, stream=stream, headers=BUFFERED)
+    engine = scene.sent()
+    text = {"role": "assistant", "content": "</think>fine"}
+    if engine.asked["stream"]:
+        choice = {"index": 0, "delta": text, "more": deep, "finish_reason": None}
+        engine.say(b"data: " + json.dumps({**CHUNK, "choices": [choice]}).encode() + b"\n\n", b"data: [DONE]\n\n")
+    else:
+        choice = {"index": 0, "message": text, "more": deep, "finish_reason": "stop"}
+        engine.whole({"id": "e1", "choices": [choice], "usage": used(5, 3)})
+    told = scene.told(exchange)
+    assert told.ended
+    # what is passed on unread is not written anew
+    assert told.error == "engine_failed" or deep in told.events[0]["choices"][0].values()
+    assert all(replica.outstanding == 0 for replica in scene.replicas.values())

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Header, Metric
+from pointsman.router.exchange import Endpoint
 from pointsman.router.pipeline.repetition import LONGEST, MARKS, OFTEN, STRETCH, WORDS, Repetition
 from support.scenes import DEEP, FAST, URLS, Scene, said, tail, used
 
@@ -113,6 +114,19 @@ def test_a_stream_in_other_frames_is_watched_too(tmp_path: Path) -> None:
     engine.say(*[(said(content='say "once more"\n') * 3).replace(b'":', b'": ') for _ in range(800)])
     assert engine.stopped
     assert scene.told(exchange).remarks == {"stopped": "repetition"}
+
+
+def test_a_stream_of_completions_is_stopped_in_its_own_format(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    exchange = scene.ask(Mode.NO_THINK, endpoint=Endpoint.COMPLETIONS, stream=True, max_tokens=60_000)
+    engine = scene.sent()
+    choice = {"index": 0, "text": "so on and ", "finish_reason": None}
+    event = {"id": "e1", "object": "text_completion", "created": 1, "model": "m", "choices": [choice]}
+    engine.say(*[b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"] * 3000)
+    assert engine.stopped
+    last = scene.told(exchange).events[-2]
+    assert last["object"] == "text_completion"
+    assert last["choices"] == [{"index": 0, "text": "", "logprobs": None, "finish_reason": "length"}]
 
 
 @pytest.mark.parametrize("name", [name for name in SOUND if name != "base64"])

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Header
+from pointsman.router.exchange import Exchange
+from pointsman.router.pipeline.relay import Relaying
 from support.scenes import BUFFERED, CHUNK, DEEP, FAST, URLS, Scene, Sending, said, tail, used
 
 THINK, NO_THINK = Mode.THINK, Mode.NO_THINK
@@ -511,3 +513,112 @@ def test_what_is_held_back_is_the_same_stream_later(
         said_.append(told.events)
         assert {event["model"] for event in told.events[:-1]} == {"m"}
     assert said_[0] == said_[1]
+
+
+@pytest.mark.parametrize("how", ["left", "broken"])
+def test_thinking_that_was_never_answered_is_billed_as_thinking(tmp_path: Path, how: str) -> None:
+    scene = Scene(tmp_path, VLLM)
+    exchange = scene.ask(THINK, stream=True, max_tokens=1000)
+    engine = scene.sent()
+    engine.say(*(said(reasoning_content="w", usage=used(9, i + 1)) for i in range(50)))
+    if how == "left":
+        scene.pipeline.abandon(exchange)
+    else:
+        engine.say(b'data: {"error": {"message": "x"}}\n\n')
+    assert exchange.usage is not None
+    assert (exchange.usage.reasoning, exchange.usage.answer) == (50, 0)
+    assert exchange.cost is not None
+    assert exchange.cost.reasoning == 50 * 7000
+
+
+def test_nothing_is_escalated_once_the_day_s_thinking_is_spent(scene: Scene) -> None:
+    tenant = next(iter(scene.snapshot.tenants.values()))
+    tenant.thinking_spent = True
+    exchange = scene.ask(NO_THINK)
+    scene.sent().answer(content="")
+    assert scene.idle()
+    assert scene.told(exchange).error == "empty_answer"
+
+
+def test_a_client_that_reads_slowly_holds_back_the_part_that_goes_on_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, VLLM)
+    exchange = scene.ask(THINK, stream=True, max_tokens=64)
+    first = scene.sent()
+    first.say(*(said(reasoning_content="w") for _ in range(31)))
+    exchange.paused = True
+    assert exchange.work is not None
+    exchange.work.pause()
+    assert first.paused
+    first.say(said(reasoning_content="w"))  # came in the same read
+    second = scene.sent()
+    assert second.paused
+    exchange.paused = False
+    exchange.work.resume()
+    assert not second.paused
+
+
+def test_log_probabilities_of_a_stream_are_not_kept_and_those_of_a_held_one_are_bounded(tmp_path: Path) -> None:
+    top = [{"token": "t", "logprob": -1.0, "bytes": [116]}] * 20
+    event = json.loads(said(content="word ")[6:])
+    event["choices"][0]["logprobs"] = {"content": [{"token": "t", "logprob": -1.0, "top_logprobs": top}]}
+    data = b"data: " + json.dumps(event).encode() + b"\n\n"
+    able = {"capabilities": {"tools": True, "logprobs": True}}
+    scene = Scene(tmp_path, {**VLLM, **able})
+    number = 1500
+    for stream in (True, False):
+        exchange = scene.ask(THINK, stream=stream, max_tokens=9000, logprobs=True, top_logprobs=20)
+        engine = scene.sent()
+        engine.say(said(content="</think>"))
+        for index in range(number):
+            engine.say(data.replace(b"word", b"word%d" % index))
+        assert engine.stopped is not stream
+        if stream:
+            assert kept_of(exchange) < 50_000
+            engine.say(said("stop"), *tail(9, number))
+        assert scene.told(exchange).error == (None if stream else "engine_failed")
+
+
+def kept_of(exchange: Exchange) -> int:
+    """Characters that the work on `exchange` keeps of its answer."""
+    work = exchange.work
+    assert isinstance(work, Relaying)
+    assert work._assembly is not None
+    return len(json.dumps(work._assembly.answer()))
+
+
+def test_what_can_t_be_gone_on_with_elsewhere_is_asked_without_thinking(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, VLLM, {**OPENAI, "name": "other"})
+    exchange = scene.ask(THINK, max_tokens=64)
+    first = scene.sent()
+    first.say(*(said(reasoning_content="w") for _ in range(32)))
+    second = scene.sent()
+    assert second.address == "deep"
+    scene.replicas["deep"].healthy = False
+    scene.fleet.pools["deep"].refresh()
+    exchange.attempts -= 1  # so that the next one takes a connection that is there
+    second.fail(500)
+    third = scene.sent()
+    assert third.address == "other"
+    assert third.asked["messages"][-1]["role"] == "user"
+    assert third.asked["chat_template_kwargs"] == {"enable_thinking": False}
+    third.say(said(content="So."), said("stop"), *tail(9, 2))
+    told = scene.told(exchange)
+    assert told.message["reasoning_content"] == "w" * 32
+    assert told.message["content"] == "So."
+
+
+def test_a_part_that_goes_on_need_not_be_longer_than_it_may(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, VLLM)
+    scene.ask(THINK, max_tokens=64, min_tokens=60)
+    first = scene.sent()
+    assert first.asked["min_tokens"] == 60
+    first.say(*(said(reasoning_content="w") for _ in range(32)))
+    second = scene.sent()
+    assert second.asked["max_tokens"] == second.asked["min_tokens"] == 32
+
+
+def test_every_choice_of_a_short_stream_has_its_end(scene: Scene) -> None:
+    exchange = scene.ask(THINK, stream=True, max_tokens=16, n=2)
+    scene.sent().say(said(index=0, role="assistant"), said("stop", index=0), said("length", index=1), *tail(3, 2))
+    ends = [choice for event in scene.told(exchange).events[:-1] for choice in event["choices"]]
+    assert [choice["finish_reason"] for choice in ends] == [None, "stop", "length"]

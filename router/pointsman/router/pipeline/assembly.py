@@ -60,15 +60,15 @@ class Assembly:
         self._choices: dict[int, _Choice] = {}
         self.size = 0
 
-    def add(self, chunk: dict[str, Any]) -> None:
-        """Add the chunk of a chat stream; what has no known shape in it is left out."""
+    def add(self, chunk: dict[str, Any], *, logprobs: bool = True) -> None:
+        """Add the chunk of a chat stream, with its `logprobs` or not; what has no known shape in it is left out."""
         if not self._head:
             self._head = {
                 name: value for name, value in chunk.items() if name not in ("choices", "usage", "object")
             }
         for raw in chunk.get("choices") or ():
             if isinstance(raw, dict):
-                self._add_choice(raw)
+                self._add_choice(raw, logprobs)
 
     def reasoning(self) -> str:
         """What the first choice has thought."""
@@ -85,7 +85,7 @@ class Assembly:
         choices = [_whole(index, choice) for index, choice in sorted(self._choices.items())]
         return {**self._head, "object": "chat.completion", "choices": choices}
 
-    def _add_choice(self, raw: dict[str, Any]) -> None:
+    def _add_choice(self, raw: dict[str, Any], keeps_logprobs: bool) -> None:
         index = raw.get("index")
         choice = self._choices.setdefault(index if type(index) is int else 0, _Choice())
         delta = raw.get("delta")
@@ -102,7 +102,7 @@ class Assembly:
             for call in delta.get("tool_calls") or ():
                 if isinstance(call, dict):
                     self._add_call(choice, call)
-        logprobs = raw.get("logprobs")
+        logprobs = raw.get("logprobs") if keeps_logprobs else None
         if isinstance(logprobs, dict) and isinstance(logprobs.get("content"), list):
             choice.logprobs += logprobs["content"]
         if isinstance(raw.get("finish_reason"), str):

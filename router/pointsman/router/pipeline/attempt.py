@@ -74,6 +74,10 @@ class Attempt(Call):
     def _on_answer(self, body: bytes | bytearray) -> None:
         """A whole answer has come."""
 
+    @abstractmethod
+    def _divided(self, usage: Usage) -> Usage:
+        """`usage` with its output divided between thinking and answer, where the engine does not do so."""
+
     # -- exchange.Work
 
     def abort(self) -> None:
@@ -82,7 +86,7 @@ class Attempt(Call):
             return
         self._end_attempt()
         if self._begun:
-            self._exchange.usage = self._seen()
+            self._exchange.usage = self._divided(self._seen())
 
     # -- Receiver
 
@@ -122,7 +126,12 @@ class Attempt(Call):
             error = engine_errors.translate(self._status, bytes(self._body), endpoint=self._exchange.endpoint)
             self._refused(error, fault=self._status >= 500)
         elif events is None:
-            self._on_answer(self._body)
+            try:
+                self._on_answer(self._body)
+            except orjson.JSONEncodeError:  # orjson reads four times as deep as it writes
+                if self._ended:
+                    raise
+                self.lost("garbage")
         elif events.finished:
             events.end()
         else:
@@ -145,7 +154,7 @@ class Attempt(Call):
         exchange.place_deadline = 0.0  # should this replica fail, the request is held anew
         try:
             request = upstream_request(exchange, self._replica, self._ask, secret=self._relay.fleet.secret)
-        except orjson.JSONEncodeError:  # orjson reads four times as deep as it writes
+        except orjson.JSONEncodeError:
             self.fail(InvalidRequest("The request is nested too deeply.", code="invalid_json"))
             return
         connection.send(
@@ -159,8 +168,8 @@ class Attempt(Call):
 
     def fail(self, error: ApiError) -> None:
         """End the exchange with `error`; what has come is billed."""
-        if self._begun and self._exchange.usage is None:
-            self._exchange.usage = self._seen()
+        if self._begun:
+            self._exchange.usage = self._divided(self._seen())
         self._end_attempt()
         self._relay.pipeline.refuse(self._exchange, error)
 

@@ -36,6 +36,8 @@ _QUOTE, _LF = b'"\n'
 _WINDOW = 16 * 1024
 """Bytes of chunks that are searched at once for those in the known frame."""
 _NEVER = 1 << 60
+MOST_CHOICES = 16
+"""Choices of one answer, of which each has an end."""
 _LESSONS = 4
 """How often a stream's frame is learnt: thinking has one, the answer another; some have a new one each time."""
 
@@ -75,8 +77,8 @@ class Events:
 
     `holds`: nothing is passed on before the first word of the answer, and no chunks may be given as such. `count`
     events have been passed on or held, `reasoning` of them with reasoning. `spoke`: some of them are an answer;
-    `tools`: some hold a tool call. `last` is the chunk with the finish reason, where it has to wait for the
-    verdict, and `finish` the reason.
+    `tools`: some hold a tool call. `last` are the chunks with finish reasons, where they have to wait for the
+    verdict, and `finish` is the last reason.
     """
 
     __slots__ = (
@@ -136,7 +138,7 @@ class Events:
         self.spoke = False
         self.tools = False
         self.finish = ""
-        self.last: dict[str, Any] | None = None
+        self.last: list[dict[str, Any]] = []
         self.id: str | None = None
 
     def on_chunk(self, framed: bytes, rest: bytes) -> bool:
@@ -270,7 +272,7 @@ class Events:
                 event = b"data: " + orjson.dumps(chunk)
             self._counted(event)
             if (reason := finish_reason(chunk)) and self._must_wait(reason):
-                self.last = chunk
+                self.last = [*self.last[-MOST_CHOICES:], chunk]
             else:
                 self._pass(event)
 
@@ -281,11 +283,13 @@ class Events:
 
     def release(self, remarks: dict[str, Any]) -> None:
         """The answer stands: pass on what had to wait, with `remarks` on what happened to it."""
-        last, self.last = self.last, None
+        last, self.last = self.last, []
         self.holds = False
-        if last is not None:
-            self._pass(b"data: " + orjson.dumps({**last, "pointsman": remarks} if remarks else last))
-        else:
+        if remarks and last:
+            last[-1] = {**last[-1], "pointsman": remarks}
+        for chunk in last:
+            self._pass(b"data: " + orjson.dumps(chunk))
+        if not last:
             self._pass(b"")
 
     @property
@@ -307,7 +311,7 @@ class Events:
         """End the answer here, for its length."""
         self.finish = "length"
         assert self._exchange.model is not None
-        self.last = openai.finish_chunk(self.id, self._exchange.model.name)
+        self.last = [openai.finish_chunk(self.id, self._exchange.model.name, self._exchange.endpoint)]
 
     def stop(self) -> None:
         """Take nothing more."""

@@ -57,6 +57,8 @@ class Relay:
         exchange.work = relaying = Relaying(self, exchange)
         # A second try must not be spent on a connection that the engine may have closed meanwhile.
         relaying.start(fresh=relaying._sends > 0)
+        if exchange.paused and exchange.work is relaying:
+            relaying.pause()  # the client was told so once, while something else was at work for it
         return Outcome.WAIT
 
 
@@ -68,6 +70,8 @@ class Relaying(Attempt):
     def __init__(self, relay: Relay, exchange: Exchange) -> None:
         super().__init__(relay, exchange)
         pool, course, payload = self._pool, exchange.course, exchange.payload
+        if course is not None and course.closed and families.closing(pool, "") is None:
+            course.closed, course.resort = False, True  # the request has come to another pool, which can't go on
         resort = course is not None and course.resort
         self._mode = mode = _NO_THINK if resort else exchange.mode
         self._limits = limits = relay.ceilings.limits(exchange, pool, mode)

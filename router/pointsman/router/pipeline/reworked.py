@@ -16,7 +16,7 @@ from pointsman.contracts.modes import Mode
 from pointsman.router.exchange import Exchange
 from pointsman.router.pipeline.assembly import Assembly, is_sound
 from pointsman.router.pipeline.event_bytes import is_error, parsed
-from pointsman.router.pipeline.events import Stream
+from pointsman.router.pipeline.events import MOST_CHOICES, Stream
 from pointsman.router.pipeline.lines import EventLines, EventTooLarge
 from pointsman.router.pipeline.repetition import STRETCH, Repetition
 from pointsman.router.wire import engine_errors, openai
@@ -123,7 +123,7 @@ class Reworked:
     def cut(self) -> None:
         """End the answer here, for its length."""
         assert self._exchange.model is not None
-        chunk = openai.finish_chunk(self.id, self._exchange.model.name)
+        chunk = openai.finish_chunk(self.id, self._exchange.model.name, self._exchange.endpoint)
         self._assembly.add(chunk)
         self._last.append(chunk)
 
@@ -147,6 +147,8 @@ class Reworked:
     def _take(self, event: bytes) -> None:
         if event.startswith(_KEEP_ALIVE):
             return
+        if not self._live:
+            self._kept_bytes += len(event)
         if event in _DONE:
             if self.count:
                 self.end()
@@ -208,7 +210,7 @@ class Reworked:
 
     def _pass(self, chunk: dict[str, Any]) -> None:
         """Take a chunk as the client may see it."""
-        self._assembly.add(chunk)
+        self._assembly.add(chunk, logprobs=not self._live)  # they weigh more than all else
         for choice in chunk["choices"]:
             if not self._keeps_logprobs:
                 choice["logprobs"] = None
@@ -219,8 +221,10 @@ class Reworked:
             self._stream.fail(UpstreamFailed("The engine's answer is too large."))
             return
         self.spoke = self.spoke or speaks(chunk)
-        if any(choice.get("finish_reason") is not None for choice in chunk["choices"]):
+        if any(choice.get("finish_reason") for choice in chunk["choices"]):
             self._last.append(chunk)
+            if len(self._last) > 2 * MOST_CHOICES:
+                raise MalformedOutput("choices[].finish_reason")
             return
         self._give(chunk)
         if self._repetition is not None and not self._ended and self._repeats(chunk):
@@ -228,7 +232,10 @@ class Reworked:
             self._stream.repeats()
 
     def _give(self, chunk: dict[str, Any]) -> None:
-        data = b"data: " + orjson.dumps(chunk) + b"\n\n"
+        try:
+            data = b"data: " + orjson.dumps(chunk) + b"\n\n"
+        except orjson.JSONEncodeError:  # orjson reads four times as deep as it writes
+            raise MalformedOutput("choices") from None
         if not self._live:
             if self._exchange.stream:
                 self._kept_bytes += len(data)

@@ -24,6 +24,9 @@ _THINK_PROBABILITY = Header.THINK_PROBABILITY.encode()
 _COST_USD = Header.COST_USD.encode()
 _DECISION_ID = Header.DECISION_ID.encode()
 
+_CHUNKS = {Endpoint.CHAT: "chat.completion.chunk", Endpoint.COMPLETIONS: "text_completion"}
+"""What a chunk of a stream calls itself."""
+
 DONE = b"data: [DONE]\n\n"
 """The event that ends every stream, a failed one too."""
 
@@ -63,7 +66,7 @@ def stream_tail(exchange: Exchange) -> bytes:
         return DONE
     assert exchange.model is not None
     chunk = exchange.usage_chunk or {
-        "object": "chat.completion.chunk" if exchange.endpoint is Endpoint.CHAT else "text_completion",
+        "object": _CHUNKS[exchange.endpoint],
         "created": int(time()),
     }
     chunk = {
@@ -84,10 +87,11 @@ def stream_tail(exchange: Exchange) -> bytes:
     return b"data: " + orjson.dumps(chunk) + b"\n\n" + DONE
 
 
-def finish_chunk(chunk_id: str | None, model: str) -> dict[str, Any]:
-    """The chunk that ends a chat stream whose output was cut."""
-    choice = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}
-    head = {"id": chunk_id, "object": "chat.completion.chunk", "created": int(time()), "model": model}
+def finish_chunk(chunk_id: str | None, model: str, endpoint: Endpoint) -> dict[str, Any]:
+    """The chunk that ends a stream whose output was cut."""
+    said: dict[str, Any] = {"delta": {}} if endpoint is Endpoint.CHAT else {"text": ""}
+    choice = {"index": 0, **said, "logprobs": None, "finish_reason": "length"}
+    head = {"id": chunk_id, "object": _CHUNKS[endpoint], "created": int(time()), "model": model}
     return {**head, "choices": [choice]}
 
 
