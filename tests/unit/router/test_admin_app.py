@@ -50,7 +50,13 @@ class SlowStore:
         self.lock = Lock()
         self.running: Counter[str] = Counter()
         self.peak = 0
+        self.looks = 0
         self.broken = False
+
+    def get(self, identity: str, *, tenant: str) -> None:
+        """There is no decision."""
+        with self.lock:
+            self.looks += 1
 
     def page(self, wanted: Wanted) -> Page:
         assert wanted.tenant is not None
@@ -81,10 +87,10 @@ def app(store: SlowStore, tmp_path: Path) -> Iterator[FastAPI]:
     store.go.set()
 
 
-async def ask(app: FastAPI, tenant: str) -> httpx.Response:
+async def ask(app: FastAPI, tenant: str, path: str = "") -> httpx.Response:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://admin", timeout=30) as client:
-        return await client.get("/v1/decisions", headers={"authorization": f"Bearer {KEYS[tenant]}"})
+        return await client.get(f"/v1/decisions{path}", headers={"authorization": f"Bearer {KEYS[tenant]}"})
 
 
 def test_a_tenants_searches_wait_for_each_other_and_nobody_waits_for_them(app: FastAPI, store: SlowStore) -> None:
@@ -114,6 +120,19 @@ def test_who_would_wait_too_long_is_told_so(
         store.go.set()
         await asyncio.gather(*running)
         assert (await ask(app, "greedy")).status_code == 200
+
+    asyncio.run(many())
+
+
+def test_who_asks_for_many_that_are_not_there_waits_for_few(app: FastAPI, store: SlowStore) -> None:
+    async def many() -> None:
+        asked = [ask(app, "greedy", f"/dec-{number:032x}") for number in range(150)]
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {404}
+        looks, store.looks = store.looks, 0
+        most = round(decisions.PATIENCE / decisions.PAUSE) + 1
+        assert 150 + decisions.WAITING < looks <= 150 + decisions.WAITING * most
+        assert (await ask(app, "other", f"/dec-{0:032x}")).status_code == 404
+        assert store.looks > 1  # a single one is waited for
 
     asyncio.run(many())
 

@@ -7,7 +7,7 @@ never was.
 """
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
@@ -31,6 +31,9 @@ PATIENCE = 1.0
 
 PAUSE = 0.1
 """Seconds between two looks."""
+
+WAITING = 16
+"""Lookups of one tenant that may wait so at a time; of further ones each is one look."""
 
 AT_ONCE = 2
 """Searches of one tenant that may be under way at a time; further ones wait for these, and nobody else does."""
@@ -130,6 +133,7 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
     By = Annotated[str, Depends(admin)]
     routes = APIRouter(responses={"default": {"description": "An error in OpenAI's form."}})
 
+    waiting: Counter[str | None] = Counter()
     searching: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(AT_ONCE))
 
     async def in_turn(asker: Asker) -> AsyncIterator[Caller]:
@@ -147,15 +151,19 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
 
     async def found(identity: str, tenant: str | None) -> Decision:
         """A decision, of `tenant` where it asks itself, in the form in which it may see it."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE
-        while True:
-            decision = await run_in_threadpool(store.get, identity, tenant=tenant)
-            if decision is not None:
-                return decision if tenant is None else _for_tenant(decision)
-            if loop.time() >= deadline:
-                raise _not_found()
-            await asyncio.sleep(PAUSE)
+        patience = PATIENCE if waiting[tenant] < WAITING else 0.0
+        deadline = asyncio.get_running_loop().time() + patience
+        waiting[tenant] += 1
+        try:
+            while True:
+                decision = await run_in_threadpool(store.get, identity, tenant=tenant)
+                if decision is not None:
+                    return decision if tenant is None else _for_tenant(decision)
+                if asyncio.get_running_loop().time() >= deadline:
+                    raise _not_found()
+                await asyncio.sleep(PAUSE)
+        finally:
+            waiting[tenant] -= 1
 
     @routes.get("/v1/decisions", tags=["decisions"], summary="Decisions of this key's tenant, newest first")
     def mine(asker: Annotated[Caller, Depends(in_turn)], asked: Annotated[Filter, Query()]) -> Page:
