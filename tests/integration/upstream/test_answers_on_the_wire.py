@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from support.gateway import events
+from support.gateway import events, wait_for
 from support.scripted import DONE, STREAM_HEAD, USAGE, Bench, Step, body, chunk, event, streamed, whole
 
 CHAT = "/v1/chat/completions"
@@ -242,6 +242,14 @@ def test_a_request_that_kills_engines_kills_two_at_most(bench: Bench, warm: bool
 
 
 def test_the_second_try_goes_to_the_other_replica(bench: Bench) -> None:
+    spoken = iter(range(1000))
+
+    def both_take_requests() -> bool:
+        """A replica that rests after what other tests did to it comes back by a request that succeeds."""
+        assert text_of(ask(bench, "two", messages=[{"role": "user", "content": f"well {next(spoken)}"}])) == "fine"
+        return bench.gateway.total("pointsman_resting_replicas", pool="two") == 0
+
+    wait_for(both_take_requests, "both replicas to be back")
     for number in range(4):
         for engine in bench.two:
             engine.forget()
