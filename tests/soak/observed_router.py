@@ -18,17 +18,24 @@ import sys
 import threading
 from collections import Counter
 
+from redis.asyncio.connection import AbstractConnection
+
 ROOM = "pointsman.router"
 
 
 def alive() -> dict[str, int]:
-    """Unfinished tasks under `Task`, and instances of the router's classes by the class's name."""
+    """
+    Instances of the router's classes by the class's name, unfinished tasks under `Task`, and open connections to
+    Redis under `RedisConnection`.
+    """
     counts: Counter[str] = Counter()
     gc.collect()
     for item in gc.get_objects():
         kind = type(item)
         if kind is asyncio.Task:
             counts["Task"] += not item.done()
+        elif isinstance(item, AbstractConnection):
+            counts["RedisConnection"] += item.is_connected
         elif str(getattr(kind, "__module__", "")).startswith(ROOM):
             counts[kind.__qualname__] += 1
     return dict(counts)

@@ -14,8 +14,11 @@ from soak.gateways import SoakGateway
 BY_LABEL = {"Cell", "Account", "Histogram"}
 """Objects of which there is one for each combination of labels ever seen, not one for each request."""
 
-IDLE = {"UpstreamConnection", "ChunkDecoder"}
-"""Objects that idle connections to engines hold; those are compared with the sockets."""
+IDLE = {"UpstreamConnection", "ChunkDecoder", "RedisConnection"}
+"""Objects that idle connections to engines and to Redis hold; connections are compared with the sockets."""
+
+MOST_TO_REDIS = 6
+"""Connections to Redis at most: its client keeps as many as the router's background tasks used at once."""
 
 
 class Rest:
@@ -34,13 +37,15 @@ class Rest:
 
     @property
     def dead(self) -> int:
-        """Connections to engines and to the admin process that are objects and no sockets, but for a constant."""
-        return self.alive.get("UpstreamConnection", 0) - self.sockets["engines"] - self.sockets["unix"]
+        """Connections to others than clients that are objects and no sockets, but for a constant."""
+        connections = self.alive.get("UpstreamConnection", 0) + self.alive.get("RedisConnection", 0)
+        return connections - self.sockets["engines"] - self.sockets["unix"]
 
     def like(self, other: Rest) -> bool:
         """Whether nothing was left behind between the two."""
         same_sockets = self.dead == other.dead and self.own_files == other.own_files
-        return same_sockets and lasting(self.alive) == lasting(other.alive)
+        few_to_redis = self.alive.get("RedisConnection", 0) <= MOST_TO_REDIS
+        return same_sockets and few_to_redis and lasting(self.alive) == lasting(other.alive)
 
     def beside(self, before: Rest) -> dict[str, object]:
         """Figures of both."""
