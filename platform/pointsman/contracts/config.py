@@ -123,9 +123,9 @@ class Router(Strict):
     """Seconds that running answers get to finish after SIGTERM. Default: 30."""
     registry_interval: Annotated[Seconds, Field(le=60)] = 0.5
     """Seconds between two looks at the replicas' registrations. Default: 0.5."""
-    decisions_per_second: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 200
+    decisions_per_second: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 100
     """Records of decisions that a router process keeps in a second, over ten seconds; of further requests none, but
-    of those of tenants with a new policy on trial. Default: 200."""
+    of those of tenants with a new policy on trial. Default: 100."""
     tls: Tls | None = None
     """Speak TLS (1.2 or newer) to clients, and nothing else. Default: plain HTTP."""
     metrics_access: MetricsAccess = MetricsAccess.LOOPBACK
