@@ -44,3 +44,7 @@ class RecordingClient:
 def exchange_with(body: dict[str, Any], *, endpoint: Endpoint = Endpoint.CHAT) -> Exchange:
     """An exchange that has just arrived with `body`."""
     return Exchange(RecordingClient(), endpoint, {}, orjson.dumps(body))
+
+
+def unnoted(exchange: Exchange, status: int, duration: float) -> None:
+    """For a `Settle` of whose requests nobody keeps a record."""

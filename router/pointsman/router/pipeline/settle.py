@@ -25,16 +25,11 @@ CLIENT_CLOSED = 499
 
 
 class Settle:
-    """Fills `cost`."""
+    """Fills `cost`. `note` is told of each decided request, its status, and the seconds it took."""
 
     name = "settle"
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        metrics: Metrics,
-        note: Callable[[Exchange, int, float], None] | None = None,  # None for tests
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, metrics: Metrics, note: Callable[[Exchange, int, float], None]) -> None:
         self._snapshot = snapshot
         self._metrics = metrics
         self._note = note
@@ -71,7 +66,7 @@ class Settle:
         duration = perf_counter() - started
         account.latencies.duration.observe(duration)
         self._metrics.in_flight.add(-1)
-        if decision is not None and self._note is not None:
+        if decision is not None:
             self._note(exchange, status, duration)
         return Outcome.NEXT
 
