@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -177,8 +178,11 @@ def test_a_replica_answers_nobody_but_the_router(platform: Platform) -> None:
 
 
 def test_the_whole_is_small_and_quiet_when_idle(platform: Platform) -> None:
-    """Under 10 GiB in all, shared pages counted once; at most 20 % of one core while nothing is asked."""
-    time.sleep(3)
+    """
+    Under 10 GiB in all, shared pages counted once; at most 20 % of one core while nothing is asked.
+
+    What was asked before may keep it busy for a while, but not for a minute.
+    """
 
     def measured() -> tuple[float, float]:
         seconds = memory = 0.0
@@ -191,12 +195,24 @@ def test_the_whole_is_small_and_quiet_when_idle(platform: Platform) -> None:
                 continue
         return seconds, memory
 
-    (before, memory), began = measured(), time.monotonic()
-    time.sleep(15)
-    # Reading a process's shared memory is done at the reader's cost, not at the process's.
-    after, elapsed = measured()[0], time.monotonic() - began
-    assert memory < 10 * 1024**3
-    assert (after - before) / elapsed < 0.20
+    shares = []
+    while not shares or (shares[-1] >= 0.20 and len(shares) < 4):
+        (before, memory), began = measured(), time.monotonic()
+        time.sleep(15)
+        # Reading a process's shared memory is done at the reader's cost, not at the process's.
+        after, elapsed = measured()[0], time.monotonic() - began
+        assert memory < 10 * 1024**3
+        shares.append((after - before) / elapsed)
+    assert shares[-1] < 0.20, shares
+
+
+def test_an_engine_of_one_process_keeps_one_thread_for_groups(platform: Platform) -> None:
+    """Each of SGLang's groups of processes would have one that polls, ten in all."""
+    schedulers = [process for process in platform.living() if process.name().startswith("sglang::sched")]
+    assert len(schedulers) == 2
+    for scheduler in schedulers:
+        names = [path.read_text() for path in Path(f"/proc/{scheduler.pid}/task").glob("*/comm")]
+        assert names.count("gloo_tcp_loop\n") == 1
 
 
 def test_an_answer_that_breaks_its_schema_is_asked_for_once_more_with_thinking(platform: Platform) -> None:

@@ -36,7 +36,8 @@ def welcome(ready: Ready, config: Config, *, key: str, logs: str, seconds: float
     model = config.pools[0].model
     command = sys.argv[0] if Path(sys.argv[0]).name == "pointsman" else "pointsman"
     chat = shlex.join([command, "chat", "--url", ready.url, "--state-dir", ready.state_dir])
-    question = {"model": model, "messages": [{"role": "user", "content": _QUESTION}]}
+    # Without randomness: a model as small as the one that ships may otherwise ramble for a minute.
+    question = {"model": model, "temperature": 0, "messages": [{"role": "user", "content": _QUESTION}]}
     curl = shlex.join(
         [
             *("curl", f"{ready.url}/v1/chat/completions"),
@@ -70,7 +71,7 @@ def welcome(ready: Ready, config: Config, *, key: str, logs: str, seconds: float
             "from openai import OpenAI",
             f'client = OpenAI(base_url="{ready.url}/v1", api_key="{key}")',
             f'question = [{{"role": "user", "content": "{_QUESTION}"}}]',
-            f'answer = client.chat.completions.create(model="{model}", messages=question)',
+            f'answer = client.chat.completions.create(model="{model}", messages=question, temperature=0)',
             "print(answer.choices[0].message.content)",
         ]
     )

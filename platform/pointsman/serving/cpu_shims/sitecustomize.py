@@ -1,4 +1,4 @@
-"""Let SGLang run on machines without CUDA: three stand-ins, put in place only where the real thing is missing.
+"""Let SGLang run on machines without CUDA: stand-ins, put in place only where the real thing is missing.
 
 Python runs a module of this name at start-up. This folder is put on PYTHONPATH of the engine's processes alone,
 so that the processes they spawn have the stand-ins as well. With CUDA nothing here acts: `torchvision` imports
@@ -72,12 +72,41 @@ class _GrammarLoader(importlib.abc.Loader):
         module.XGrammarGrammarBackend.apply_vocab_mask = staticmethod(apply_vocab_mask)
 
 
+class _GroupsLoader(importlib.abc.Loader):
+    """
+    Loads SGLang's groups of processes; an engine that is one process has a single one of Gloo in place of ten.
+
+    Each of them would keep a thread that wakes up a hundred times a second for talks with nobody, which is most of
+    what an idle scheduler costs.
+    """
+
+    def __init__(self, real: importlib.abc.Loader) -> None:
+        self._real = real
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._real.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._real.exec_module(module)
+        import torch.distributed as dist
+
+        another = dist.new_group
+
+        def new_group(*args: Any, **options: Any) -> Any:
+            if dist.get_world_size() == 1 and options.get("backend") == dist.get_backend() == "gloo":
+                return dist.group.WORLD
+            return another(*args, **options)
+
+        dist.new_group = new_group
+
+
 class _WrappingFinder(importlib.abc.MetaPathFinder):
     """Finds what Python would find, and wraps the loader of the modules that need a hand."""
 
     _loaders: ClassVar = {
         "torchvision": _TorchvisionLoader,
         "sglang.srt.constrained.xgrammar_backend": _GrammarLoader,
+        "sglang.srt.distributed.parallel_state": _GroupsLoader,
     }
 
     def find_spec(
