@@ -26,6 +26,7 @@ from pointsman.contracts.config_types import (
     Strict,
     Text,
 )
+from pointsman.contracts.limits import HIGHEST_PRIORITY, LOWEST_PRIORITY, Budgets, Limits, ResponseCache
 from pointsman.contracts.policies import Candidate, Policy
 
 __all__ = [
@@ -80,6 +81,16 @@ class Tenant(Strict):
     """A new policy on its way to replace `policy`. Default: none."""
     decisions: DecisionLog = DecisionLog()
     """What is kept of this tenant's decisions."""
+    limits: Limits = Limits()
+    """How fast this tenant may go."""
+    budgets: Budgets = Budgets()
+    """What this tenant may spend."""
+    priority: Annotated[int, Field(strict=True, ge=LOWEST_PRIORITY, le=HIGHEST_PRIORITY)] = 5
+    """Where a pool is full, requests of a higher priority are served first and refused last. Default: 5."""
+    weight: Annotated[float, Field(strict=True, ge=0.01, le=1000, allow_inf_nan=False)] = 1.0
+    """Where a pool is full, this tenant's share beside others of its priority. Default: 1."""
+    cache: ResponseCache = ResponseCache()
+    """Whether equal requests are answered from a cache."""
 
 
 class MetricsAccess(StrEnum):
@@ -132,6 +143,9 @@ class Router(Strict):
     """Who may read `/metrics`. Default: `loopback`."""
     admin_key_digests: tuple[Digest, ...] = ()
     """SHA-256 (hexadecimal) of each admin key. Default: none."""
+    max_snapshot_age: Seconds = 900.0
+    """Seconds without word from Redis after which no request is admitted, as keys may have been revoked. Default:
+    900."""
 
 
 class Config(Strict):

@@ -66,6 +66,26 @@ class Work(Protocol):
         """The client has caught up."""
 
 
+class Admission(Protocol):
+    """What was set aside for a request when it was admitted. `reserved`: nano-dollars that it costs at most."""
+
+    reserved: int
+
+    def settle(self, usage: Usage | None, nano: int) -> None:
+        """The request has ended, with `usage` (None: nothing was used) at `nano` nano-dollars. Called once."""
+
+
+class CacheStatus(StrEnum):
+    """What the response cache had to do with an answer."""
+
+    HIT = "hit"
+    """It was given from the cache."""
+    MISS = "miss"
+    """It might have been in the cache, and was not."""
+    BYPASS = "bypass"
+    """The client asked that the cache be left out of it."""
+
+
 class Answer:
     """A whole answer, ready but for the headers that later steps add. `headers` are lines as they are sent."""
 
@@ -94,11 +114,13 @@ class Exchange:
 
     __slots__ = (
         "abandoned",
+        "admission",
         "allowance",
         "answer",
         "arm",
         "attempts",
         "body",
+        "cache",
         "clamped",
         "client",
         "cost",
@@ -113,6 +135,7 @@ class Exchange:
         "headers",
         "include_cost",
         "include_usage",
+        "intended",
         "judgement",
         "key",
         "legs",
@@ -176,6 +199,11 @@ class Exchange:
         self.policy: Policy = NO_POLICY
         # decide
         self.decision: ModeDecision | None = None
+        # admit
+        self.admission: Admission | None = None
+        self.intended = False
+        # recall
+        self.cache: CacheStatus | None = None
         # place
         self.pool: Pool | None = None
         self.replica: Replica | None = None
