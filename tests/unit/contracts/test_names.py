@@ -17,8 +17,10 @@ ROOMS = ("platform", "router", "operators", "dashboards")
 HOME = ROOT / "platform/pointsman/contracts/names.py"
 
 GROUPS = [names.Header, names.Metric, names.RedisKey, names.Env, names.StateFile]
+STANDARD = (names.Header.REQUEST_ID, names.Header.IDEMPOTENCY_KEY)
+"""Names of ours that others use for the same."""
 OURS = re.compile(
-    r"x-pointsman-"  # headers
+    r"x-pointsman-|x-ratelimit-"  # headers
     r"|\bpointsman_[a-z_]*(?:total|seconds|flight|replicas|bytes)\b"  # metrics
     r"|\bpointsman:[a-z]"  # Redis keys
     r"|\bPOINTSMAN_[A-Z]"  # environment variables
@@ -52,7 +54,7 @@ def test_every_name_is_one_thing() -> None:
     [
         (names.Header, r"x-request-id|idempotency-key|x-ratelimit-[a-z]+-[a-z]+|x-pointsman-[a-z]+(-[a-z]+)*"),
         (names.Metric, r"pointsman_[a-z]+(_[a-z]+)*"),
-        (names.RedisKey, r"pointsman:[a-z]+(:\{[a-z]+\})?"),
+        (names.RedisKey, r"pointsman:[a-z-]+(:[a-z]+|:\{[a-z]+\})*"),
         (names.Env, r"POINTSMAN_[A-Z]+(_[A-Z]+)*"),
         (names.StateFile, r"[a-z]+(\.[a-z]+)?"),
     ],
@@ -82,4 +84,4 @@ def test_the_search_would_find_a_name_spelled_elsewhere() -> None:
     tree = ast.parse('"""Docs of x-pointsman-mode."""\nheader = f"x-pointsman-{mode}"\n"pointsman:replicas"\n')
     assert [text for _, text in strings(tree) if OURS.search(text)] == ["x-pointsman-"]
     for group in GROUPS[:4]:
-        assert all(OURS.search(name) for name in values(group) if name != names.Header.REQUEST_ID)
+        assert all(OURS.search(name) for name in values(group) if name not in STANDARD)
