@@ -49,6 +49,8 @@ class TenantView:
     decisions: DecisionLog = field(default_factory=DecisionLog)
     thinking_spent: bool = False
     thinking: ThinkingToday | None = None
+    priority: int = 5
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,15 @@ def compile_tenant(tenant: Tenant, models: dict[str, ModelView]) -> TenantView:
     allowed = models if tenant.models is None else {name: models[name] for name in tenant.models}
     salt = hashlib.sha256(f"pointsman/{tenant.name}".encode()).hexdigest()[:16]
     document = PolicyDocument(policy=tenant.policy, candidate=tenant.candidate)
-    return TenantView(tenant.name, allowed, compile_policy(document), salt, tenant.decisions)
+    return TenantView(
+        tenant.name,
+        allowed,
+        compile_policy(document),
+        salt,
+        tenant.decisions,
+        priority=tenant.priority,
+        weight=tenant.weight,
+    )
 
 
 def _model(name: str, pools: Iterable[Pool]) -> ModelView:
