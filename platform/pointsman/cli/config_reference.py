@@ -15,11 +15,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from pointsman.contracts import policies
+from pointsman.contracts import limits, policies
 from pointsman.contracts.config import (
     Autoscaling,
     Capabilities,
     Config,
+    Currency,
     DecisionLog,
     Engine,
     Family,
@@ -39,9 +40,13 @@ from pointsman.contracts.modes import Mode
 MODELS = (
     *(Config, Pool, Prices, Capabilities, Autoscaling, Gpu, Tenant),
     *(policies.Policy, policies.Rule, policies.Match, policies.Saturation, policies.OutputLimits),
-    *(policies.Escalation, policies.Candidate, policies.StageLimits, DecisionLog, Router, Tls),
+    *(policies.Escalation, policies.Candidate, policies.StageLimits, DecisionLog),
+    *(limits.Limits, limits.Budgets, limits.Budget, limits.ResponseCache, Router, Tls),
 )
-CHOICES = (Mode, Engine, Family, policies.WhenSpent, policies.Trigger, policies.Stage, MetricsAccess)
+CHOICES = (
+    *(Mode, Engine, Family, policies.WhenSpent, policies.Trigger, policies.Stage, MetricsAccess),
+    *(limits.AtSoftMark, limits.WhenBudgetSpent, Currency),
+)
 
 INTRODUCTION = """\
 # Configuration

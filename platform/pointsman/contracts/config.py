@@ -12,7 +12,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from pointsman.contracts.config_engines import BUILTIN_PREFIX, LOCAL_PREFIX, STARTED_ENGINES, Engine, Family
-from pointsman.contracts.config_pools import Autoscaling, Capabilities, Gpu, Pool, Prices
+from pointsman.contracts.config_pools import Autoscaling, Capabilities, Currency, Gpu, Pool, Prices
 from pointsman.contracts.config_rules import FLEET_RULES
 from pointsman.contracts.config_types import (
     BrokenRules,
@@ -37,6 +37,7 @@ __all__ = [
     "Candidate",
     "Capabilities",
     "Config",
+    "Currency",
     "DecisionLog",
     "Engine",
     "Family",

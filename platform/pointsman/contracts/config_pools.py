@@ -6,6 +6,7 @@ everybody through `config.py`.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, model_validator
@@ -24,6 +25,7 @@ from pointsman.contracts.config_pool_rules import POOL_RULES
 from pointsman.contracts.config_types import (
     BrokenRules,
     Dollars,
+    DollarsEach,
     Flag,
     ModelName,
     Name,
@@ -38,8 +40,18 @@ from pointsman.contracts.modes import Mode
 from pointsman.contracts.pricing import PriceList
 
 
+class Currency(StrEnum):
+    """What prices are stated in."""
+
+    USD = "USD"
+    """US dollars."""
+
+
 class Prices(Strict):
-    """US dollars per 1,000,000 tokens, by token class."""
+    """US dollars per 1,000,000 tokens, by token class; of context caches that a hosted model keeps, see there."""
+
+    currency: Currency = Currency.USD
+    """The currency. Default: `USD`, the only one: amounts of several currencies could not be added up."""
 
     input: Dollars
     """Prompt tokens that the engine had to compute. USD per 1M tokens."""
@@ -49,6 +61,12 @@ class Prices(Strict):
     """Answer tokens. USD per 1M tokens."""
     reasoning: Dollars | None = None
     """Thinking tokens. USD per 1M tokens; default: as `output`."""
+    cache_creation: Dollars | None = None
+    """Tokens put into a hosted context cache. USD per 1M tokens; default: no price, and nothing can be charged."""
+    cache_storage: Dollars | None = None
+    """Tokens kept in a hosted context cache. USD per 1M tokens per minute; default: no price, as above."""
+    cache_call: DollarsEach | None = None
+    """Calls that use a hosted context cache. USD each; default: no price, as above."""
 
     def price_list(self) -> PriceList:
         """The price of every token class, defaults filled in."""
@@ -57,6 +75,9 @@ class Prices(Strict):
             cached_input=self.input if self.cached_input is None else self.cached_input,
             reasoning=self.output if self.reasoning is None else self.reasoning,
             answer=self.output,
+            cache_creation=self.cache_creation,
+            cache_storage=self.cache_storage,
+            cache_call=self.cache_call,
         )
 
 

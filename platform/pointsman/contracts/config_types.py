@@ -61,6 +61,14 @@ Dollars = Annotated[
 ]
 """US dollars, at most nine decimals (one nano-dollar)."""
 
+DollarsEach = Annotated[
+    Decimal,
+    BeforeValidator(_not_a_flag),
+    Field(ge=0, le=1_000, max_digits=13, decimal_places=9),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": 1_000}, {"type": "string"}]}),
+]
+"""US dollars for one of something small; a thousand would be a slip of the pen."""
+
 Number = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 """How many machines, accelerators or replicas."""
 

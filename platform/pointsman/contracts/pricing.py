@@ -3,6 +3,8 @@
 A price is stated in US dollars per 1,000,000 tokens; an amount is an integer count of nano-dollars (1e-9 USD),
 rounded half-even once per request and token class. One dollar per 1M tokens is exactly 1,000 nano-dollars a
 token, so every price with at most three decimals bills without any rounding at all.
+
+Context caches that a hosted model keeps are billed apart from requests, by classes of their own.
 """
 
 from __future__ import annotations
@@ -27,14 +29,33 @@ class TokenClass(StrEnum):
     ANSWER = "answer"
 
 
+class CacheClass(StrEnum):
+    """What a hosted context cache is billed as; no request has these, a charge has."""
+
+    CREATION = "cache_creation"
+    """Tokens that were put into a cache. Priced per 1M tokens."""
+    STORAGE = "cache_storage"
+    """Token-minutes: tokens in a cache times the minutes they lay there. Priced per 1M tokens per minute."""
+    CALL = "cache_call"
+    """Calls that used a cache. Priced each."""
+
+
 class Usage(NamedTuple):
-    """Tokens of one request by class; `estimated` where the engine's own count never arrived."""
+    """
+    Tokens of one request by class; `estimated` where the engine's own count never arrived.
+
+    A charge of a hosted context cache counts `cache_creation` in tokens, `cache_storage` in token-minutes and
+    `cache_call` in calls; none of them is part of a request's tokens.
+    """
 
     input: int = 0
     cached_input: int = 0
     reasoning: int = 0
     answer: int = 0
     estimated: bool = False
+    cache_creation: int = 0
+    cache_storage: int = 0
+    cache_call: int = 0
 
     @property
     def prompt_tokens(self) -> int:
@@ -47,12 +68,15 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """US dollars per 1M tokens of each class."""
+    """US dollars per 1M tokens of each class; of a context cache's, see `CacheClass`. What has no price is None."""
 
     input: Decimal
     cached_input: Decimal
     reasoning: Decimal
     answer: Decimal
+    cache_creation: Decimal | None = None
+    cache_storage: Decimal | None = None
+    cache_call: Decimal | None = None
     rates: tuple[tuple[int, int], ...] = field(init=False, repr=False)
     """The same as exact fractions of nano-dollars a token: what a request is billed by, in integers alone."""
 
@@ -63,20 +87,52 @@ class PriceList:
 
 
 class Cost(NamedTuple):
-    """Nano-dollars by token class."""
+    """Nano-dollars by class."""
 
     input: int = 0
     cached_input: int = 0
     reasoning: int = 0
     answer: int = 0
+    cache_creation: int = 0
+    cache_storage: int = 0
+    cache_call: int = 0
 
     @property
     def total(self) -> int:
-        return self.input + self.cached_input + self.reasoning + self.answer
+        return sum(self)
+
+
+class Unpriced(Exception):
+    """A charge is for something that has no price; `cache_class` says what."""
+
+    def __init__(self, cache_class: CacheClass) -> None:
+        super().__init__(f"there is no price for {cache_class}")
+        self.cache_class = cache_class
+
+
+def charge_of(usage: Usage, prices: PriceList) -> Cost:
+    """
+    What the context cache in `usage` costs at `prices`, each class rounded half-even once; nothing else is counted.
+
+    Raises `Unpriced` where something was used that has no price: it must not be free by mistake.
+    """
+    amounts = []
+    for cache_class in CacheClass:
+        price: Decimal | None = getattr(prices, cache_class)
+        used: int = getattr(usage, cache_class)
+        if price is None and used:
+            raise Unpriced(cache_class)
+        unit = NANO if cache_class is CacheClass.CALL else _NANO_PER_TOKEN
+        amounts.append(_half_even(*_times(used, price or Decimal(0), unit)))
+    return Cost(0, 0, 0, 0, *amounts)
+
+
+def _times(count: int, price: Decimal, unit: int) -> tuple[int, int]:
+    return (count * unit * Fraction(price)).as_integer_ratio()
 
 
 def cost_of(usage: Usage, prices: PriceList) -> Cost:
-    """What `usage` costs at `prices`, each class rounded half-even once."""
+    """What the request with `usage` costs at `prices`, each class rounded half-even once."""
     (per_input, a), (per_cached, b), (per_reasoning, c), (per_answer, d) = prices.rates
     return Cost(
         _half_even(usage.input * per_input, a),

@@ -242,7 +242,7 @@ class DecisionLog:
             record["clamped"] = exchange.clamped
         usage = exchange.told_usage
         if usage is not None:
-            record["usage"] = [*usage]
+            record["usage"] = [*usage[:5]]
             record["cost"] = None if exchange.cost is None else exchange.cost.total
             route = self._place.route(tenant, model)
             think, no_think = route.think, route.no_think

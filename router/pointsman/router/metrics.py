@@ -134,10 +134,11 @@ class Account:
                 labels = {**self._labels, "token_class": token_class.value}
                 self._tokens.append(self._metrics.counter(Metric.TOKENS, labels))
                 self._costs.append(self._metrics.dollars(Metric.COST, labels))
-        for cell, tokens in zip(self._tokens, usage, strict=False):  # the usage's last field is no token class
+        # The first four fields of either are the token classes; what follows is no part of a request's tokens.
+        for cell, tokens in zip(self._tokens, usage, strict=False):
             if tokens:
                 cell.add(tokens)
-        for dollars, nano in zip(self._costs, cost, strict=True):
+        for dollars, nano in zip(self._costs, cost, strict=False):
             if nano:
                 dollars.add(nano)
         if usage.estimated:

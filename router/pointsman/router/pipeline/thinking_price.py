@@ -6,10 +6,10 @@ reads. Worked out anew every `FRESH` seconds, not per request, and only for tena
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from time import monotonic
 
 from pointsman.contracts.modes import Mode
+from pointsman.contracts.price_book import PriceBook
 from pointsman.contracts.pricing import NANO, PriceList
 from pointsman.router.pipeline.place import Place
 from pointsman.router.snapshot import ModelView, TenantView
@@ -22,9 +22,9 @@ ENOUGH = 8
 
 
 class ThinkingPrice:
-    """Knows what thinking costs more. `prices` are those of the pools, by name."""
+    """Knows what thinking costs more, at the prices that hold when it is worked out."""
 
-    def __init__(self, place: Place, prices: Mapping[str, PriceList]) -> None:
+    def __init__(self, place: Place, prices: PriceBook) -> None:
         self._place = place
         self._prices = prices
         self._known: dict[tuple[str, str], tuple[float, float | None]] = {}

@@ -192,7 +192,7 @@ def usage_from(raw: Any) -> Usage | None:
 
 def usage_object(usage: Usage) -> dict[str, Any]:
     """`usage` as the object a client gets, with the same totals that are billed."""
-    fresh, cached, reasoning, answer, _ = usage
+    fresh, cached, reasoning, answer = usage[:4]
     prompt, completion = fresh + cached, reasoning + answer
     return {
         "prompt_tokens": prompt,
