@@ -124,6 +124,14 @@ class NoCandidate(ApiError):
     code = "no_candidate"
 
 
+class IdempotencyKeyInUse(ApiError):
+    """The first request with the same idempotency key is still being answered."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "idempotency_key_in_use"
+
+
 class PreconditionFailed(ApiError):
     """What is to be changed is not what the caller has seen: somebody else was faster."""
 
@@ -138,6 +146,14 @@ class BodyTooLarge(ApiError):
     status = 413
     type = "invalid_request_error"
     code = "request_too_large"
+
+
+class IdempotencyKeyReused(ApiError):
+    """The idempotency key was used for another request before."""
+
+    status = 422
+    type = "invalid_request_error"
+    code = "idempotency_key_reused"
 
 
 class PreconditionRequired(ApiError):

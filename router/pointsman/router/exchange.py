@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pointsman.contracts.config import Pool
 from pointsman.contracts.errors import ApiError
+from pointsman.contracts.ledger import Part
 from pointsman.contracts.modes import ClientSignal, Mode, ModeDecision
 from pointsman.contracts.policies import Policy, Trigger
 from pointsman.contracts.pricing import Cost, Usage
@@ -83,7 +84,30 @@ class CacheStatus(StrEnum):
     MISS = "miss"
     """It might have been in the cache, and was not."""
     BYPASS = "bypass"
-    """The client asked that the cache be left out of it."""
+    """The cache was left out of it: the client asked so, or Redis is away."""
+
+
+class Recalled(NamedTuple):
+    """
+    What is told and billed of an answer that was made for another request: a hit of the response cache, or what a
+    request with the same idempotency key got before (`replayed`).
+    """
+
+    parts: tuple[Part, ...]
+    """The work on it, at the prices that held then; each cost is the share of it that this request is billed."""
+    saved: int
+    """Nano-dollars that the work cost beyond what is billed for it now."""
+    replayed: bool
+
+
+class Flight(Protocol):
+    """Work on an answer that others may wait for."""
+
+    def outlives(self, exchange: Exchange) -> bool:
+        """The client of `exchange`, which leads the flight, has gone: whether the work goes on without it."""
+
+    def ended(self, exchange: Exchange) -> None:
+        """`exchange`, which leads the flight, has ended, however it did. Called once."""
 
 
 class Answer:
@@ -131,6 +155,7 @@ class Exchange:
         "error",
         "escalated",
         "first_byte_at",
+        "flight",
         "floored",
         "headers",
         "include_cost",
@@ -143,6 +168,7 @@ class Exchange:
         "model",
         "needs",
         "output_length",
+        "parts",
         "paused",
         "payload",
         "place_deadline",
@@ -151,6 +177,7 @@ class Exchange:
         "position",
         "predicted_tokens",
         "question",
+        "recalled",
         "replica",
         "request_id",
         "rid",
@@ -204,6 +231,8 @@ class Exchange:
         self.intended = False
         # recall
         self.cache: CacheStatus | None = None
+        self.recalled: Recalled | None = None
+        self.flight: Flight | None = None
         # place
         self.pool: Pool | None = None
         self.replica: Replica | None = None
@@ -228,6 +257,7 @@ class Exchange:
         self.course: Course | None = None
         # settle
         self.cost: Cost | None = None
+        self.parts: tuple[Part, ...] = ()
         self.error: ApiError | None = None
 
     @property

@@ -60,6 +60,11 @@ class Pipeline:
         exchange.position = self._index[name]
         self._advance(exchange)
 
+    def answered(self, exchange: Exchange) -> None:
+        """The step that runs or waited has found the answer: only the last step is left."""
+        exchange.position = self._last
+        self._advance(exchange)
+
     def refuse(self, exchange: Exchange, error: ApiError) -> None:
         """End `exchange` with `error`, or with an answer that was kept for this case, by way of the last step."""
         _fail(exchange, error)
@@ -67,10 +72,16 @@ class Pipeline:
         self._advance(exchange)
 
     def abandon(self, exchange: Exchange) -> None:
-        """The client has gone: stop what runs for it and account for it. Harmless once it has ended."""
+        """
+        The client has gone: stop what runs for it and account for it. Harmless once it has ended.
+
+        What others wait for too goes on, and is accounted for when it ends.
+        """
         if exchange.position > self._last:
             return
         exchange.abandoned = True
+        if exchange.flight is not None and exchange.flight.outlives(exchange):
+            return
         work, exchange.work = exchange.work, None
         if work is not None:
             work.abort()
@@ -102,7 +113,10 @@ class Pipeline:
                 return
             began = now
             position = exchange.position = following
-        _finish(exchange)
+        if not exchange.abandoned:
+            _finish(exchange)
+        if exchange.flight is not None:
+            exchange.flight.ended(exchange)
 
 
 def _fail(exchange: Exchange, error: ApiError) -> None:
@@ -112,8 +126,6 @@ def _fail(exchange: Exchange, error: ApiError) -> None:
 
 def _finish(exchange: Exchange) -> None:
     """Write the end of the answer: what the client waits for, now that the request is accounted for."""
-    if exchange.abandoned:
-        return
     error = exchange.error
     if exchange.stream_started:
         exchange.client.end_stream(openai.stream_tail(exchange) if error is None else openai.error_event(error))

@@ -128,6 +128,8 @@ def response_headers(exchange: Exchange) -> bytes:
             or exchange.course is not None
             or exchange.stopped
             or exchange.judgement is not None
+            or exchange.cache is not None
+            or exchange.recalled is not None
         ):
             lines += _remark_lines(exchange)
     if cost is not None and not exchange.stream_started and exchange.policy.show_cost:
@@ -153,6 +155,10 @@ def _remark_lines(exchange: Exchange) -> bytes:
         headers.append((Header.STOPPED, exchange.stopped))
     if exchange.judgement is not None:
         headers.append((Header.JUDGEMENT, exchange.judgement.value))
+    if exchange.cache is not None:
+        headers.append((Header.CACHE, exchange.cache.value))
+    if exchange.recalled is not None and exchange.recalled.replayed:
+        headers.append((Header.REPLAYED, "true"))
     return header_lines(headers)
 
 
