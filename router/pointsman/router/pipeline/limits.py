@@ -1,7 +1,7 @@
 """How much a request may say and think: what the client asks for, below the ceilings of policy, pool and model.
 
-Stands beside `relay.py`, which asks once for each time that a request is sent, because the ceilings are the pool's
-too. What does not change from one request to the next is worked out once for each policy, pool and mode.
+Stands below `plans.py`, which asks once for each kind of request, because the ceilings are the pool's too. What
+does not change from one kind to the next is worked out once for each policy, pool and mode.
 """
 
 from __future__ import annotations
@@ -25,10 +25,6 @@ _NO_BOUND = 1 << 60
 _THINK, _CHAT = Mode.THINK, Endpoint.CHAT  # members of an Enum are slow to look up by way of its class
 
 
-MAX_HELD = 256
-"""Wishes that are remembered for each of them, likewise."""
-
-
 class Limits(NamedTuple):
     """
     What one sending of a request is held to.
@@ -45,8 +41,8 @@ class Limits(NamedTuple):
     rewritten: bool
 
 
-class _Held(NamedTuple):
-    """The limits of requests that ask alike: what each such exchange is filled with."""
+class Held(NamedTuple):
+    """The limits of requests that ask alike, and what each such exchange is filled with."""
 
     limits: Limits
     allowance: int | None
@@ -56,7 +52,7 @@ class _Held(NamedTuple):
 class _Ceilings:
     """What holds for the requests of one policy to one pool in one mode, and what followed from it so far."""
 
-    __slots__ = ("budget", "by_engine", "counted", "held", "output", "policy", "rewritten", "thinks")
+    __slots__ = ("budget", "by_engine", "counted", "output", "policy", "rewritten", "thinks")
 
     def __init__(self, policy: Policy, pool: Pool, mode: Mode) -> None:
         self.policy = policy
@@ -70,22 +66,21 @@ class _Ceilings:
         can_go_on = families.closing(pool, "") is not None or Mode.NO_THINK in pool.modes
         self.counted = not self.by_engine and can_go_on
         self.rewritten = rewriting.needed(pool, mode)
-        self.held: dict[tuple[int, int | None, bool], _Held] = {}
 
-    def hold(self, asked: int, wish: int | None, *, own: bool) -> _Held:
+    def hold(self, asked: int, wish: int | None, *, own: bool) -> Held:
         """The limits for `asked` tokens of output (`own`: by the client) and a `wish` for thinking ones at most."""
         clamped: dict[str, int] = {}
         limit = min(asked, self.output)
         if own and asked > limit:
             clamped["max_tokens"] = limit
         if not self.thinks:
-            return _Held(Limits(limit, None, False, False, self.rewritten), None, clamped or None)
+            return Held(Limits(limit, None, False, False, self.rewritten), None, clamped or None)
         budget = self.budget if wish is None else min(wish, self.budget)
         if wish is not None and wish > budget:
             clamped["thinking_budget"] = budget
         allowance = thinking_allowance(limit, budget)
         limits = Limits(limit, allowance, self.by_engine, self.counted, self.rewritten)
-        return _Held(limits, None if budget == _NO_BOUND else allowance, clamped or None)
+        return Held(limits, None if budget == _NO_BOUND else allowance, clamped or None)
 
 
 class Ceilings:
@@ -94,12 +89,8 @@ class Ceilings:
     def __init__(self) -> None:
         self._known: dict[tuple[int, str, bool], _Ceilings] = {}
 
-    def limits(self, exchange: Exchange, pool: Pool, mode: Mode) -> Limits:
-        """
-        What `exchange`, sent to `pool` in `mode`, is held to.
-
-        Fills `exchange.clamped` where the client asked for more, and `exchange.allowance` in mode think.
-        """
+    def held(self, exchange: Exchange, pool: Pool, mode: Mode) -> Held:
+        """What `exchange`, sent to `pool` in `mode`, is held to."""
         policy = exchange.policy
         key = (id(policy), pool.name, mode is _THINK)
         ceilings = self._known.get(key)
@@ -107,20 +98,10 @@ class Ceilings:
             if len(self._known) >= MAX_CEILINGS:
                 self._known.clear()
             ceilings = self._known[key] = _Ceilings(policy, pool, mode)
-        asked, wish = exchange.max_tokens, exchange.thinking_budget
-        own = asked is not None
-        asked = asked or pool.default_max_tokens
+        own = exchange.max_tokens is not None
+        asked = exchange.max_tokens or pool.default_max_tokens
         if exchange.endpoint is not _CHAT:
             limit = min(asked, ceilings.output)
-            if own and asked > limit:
-                exchange.clamped = {"max_tokens": limit}
-            return Limits(limit, None, False, False, False)
-        held = ceilings.held.get((asked, wish, own))
-        if held is None:
-            if len(ceilings.held) >= MAX_HELD:
-                ceilings.held.clear()
-            held = ceilings.held[asked, wish, own] = ceilings.hold(asked, wish, own=own)
-        limits, exchange.allowance, clamped = held
-        if clamped is not None:
-            exchange.clamped = {**(exchange.clamped or {}), **clamped}
-        return limits
+            clamped = {"max_tokens": limit} if own and asked > limit else None
+            return Held(Limits(limit, None, False, False, False), None, clamped)
+        return ceilings.hold(asked, exchange.thinking_budget, own=own)

@@ -1,9 +1,9 @@
 """Fetch the answer from the chosen replica, see that it is one, and pass it on.
 
-Stands after `place`. What a stream consists of is the business of `events.py` and `reworked.py`, what an answer
-lacks that of `judging.py`, and how a sending fails that of `attempt.py`; here is what is asked, and what is done
-where the answer does not do: thinking is closed so that there is one, or the question is asked once more, with
-thinking.
+Stands after `place`. What is asked is worked out in `plans.py`; what a stream consists of is the business of
+`events.py` and `reworked.py`, what an answer lacks that of `judging.py`, and how a sending fails that of
+`attempt.py`; here is what is done where the answer does not do: thinking is closed so that there is one, or the
+question is asked once more, with thinking.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ from pointsman.router.pipeline.assembly import Assembly, is_sound
 from pointsman.router.pipeline.attempt import Attempt
 from pointsman.router.pipeline.course import Kept, course_of
 from pointsman.router.pipeline.events import Events
-from pointsman.router.pipeline.limits import FLOOR, Ceilings
+from pointsman.router.pipeline.limits import FLOOR
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.place import Place
+from pointsman.router.pipeline.plans import Plans
 from pointsman.router.pipeline.reworked import Reworked
 from pointsman.router.wire import openai, rewriting
-from pointsman.router.wire.upstream_request import Ask, is_constrained, is_forced
+from pointsman.router.wire.upstream_request import is_constrained
 
 if TYPE_CHECKING:
     from pointsman.router.pipeline import Pipeline
@@ -51,7 +52,7 @@ class Relay:
         self.fleet = fleet
         self.retries = metrics.counter(Metric.RETRIES, {})
         self.max_response_bytes = max_response_bytes
-        self.ceilings = Ceilings()
+        self.plans = Plans()
 
     def __call__(self, exchange: Exchange) -> Outcome:
         exchange.work = relaying = Relaying(self, exchange)
@@ -65,73 +66,37 @@ class Relay:
 class Relaying(Attempt):
     """One attempt to get an answer, or to go on with one."""
 
-    __slots__ = ("_assembly", "_continued", "_counted", "_holds", "_limits", "_mode", "_single", "_triggers")
+    __slots__ = ("_assembly", "_plan")
 
     def __init__(self, relay: Relay, exchange: Exchange) -> None:
         super().__init__(relay, exchange)
-        pool, course, payload = self._pool, exchange.course, exchange.payload
-        if course is not None and course.closed and families.closing(pool, "") is None:
-            course.closed, course.resort = False, True  # the request has come to another pool, which can't go on
-        resort = course is not None and course.resort
-        self._mode = mode = _NO_THINK if resort else exchange.mode
-        self._limits = limits = relay.ceilings.limits(exchange, pool, mode)
-        self._single = "n" not in payload or payload["n"] == 1
-        self._counted = limits.counted and self._single
-        self._continued = self._holds = False
-        self._assembly: Assembly | None = None
-        self._triggers = triggers = () if resort or mode is _THINK else judging.triggers_of(exchange)
-        max_tokens, continuation, logprobs = limits.max_tokens, None, False
-        if triggers:
-            self._holds = exchange.stream and judging.holds_back(exchange)
-            logprobs = Trigger.CONFIDENCE in triggers and self._may_wait and pool.capabilities.logprobs
-        if course is not None and (course.closed or resort):
-            self._continued = True
-            self._counted = False
-            self._assembly = course.assembly
-            max_tokens -= course.spent
-            if course.closed:
-                thought = course.assembly.reasoning() if course.thought is None else course.thought
-                continuation = families.closing(pool, thought, course.assembly.content())
-        self._ask = Ask(
-            mode,
-            max_tokens,
-            exchange.stream or self._counted or self._continued,
-            limits.thinking if limits.by_engine and not self._continued else None,
-            not exchange.policy.model_decides or resort or is_forced(exchange),
-            continuation,
-            logprobs,
-            self._counted,
-        )
+        self._plan = plan = relay.plans.of(exchange, self._pool)
+        self._ask = plan.ask
+        course = exchange.course
+        self._assembly: Assembly | None = course.assembly if course is not None and plan.continued else None
 
     # -- Attempt
 
     @property
     def _may_wait(self) -> bool:
         """Whether the client gets nothing before the whole answer is known."""
-        return self._holds or not self._exchange.stream
+        return self._plan.holds or not self._exchange.stream
 
     def _read_stream(self) -> Events | Reworked:
-        exchange, limits, most = self._exchange, self._limits, self._relay.max_response_bytes
-        waits = bool(self._triggers)
-        if not (
-            self._counted
-            or self._continued
-            or self._holds
-            or limits.rewritten
-            or (not self._single and limits.max_tokens >= FLOOR and exchange.endpoint is _CHAT)
-        ):
+        exchange, plan, most = self._exchange, self._plan, self._relay.max_response_bytes
+        waits = bool(plan.triggers)
+        if plan.verbatim:
             return Events(self, exchange, max_event=most, hold=waits)
         if self._assembly is None:
             self._assembly = Assembly()
         rewriter = None
-        if limits.rewritten or self._continued:
-            closed = self._ask.continuation is not None
+        if plan.limits.rewritten or plan.continued:
             rewriter = rewriting.StreamRewriter(
                 self._pool,
-                self._mode,
-                forced=self._ask.forced,
+                plan.mode,
+                forced=plan.ask.forced,
                 constrained=is_constrained(exchange),
-                continued=closed,
+                continued=plan.ask.continuation is not None,
             )
         course = exchange.course
         return Reworked(
@@ -141,15 +106,15 @@ class Relaying(Attempt):
             rewriter=rewriter,
             live=not self._may_wait,
             hold=waits,
-            thinking=limits.thinking if self._counted else None,
-            continued=self._continued,
+            thinking=plan.limits.thinking if plan.counted else None,
+            continued=plan.continued,
             chunk_id=None if course is None else course.id,
-            keeps_logprobs=not self._ask.logprobs or bool(exchange.payload.get("logprobs")),
+            keeps_logprobs=not plan.ask.logprobs or bool(exchange.payload.get("logprobs")),
             max_event=most,
         )
 
     def _on_answer(self, body: bytes | bytearray) -> None:
-        exchange = self._exchange
+        exchange, plan = self._exchange, self._plan
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -168,13 +133,13 @@ class Relaying(Attempt):
         if not plain and not is_sound(answer["choices"], "message"):
             self.lost("garbage")
             return
-        if self._limits.rewritten:
+        if plan.limits.rewritten:
             try:
                 told = rewriting.rewrite_answer(
                     answer,
                     self._pool,
-                    self._mode,
-                    forced=self._ask.forced,
+                    plan.mode,
+                    forced=plan.ask.forced,
                     constrained=is_constrained(exchange),
                 )
             except rewriting.MalformedOutput:
@@ -185,13 +150,7 @@ class Relaying(Attempt):
                 exchange.judgement = told.judgement
                 course_of(exchange)
         exchange.usage = usage
-        if (
-            plain
-            and not self._limits.rewritten
-            and not self._ask.logprobs
-            and exchange.judgement is None
-            and (not self._triggers or "response_format" not in exchange.payload)
-        ):
+        if plain and plan.unseen and (not plan.triggers or "response_format" not in exchange.payload):
             self._deliver(answer)
             return
         if judging.runs_on(answer):
@@ -222,24 +181,24 @@ class Relaying(Attempt):
             self._deliver()
             return
         wanted = Trigger.TOOL_CALL if cut else Trigger.EMPTY
-        if wanted in self._triggers and not exchange.stream_started:
+        if wanted in self._plan.triggers and not exchange.stream_started:
             self._escalate(wanted, None)
         elif cut:
             self.fail(_tool_call_cut())
-        elif self._limits.max_tokens >= FLOOR:
+        elif self._plan.limits.max_tokens >= FLOOR:
             self._fill()
         else:
             self._deliver()
 
     def judged(self, judgement: Mode) -> None:
         course_of(self._exchange)
-        if judgement is _THINK and Trigger.JUDGE in self._triggers and not self._exchange.stream_started:
+        if judgement is _THINK and Trigger.JUDGE in self._plan.triggers and not self._exchange.stream_started:
             assert self._events is not None
             self._events.stop()
             self._escalate(Trigger.JUDGE, None, keep=False)
 
     def thought_enough(self) -> None:
-        limits = self._limits
+        limits = self._plan.limits
         assert limits.thinking is not None
         starved = limits.thinking == thinking_allowance(limits.max_tokens, limits.max_tokens)
         if not self._close_thinking(starved=starved, keep=False):
@@ -250,7 +209,7 @@ class Relaying(Attempt):
         assert events is not None
         exchange.stopped = _REPETITION
         course = course_of(exchange)
-        if not events.spoke and exchange.endpoint is _CHAT and self._limits.max_tokens >= FLOOR:
+        if not events.spoke and exchange.endpoint is _CHAT and self._plan.limits.max_tokens >= FLOOR:
             course.thought = events.before_repetition() if isinstance(events, Reworked) else ""
             if not self._close_thinking(starved=True, keep=False):
                 self.fail(_empty_answer())
@@ -267,21 +226,21 @@ class Relaying(Attempt):
     def _weigh(self, answer: dict[str, Any], *, keep: bool = True) -> None:
         """Deliver `answer`, unless it is none, or worth a second try."""
         exchange = self._exchange
-        if self._triggers and not exchange.stream_started:
-            trigger = judging.trigger_of(exchange, answer, self._triggers, exchange.judgement)
+        if self._plan.triggers and not exchange.stream_started:
+            trigger = judging.trigger_of(exchange, answer, self._plan.triggers, exchange.judgement)
             if trigger is not None:
                 self._escalate(trigger, answer, keep=keep)
                 return
         if judging.cuts_tool_call(answer):
             self.fail(_tool_call_cut())
-        elif self._limits.max_tokens >= FLOOR and judging.is_empty(answer):
+        elif self._plan.limits.max_tokens >= FLOOR and judging.is_empty(answer):
             self._fill(answer, keep=keep)
         else:
             self._deliver(answer, keep=keep)
 
     def _fill(self, answer: dict[str, Any] | None = None, *, keep: bool = True) -> None:
         """There was no answer: go on to one, or end with an error."""
-        if answer is not None and self._assembly is None and self._single and answer["choices"]:
+        if answer is not None and self._assembly is None and self._plan.single and answer["choices"]:
             self._assembly = Assembly()
             choice = answer["choices"][0]
             if isinstance(choice, dict) and isinstance(choice.get("message"), dict):
@@ -297,14 +256,14 @@ class Relaying(Attempt):
         exchange, pool = self._exchange, self._pool
         usage = self._divided(self._seen())
         course = course_of(exchange)
-        left = self._limits.max_tokens - course.spent - usage.completion_tokens
-        if self._mode is not _THINK or self._continued or not self._single or left <= 0:
+        left = self._plan.limits.max_tokens - course.spent - usage.completion_tokens
+        if self._plan.mode is not _THINK or self._plan.continued or not self._plan.single or left <= 0:
             return False
         closes = families.closing(pool, "") is not None
         if not closes and _NO_THINK not in pool.modes:
             return False
         self._relay.fleet.succeeded(self._replica)
-        exchange.legs = (*exchange.legs, Leg(pool, self._mode, usage))
+        exchange.legs = (*exchange.legs, Leg(pool, self._plan.mode, usage))
         exchange.usage = exchange.usage_chunk = None
         exchange.floored = exchange.floored or starved
         course.spent += usage.completion_tokens
@@ -323,7 +282,7 @@ class Relaying(Attempt):
         assert decision is not None
         self._relay.fleet.succeeded(self._replica)
         course = course_of(exchange)
-        leg = Leg(self._pool, self._mode, self._divided(self._seen()))
+        leg = Leg(self._pool, self._plan.mode, self._divided(self._seen()))
         if answer is not None and not judging.is_empty(answer) and not judging.cuts_tool_call(answer):
             self._strip(answer)
             data = b""
@@ -349,7 +308,7 @@ class Relaying(Attempt):
             exchange.usage = self._seen()
         if events is not None and exchange.stream:
             events.release({} if exchange.course is None else openai.remarks(exchange))
-            if isinstance(events, Reworked) and self._holds:
+            if isinstance(events, Reworked) and self._plan.holds:
                 self.begin(b"".join(events.events))
         else:
             assert answer is not None
@@ -371,7 +330,7 @@ class Relaying(Attempt):
         if self._ask.continuation is not None:
             return usage._replace(reasoning=0, answer=usage.completion_tokens)
         events = self._events
-        if isinstance(events, Reworked) and self._limits.rewritten:
+        if isinstance(events, Reworked) and self._plan.limits.rewritten:
             return rewriting.split_output(usage, events.reasoning, events.answers)
         return usage
 
