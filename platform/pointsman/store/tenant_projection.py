@@ -2,9 +2,9 @@
 names what changed.
 
 Redis may lose it or be behind: the admin process puts it right from the database, whose numbers of changes a copy
-that arrives late can't turn back. With a hundred thousand tenants nobody should read all of them for one change: the
-revision is `CHAIN.NUMBER`, and each change the entry `NUMBER-0` of the stream, so that a reader sees whether it has
-missed one. Where everything is written anew, a new chain begins.
+that arrives late can't turn back. With a hundred thousand tenants nobody should read all of them for one change:
+the revision is `CHAIN.NUMBER`, and each change the entry `NUMBER-0` of the stream, so that a reader sees whether it
+has missed one. Where everything is written anew, a new chain begins.
 """
 
 from __future__ import annotations

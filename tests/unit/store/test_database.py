@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import pkgutil
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +17,14 @@ from alembic.migration import MigrationContext
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
+import pointsman.store
 import pointsman.store.decisions
-import pointsman.store.policies
 from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import StateFile
 from pointsman.store.database import Database, DatabaseError, database_url, metadata
+
+for module in pkgutil.iter_modules(pointsman.store.__path__):
+    importlib.import_module(f"pointsman.store.{module.name}")  # each hangs its tables on `metadata`
 
 
 @pytest.fixture
