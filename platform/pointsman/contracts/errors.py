@@ -68,6 +68,22 @@ class Unauthenticated(ApiError):
     code = "invalid_api_key"
 
 
+class InsufficientRole(ApiError):
+    """The admin key may not do this."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "insufficient_role"
+
+
+class KeyOutOfScope(ApiError):
+    """The key is good, but not for this: it is limited to other paths, modes or networks."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "key_out_of_scope"
+
+
 class ModelNotFound(ApiError):
     """The model is unknown, or not open to this tenant: the two look alike on purpose."""
 
@@ -77,11 +93,19 @@ class ModelNotFound(ApiError):
 
 
 class TenantNotFound(ApiError):
-    """The configuration has no tenant of this name; told to administrators only."""
+    """There is no tenant of this name; told to administrators only."""
 
     status = 404
     type = "invalid_request_error"
     code = "tenant_not_found"
+
+
+class KeyNotFound(ApiError):
+    """There is no key with this id; told to administrators only."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "key_not_found"
 
 
 class DecisionNotFound(ApiError):
@@ -98,6 +122,14 @@ class PathNotFound(ApiError):
     status = 404
     type = "invalid_request_error"
     code = "not_found"
+
+
+class PriceNotFound(ApiError):
+    """No pool has this name, or none of its prices this version."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "price_not_found"
 
 
 class MethodNotAllowed(ApiError):
@@ -130,6 +162,30 @@ class IdempotencyKeyInUse(ApiError):
     status = 409
     type = "invalid_request_error"
     code = "idempotency_key_in_use"
+
+
+class AlreadyExists(ApiError):
+    """The name is taken, by one that was deleted too."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "already_exists"
+
+
+class ManagedElsewhere(ApiError):
+    """Somebody else looks after this: the configuration file, or another writer that says so."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "managed_elsewhere"
+
+
+class KeyEnded(ApiError):
+    """The key was revoked, has expired or was replaced already."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "key_ended"
 
 
 class PreconditionFailed(ApiError):
@@ -250,6 +306,14 @@ class DatabaseUnavailable(ApiError):
     status = 503
     type = "server_error"
     code = "database_unavailable"
+
+
+class LedgerFull(ApiError):
+    """What a request uses could not be written down, so that none is taken: the database has been away for long."""
+
+    status = 503
+    type = "server_error"
+    code = "ledger_full"
 
 
 class UpstreamTimeout(ApiError):

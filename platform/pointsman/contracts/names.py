@@ -83,6 +83,16 @@ class Metric:
     IN_FLIGHT = "pointsman_requests_in_flight"
     REPLICAS = "pointsman_pool_replicas"
     RESTING_REPLICAS = "pointsman_resting_replicas"
+    LIMITED = "pointsman_limited_requests_total"
+    LEDGER_COST = "pointsman_ledger_cost_usd"
+    LEDGER_TOKENS = "pointsman_ledger_tokens"
+    LEDGER_ENTRIES = "pointsman_ledger_entries"
+    LEDGER_LAG = "pointsman_ledger_lag_seconds"
+    LEDGER_STREAM = "pointsman_ledger_stream_batches"
+    LEDGER_SPOOL = "pointsman_ledger_spool_bytes"
+    LEDGER_SPOOL_LIMIT = "pointsman_ledger_spool_limit_bytes"
+    LEDGER_UNWRITTEN = "pointsman_ledger_unwritten_entries"
+    LEDGER_REFUSED = "pointsman_ledger_refused_requests_total"
 
 
 class RedisKey:
@@ -112,6 +122,8 @@ class RedisKey:
     """Hash of what is left of a tenant's limits by the minute, and who holds which of its places."""
     BUDGET = "pointsman:budget:{tenant}:{period}"
     """Hash of one period's money (YYYY-MM-DD or YYYY-MM): `s:ROUTER` settled there, `l:ROUTER` leased to it."""
+    BUDGET_PERIODS = "pointsman:budget:periods:{router}"
+    """Set of the periods (TENANT:PERIOD) of which a run of a router has held money."""
     BUDGETS_READY = "pointsman:budgets:ready"
     """Written once all budgets are known after Redis was emptied: without it no money is leased."""
     LEDGER = "pointsman:ledger"
@@ -167,4 +179,6 @@ class StateFile:
     """The replicas that the router knew last, for one that starts while Redis is away."""
     KNOWN_POLICIES = "policies.json"
     """The policies that the router knew last, for one that starts while Redis is away or empty."""
+    KNOWN_PRICES = "prices.json"
+    """The prices that the router knew last, for one that starts while Redis is away or empty."""
     LOGS = "logs"

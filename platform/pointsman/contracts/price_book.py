@@ -79,7 +79,7 @@ def check_overlap(since: int, until: int | None, others: Iterable[PricePeriod]) 
 
     A new period without an end may begin while another one without an end holds: it takes that one's place.
     """
-    for other, end in _spans(others):
+    for other, end in spans(others):
         if since == other.since:
             raise Overlap("effective_from", f"version {other.version} begins at the same moment")
         if since < other.since:
@@ -96,7 +96,7 @@ def check_overlap(since: int, until: int | None, others: Iterable[PricePeriod]) 
             )
 
 
-def _spans(periods: Iterable[PricePeriod]) -> list[tuple[PricePeriod, int | None]]:
+def spans(periods: Iterable[PricePeriod]) -> list[tuple[PricePeriod, int | None]]:
     """`periods` that are not empty, by their beginning, each with its end: its own, or the next one's beginning."""
     ordered = sorted((period for period in periods if not period.empty), key=lambda period: period.since)
     following = [period.since for period in ordered[1:]]
@@ -110,7 +110,7 @@ def schedule(configured: PriceList, periods: Iterable[PricePeriod]) -> tuple[tup
     """What holds from which moment on, newest first; the last entry holds since the beginning of time."""
     base = Priced(configured, CONFIGURED)
     changes: list[tuple[int, Priced]] = [(_EVER, base)]
-    for period, end in _spans(periods):
+    for period, end in spans(periods):
         if changes[-1][0] == period.since:
             changes.pop()
         changes.append((period.since, Priced(period.prices.price_list(), period.version)))
