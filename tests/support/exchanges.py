@@ -46,5 +46,18 @@ def exchange_with(body: dict[str, Any], *, endpoint: Endpoint = Endpoint.CHAT) -
     return Exchange(RecordingClient(), endpoint, {}, orjson.dumps(body))
 
 
+class NoBooks:
+    """For a `Settle` whose requests nobody looks up later. `settled`: status and cost of each."""
+
+    def __init__(self) -> None:
+        self.settled: list[tuple[int, int]] = []
+
+    def at(self, exchange: Exchange) -> int:
+        return 1_700_000_000_000
+
+    def settle(self, exchange: Exchange, status: int) -> None:
+        self.settled.append((status, 0 if exchange.cost is None else exchange.cost.total))
+
+
 def unnoted(exchange: Exchange, status: int, duration: float) -> None:
     """For a `Settle` of whose requests nobody keeps a record."""

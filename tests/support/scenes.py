@@ -21,7 +21,7 @@ from pointsman.router.pipeline.relay import Relay
 from pointsman.router.pipeline.settle import Settle
 from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.wire import openai_request
-from support.exchanges import RecordingClient, unnoted
+from support.exchanges import NoBooks, RecordingClient, unnoted
 from support.gateway import events
 from support.relayings import FakeTransport
 
@@ -220,7 +220,8 @@ class Scene:
             self.replicas[name] = replica
         place = Place(self.fleet)
         self.relay = Relay(self.fleet, self.metrics, max_response_bytes=1_000_000)
-        self.pipeline = Pipeline([place, self.relay, Settle(self.snapshot, self.metrics, unnoted)], self.metrics)
+        settle = Settle(self.snapshot, self.metrics, unnoted, NoBooks())
+        self.pipeline = Pipeline([place, self.relay, settle], self.metrics)
         place.pipeline = self.relay.pipeline = self.pipeline
 
     def connect(self) -> None:

@@ -147,6 +147,9 @@ class Router(Strict):
     max_snapshot_age: Seconds = 900.0
     """Seconds without word from Redis after which no request is admitted, as keys may have been revoked. Default:
     900."""
+    spool_bytes: Annotated[Bytes, Field(ge=8 * MEBI)] = 1024 * MEBI
+    """Bytes of the disk that one router process may use for usage that the database does not have yet, about 600 a
+    request; where they are used up it takes no more requests. Default: 1 GiB."""
 
 
 class Config(Strict):

@@ -142,6 +142,7 @@ class Exchange:
         "allowance",
         "answer",
         "arm",
+        "at",
         "attempts",
         "body",
         "cache",
@@ -228,6 +229,7 @@ class Exchange:
         self.decision: ModeDecision | None = None
         # admit
         self.admission: Admission | None = None
+        self.at = 0  # milliseconds since 1970, once the ledger was asked
         self.intended = False
         # recall
         self.cache: CacheStatus | None = None

@@ -45,6 +45,15 @@ _HELP = {
     Metric.IN_FLIGHT: "Requests in the pipeline now.",
     Metric.REPLICAS: "Replicas of each pool that can answer now.",
     Metric.RESTING_REPLICAS: "Replicas of each pool whose circuit breaker is open or half open.",
+    Metric.LEDGER_COST: "US dollars in the ledger, corrections included: what the bills add up to.",
+    Metric.LEDGER_TOKENS: "Tokens in the ledger, by token class.",
+    Metric.LEDGER_ENTRIES: "Entries in the ledger, by kind and by how the request ended.",
+    Metric.LEDGER_LAG: "Seconds that the oldest batch in the stream has waited for the database.",
+    Metric.LEDGER_STREAM: "Batches of entries in the stream that are not in the database.",
+    Metric.LEDGER_SPOOL: "Bytes that the routers' spools of ledger entries take on the disk.",
+    Metric.LEDGER_SPOOL_LIMIT: "Bytes that the spools of the running routers may take together.",
+    Metric.LEDGER_UNWRITTEN: "Entries in the routers' spools that the database does not have yet.",
+    Metric.LEDGER_REFUSED: "Requests refused because the spool of ledger entries was full.",
 }
 
 
@@ -134,22 +143,26 @@ class Account:
 
     def spent(self, usage: Usage, cost: Cost) -> None:
         """Add the tokens and the nano-dollars of one request."""
+        self.billed(cost)
+        # The first four fields are the token classes; what follows is no part of a request's tokens.
+        for cell, tokens in zip(self._tokens, usage, strict=False):
+            if tokens:
+                cell.add(tokens)
+        if usage.estimated:
+            if self._estimated is None:
+                self._estimated = self._metrics.counter(Metric.ESTIMATED, self._labels)
+            self._estimated.add(1)
+
+    def billed(self, cost: Cost) -> None:
+        """Add the nano-dollars alone of a request that used no tokens."""
         if not self._tokens:
             for token_class in TokenClass:
                 labels = {**self._labels, "token_class": token_class.value}
                 self._tokens.append(self._metrics.counter(Metric.TOKENS, labels))
                 self._costs.append(self._metrics.dollars(Metric.COST, labels))
-        # The first four fields of either are the token classes; what follows is no part of a request's tokens.
-        for cell, tokens in zip(self._tokens, usage, strict=False):
-            if tokens:
-                cell.add(tokens)
         for dollars, nano in zip(self._costs, cost, strict=False):
             if nano:
                 dollars.add(nano)
-        if usage.estimated:
-            if self._estimated is None:
-                self._estimated = self._metrics.counter(Metric.ESTIMATED, self._labels)
-            self._estimated.add(1)
 
 
 class _File:

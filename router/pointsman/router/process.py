@@ -27,11 +27,13 @@ from pointsman.router.health import Health
 from pointsman.router.http.clients import Clients
 from pointsman.router.http.server import LINGER
 from pointsman.router.http.tls import Certificates
+from pointsman.router.ledger import Ledger
 from pointsman.router.metrics import Metrics
 from pointsman.router.passthrough import Passthrough
 from pointsman.router.pipeline import Pipeline
 from pointsman.router.pipeline.authenticate import Authenticate
 from pointsman.router.pipeline.decide import Decide
+from pointsman.router.pipeline.intend import Intend
 from pointsman.router.pipeline.parse import Parse
 from pointsman.router.pipeline.place import Place
 from pointsman.router.pipeline.relay import Relay
@@ -96,14 +98,16 @@ async def _serve(config: Config, settings: Settings) -> None:
     predictor = Predictor.load(Path(config.predictor) if config.predictor else None)
     rate = config.router.decisions_per_second
     decisions = DecisionLog(redis, metrics, predictor, place, secret=settings.secret, rate=rate)
+    ledger = Ledger(settings.state_dir / StateFile.SPOOL, redis, metrics, most=config.router.spool_bytes)
     pipeline = Pipeline(
         [
             Authenticate(snapshot),
             Parse(),
             Decide(predictor, metrics, fleet, ThinkingPrice(place, snapshot.prices)),
+            Intend(ledger),
             place,
             relay,
-            Settle(snapshot, metrics, decisions.note),
+            Settle(snapshot, metrics, decisions.note, ledger),
         ],
         metrics,
     )
@@ -125,6 +129,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         loop.create_task(policies.follow()),
         loop.create_task(thinking.follow()),
         loop.create_task(decisions.run()),
+        loop.create_task(ledger.follow()),
         loop.create_task(_sweep(sweeps, certificates)),
     ]
     gc.collect()
@@ -143,6 +148,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         task.cancel()
     await asyncio.gather(*tasks, stopped, return_exceptions=True)
     await decisions.flush()
+    await ledger.close()
     await thinking.look()  # the answer that ended the drain may have been the one that thought most
     fleet.close()
     passthrough.site.close()

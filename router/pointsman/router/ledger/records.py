@@ -1,0 +1,138 @@
+"""How entries are written down between the request's end and the database: JSON arrays, without any names.
+
+Stands apart because two processes share it: the data plane writes, the ledger writer reads. Field by field and not
+generically, because the data plane does it within a request's own time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from orjson import dumps, loads
+
+from pointsman.contracts.ledger import Entry, Kind, Outcome, Part
+from pointsman.contracts.pricing import Cost, Usage
+
+_USED = len(("input", "cached_input", "reasoning", "answer", "estimated"))
+_BILLED = len(("input", "cached_input", "reasoning", "answer"))
+"""The first fields of `Usage` and of `Cost`: those that a request can have."""
+
+MOST_BYTES = 4096
+"""Bytes that one record has at most: names have limits, and a request has few parts."""
+
+
+class UnreadableRecord(Exception):
+    """A record that another release wrote, or that is damaged. Holds nothing of what it says."""
+
+
+def intent(
+    identity: str,
+    at: int,
+    tenant: str,
+    key: str,
+    request_id: str,
+    model: str,
+    mode: str,
+    stream: bool,
+    reserved: int,
+) -> bytes:
+    """What is known of a request before it is sent to an engine; `reserved`: nano-dollars that it costs at most."""
+    return dumps((identity, at, tenant, key, request_id, model, mode, stream, reserved))
+
+
+def settlement(
+    identity: str,
+    at: int,
+    ended_at: int,
+    tenant: str,
+    key: str,
+    request_id: str,
+    model: str,
+    mode: str,
+    status: int,
+    outcome: str,
+    stream: bool,
+    cache: str,
+    parts: Iterable[Part],
+    total: int,
+) -> bytes:
+    """An entry of a request, but for the run and the number, which follow from where it lies."""
+    written = [(pool, by, usage[:_USED], cost[:_BILLED], version) for pool, by, usage, cost, version in parts]
+    return dumps(
+        (
+            identity,
+            at,
+            ended_at,
+            tenant,
+            key,
+            request_id,
+            model,
+            mode,
+            status,
+            outcome,
+            stream,
+            cache,
+            written,
+            total,
+        )
+    )
+
+
+def lost(intended: bytes) -> bytes:
+    """
+    The entry of a request whose router died with it, from its `intent`: no use, no cost.
+
+    Raises `UnreadableRecord`.
+    """
+    try:
+        identity, at, tenant, key, request_id, model, mode, stream, _ = loads(intended)
+    except ValueError:  # orjson's errors are
+        raise UnreadableRecord from None
+    return settlement(
+        *(identity, at, at, tenant, key, request_id, model, mode, 502, Outcome.LOST.value, stream, "", (), 0)
+    )
+
+
+def identity_of(record: bytes) -> str:
+    """The id that an intent or a settlement begins with. Raises `UnreadableRecord`."""
+    try:
+        return str(loads(record)[0])
+    except (ValueError, LookupError, TypeError):
+        raise UnreadableRecord from None
+
+
+def entry_of(plain: Any, *, router: str, number: int) -> Entry:
+    """The entry that `settlement` wrote as `plain`. Raises `UnreadableRecord`."""
+    try:
+        identity, at, ended_at, tenant, key, request_id, *rest = plain
+        model, mode, status, outcome, stream, cache, parts, total = rest
+        return Entry(
+            identity,
+            Kind.REQUEST,
+            at,
+            ended_at,
+            tenant,
+            key,
+            request_id,
+            model,
+            mode,
+            status,
+            Outcome(outcome),
+            stream,
+            cache,
+            tuple([_part(*part) for part in parts]),
+            total,
+            router,
+            number,
+        )
+    except (ValueError, TypeError, KeyError):
+        raise UnreadableRecord from None
+
+
+def _part(pool: str, mode: str, usage: list[Any], cost: list[int], version: int) -> Part:
+    fresh, cached, reasoning, answer, estimated = usage
+    used = Usage(input=fresh, cached_input=cached, reasoning=reasoning, answer=answer, estimated=estimated)
+    fresh, cached, reasoning, answer = cost
+    billed = Cost(input=fresh, cached_input=cached, reasoning=reasoning, answer=answer)
+    return Part(pool, mode, used, billed, version)
