@@ -93,6 +93,12 @@ class Metric:
     LEDGER_SPOOL_LIMIT = "pointsman_ledger_spool_limit_bytes"
     LEDGER_UNWRITTEN = "pointsman_ledger_unwritten_entries"
     LEDGER_REFUSED = "pointsman_ledger_refused_requests_total"
+    RUNNING = "pointsman_pool_running_requests"
+    WAITING = "pointsman_pool_waiting_requests"
+    PREDICTED = "pointsman_pool_predicted_tokens"
+    SHED = "pointsman_shed_requests_total"
+    DEGRADED = "pointsman_degraded"
+    """1 for each part that `/readyz` names as missing."""
 
 
 class RedisKey:
@@ -144,6 +150,10 @@ class RedisKey:
     """Sorted set of all recorded answers, by the time at which they expire."""
     ANSWER_GENERATIONS = "pointsman:answers:generations"
     """Hash of numbers that are part of every answer's key: one more, and all answers before are invalid."""
+    LIVE = "pointsman:live"
+    """Set of the runs of routers that ever told how they are; members whose own key has expired are dropped."""
+    LIVE_ROUTER = "pointsman:live:{run}"
+    """JSON of how one run of a router is, with a time-to-live."""
     EPOCH = "pointsman:epoch"
     """A random word, written by whichever replica finds none: another one tells that Redis was emptied."""
 

@@ -44,7 +44,7 @@ class Health:
                 "replicas": len(state.replicas),
                 "healthy": sum(replica.healthy for replica in state.replicas.values()),
                 "circuits": {circuit.value: state.count(circuit) for circuit in Circuit},
-                "waiting": len(state.waiting),
+                "waiting": state.waiting,
             }
             if not able:
                 missing.append(f"pool {name}")

@@ -54,6 +54,11 @@ _HELP = {
     Metric.LEDGER_SPOOL_LIMIT: "Bytes that the spools of the running routers may take together.",
     Metric.LEDGER_UNWRITTEN: "Entries in the routers' spools that the database does not have yet.",
     Metric.LEDGER_REFUSED: "Requests refused because the spool of ledger entries was full.",
+    Metric.RUNNING: "Requests that the replicas of each pool work on now.",
+    Metric.WAITING: "Requests that wait for a place in each pool now.",
+    Metric.PREDICTED: "Predicted tokens of output that each pool has to do, by whether they run or wait.",
+    Metric.SHED: "Requests refused because too many waited for the pool already, by priority.",
+    Metric.DEGRADED: "Parts that this router has to do without now: 1 for each.",
 }
 
 

@@ -223,11 +223,9 @@ def test_load_is_what_runs_and_waits_per_place(deciding: Deciding) -> None:
     pools = deciding.tenant.models["m"].pools[THINK]
     deep, deeper = (deciding.fleet.pools[pool.name] for pool in pools)
     assert deciding.fleet.load_of(pools) == 0.0, "no places, and nobody wants one"
-    waiter = cast(Any, object())
-    deep.waiting[waiter] = deeper.waiting[waiter] = None
+    deep.waiting = deeper.waiting = 1
     assert deciding.fleet.load_of(pools) == math.inf
-    deep.waiting.clear()
-    deeper.waiting.clear()
+    deep.waiting = deeper.waiting = 0
     add(deep, ["10.0.0.1:80", "10.0.0.2:80"])
     add(deeper, ["10.0.1.1:80"])
     taken = [deep.take(number << 20, 10) for number in range(4)]

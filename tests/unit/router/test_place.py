@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter
@@ -84,7 +85,7 @@ class Bench:
 
     @property
     def waiting(self) -> int:
-        return len(next(iter(self.fleet.pools.values())).waiting)
+        return next(iter(self.fleet.pools.values())).waiting
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +182,51 @@ def test_more_than_may_wait_are_refused_at_once(tmp_path: Path) -> None:
     assert status(later) == 0
 
 
+def test_a_higher_priority_takes_the_seat_of_the_lowest(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"max_ongoing_requests": 1, "max_waiting": 2})
+    running, early, late = bench.send(3)
+    bench.tenant = TenantView("high", {"m": bench.model}, compile_policy(PolicyDocument()), "salt", priority=7)
+    (urgent,) = bench.send()
+    assert [status(exchange) for exchange in (running, early, late, urgent)] == [0, 0, 503, 0]
+    assert b"retry-after: 5" in cast(RecordingClient, late.client).headers
+    assert bench.waiting == 2
+    bench.end(running)
+    bench.end(urgent)
+    assert bench.stop.came == [running, urgent, early]
+    (next_one, refused) = bench.send(3)[1:]
+    assert [status(next_one), status(refused)] == [0, 503]
+    page = Counter[str]()
+    for (_, priority), cell in bench.fleet._shed.items():
+        page[str(priority)] += int(cell.value)
+    assert page == {"5": 1, "7": 1}
+
+
+def test_one_that_is_pushed_out_of_one_pool_waits_for_the_other(tmp_path: Path) -> None:
+    one = {"name": "one", "max_ongoing_requests": 1, "max_waiting": 1}
+    two = {"name": "two", "max_ongoing_requests": 1, "max_waiting": 1}
+    bench = Bench(tmp_path, one, two)
+    first, second, low = bench.send(3)
+    bench.tenant = TenantView("high", {"m": bench.model}, compile_policy(PolicyDocument()), "salt", priority=7)
+    (high,) = bench.send()
+    assert [status(low), status(high)] == [0, 0]
+    bench.end(second)
+    assert bench.stop.came == [first, second, low]
+    bench.end(first)
+    assert bench.stop.came == [first, second, low, high]
+
+
+def test_tenants_share_by_weight_what_becomes_free(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, {"max_ongoing_requests": 2})
+    bench.send(2)
+    for name, weight in (("one", 1.0), ("three", 3.0)):
+        bench.tenant = TenantView(name, {"m": bench.model}, compile_policy(PolicyDocument()), name, weight=weight)
+        bench.send(200)
+    for turn in range(200):
+        bench.end(bench.stop.came[turn])
+    names = Counter(exchange.tenant.name for exchange in bench.stop.came[2:] if exchange.tenant)
+    assert names["three"] == pytest.approx(150, abs=4)
+
+
 def test_a_pool_may_forbid_waiting(tmp_path: Path) -> None:
     bench = Bench(tmp_path, {"max_ongoing_requests": 1, "max_waiting": 0})
     assert [status(exchange) for exchange in bench.send(2)] == [0, 503]
@@ -228,11 +274,11 @@ def test_one_that_waits_for_two_pools_takes_the_first_place_there_is(tmp_path: P
     bench = Bench(tmp_path, one, two)
     sent = bench.send(4)
     assert [exchange.pool.name for exchange in sent[:2] if exchange.pool] == ["one", "two"]
-    assert [len(state.waiting) for state in bench.fleet.pools.values()] == [2, 2]
+    assert [state.waiting for state in bench.fleet.pools.values()] == [2, 2]
     bench.end(sent[1])
     assert bench.stop.came == sent[:3]
     assert sent[2].pool is bench.config.pools[1]
-    assert [len(state.waiting) for state in bench.fleet.pools.values()] == [1, 1]
+    assert [state.waiting for state in bench.fleet.pools.values()] == [1, 1]
 
 
 def test_what_the_request_needs_chooses_among_the_pools(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from pointsman.router.fleet.pool_state import PoolState
 from pointsman.router.fleet.registrations import Registrations
 from pointsman.router.fleet.replica import Replica
 from pointsman.router.http.site import Site
-from pointsman.router.metrics import Metrics
+from pointsman.router.metrics import Cell, Metrics
 from pointsman.store.replicas import ReplicaRegistry
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,8 @@ class Fleet:
         secret: str,
         last_known: LastKnown | None = None,
     ) -> None:
+        self._metrics = metrics
+        self._shed: dict[tuple[str, int], Cell] = {}
         self.pools: dict[str, PoolState] = {}
         for pool in config.pools:
             labels = {"pool": pool.name, "model": pool.model}
@@ -124,6 +126,14 @@ class Fleet:
         """A request on `replica` has ended; `tokens` are what it was predicted to cost."""
         self.pools[replica.pool].give_back(replica, tokens)
 
+    def shed(self, pool: Pool, priority: int) -> None:
+        """A request of `priority` was refused since too many wait for `pool` already."""
+        cell = self._shed.get((pool.name, priority))
+        if cell is None:
+            labels = {"pool": pool.name, "model": pool.model, "priority": str(priority)}
+            cell = self._shed[pool.name, priority] = self._metrics.counter(Metric.SHED, labels)
+        cell.add(1)
+
     def load_of(self, pools: Iterable[Pool]) -> float:
         """
         How busy this router keeps `pools` together: its requests that run there or wait, per place.
@@ -135,7 +145,7 @@ class Fleet:
             state = self.pools[pool.name]
             running += state.running
             places += state.places
-            waiting = max(waiting, len(state.waiting))  # who waits for one of a model's pools waits for all
+            waiting = max(waiting, state.waiting)  # who waits for one of a model's pools waits for all
         if places:
             return (running + waiting) / places
         return math.inf if waiting else 0.0

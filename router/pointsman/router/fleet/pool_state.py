@@ -8,15 +8,14 @@ there are. Everything it looks at is kept up to date by `refresh`, `take` and `g
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Protocol
 
 from pointsman.contracts.config import Pool
 from pointsman.router.fleet.breaker import Circuit
 from pointsman.router.fleet.output_length import PRIOR
 from pointsman.router.fleet.replica import Replica
 from pointsman.router.fleet.ring import Ring
+from pointsman.router.fleet.waiting_line import Waiter, WaitingLine
 from pointsman.router.metrics import Cell
 
 BOUND = 1.25
@@ -38,17 +37,11 @@ USUAL = 0.05
 _HALF_OPEN = Circuit.HALF_OPEN  # a member of an Enum is slow to look up by way of its class
 
 
-class Waiter(Protocol):
-    """A request that waits for a place."""
-
-    def try_again(self, state: PoolState) -> bool:
-        """Take a place in the pool `state`; False where there is none after all."""
-
-
 class PoolState:
     """
     One pool. `members` are the replicas that requests may be placed on; `many` is whether there are several,
-    so that the conversation matters; `load` is the members' predicted tokens together, `running` their requests.
+    so that the conversation matters; `load` is the members' predicted tokens together, `running` their requests;
+    `waiting` is how many wait, in `line`: nobody looks at the line while nobody waits.
     """
 
     __slots__ = (
@@ -61,6 +54,7 @@ class PoolState:
         "answered",
         "config",
         "limit",
+        "line",
         "load",
         "many",
         "members",
@@ -77,7 +71,8 @@ class PoolState:
         self.many = False
         self.load = 0
         self.running = 0
-        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
+        self.waiting = 0
+        self.line = WaitingLine()
         self.answered = False
         self._ring: Ring[Replica] | None = None
         self._usual = float(PRIOR)
@@ -166,6 +161,23 @@ class PoolState:
         if self.waiting:
             self.wake()
 
+    # -- per request that has to wait
+
+    def join(self, waiter: Waiter, *, urgent: bool = False) -> None:
+        """`waiter` waits for a place from now on; an `urgent` one before all that are not."""
+        self.line.join(waiter, urgent=urgent)
+        self.waiting += 1
+
+    def leave(self, waiter: Waiter) -> None:
+        """`waiter` waits no more; harmless where it does not."""
+        if self.line.leave(waiter):
+            self.waiting -= 1
+
+    def serve(self, waiter: Waiter) -> None:
+        """`waiter`, whose turn it was, has taken a place."""
+        self.line.serve(waiter)
+        self.waiting -= 1
+
     # -- when something changed
 
     def refresh(self) -> None:
@@ -193,12 +205,12 @@ class PoolState:
         return replica
 
     def wake(self) -> None:
-        """Let those that wait take what places there are, in the order in which they came."""
+        """Let those that wait take what places there are, in the order of the line."""
         if self._waking:
             return  # one that fails at once gives its place back from inside the loop below
         self._waking = True
         try:
-            while self.waiting and not self._full and next(iter(self.waiting)).try_again(self):
+            while self.waiting and not self._full and self.line.first().try_again(self):
                 pass
         finally:
             self._waking = False

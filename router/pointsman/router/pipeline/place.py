@@ -141,7 +141,7 @@ class Place:
             tokens = exchange.predicted_tokens
         for state in states:
             if state.waiting and failed is None:
-                continue  # first come, first served; one whose replica failed came before those that wait
+                continue  # it goes to the line; one whose replica failed came before those that wait
             key = conversation_key(exchange, route.seed) if state.many else 0
             replica = state.take(key, tokens, failed)
             if replica is not None:
@@ -172,49 +172,71 @@ class Place:
             exchange.place_deadline = now + pool.place_timeout
         if now >= exchange.place_deadline:
             raise _unavailable(pool)
-        if failed is None:
-            states = tuple(state for state in states if len(state.waiting) < state.config.max_waiting)
-            if not states:
-                raise PoolUnavailable(
-                    f"Too many requests wait for a replica of pool '{pool.name}'.", retry_after=RETRY_AFTER
-                )
-        exchange.work = _Waiting(self.pipeline, self._fleet, exchange, states, seed, failed)
+        waiting = _Waiting(self.pipeline, self._fleet, exchange, failed)
+        waiting.sit(states if failed is not None else self._seats(waiting, states), seed)
+        exchange.work = waiting
         return Outcome.WAIT
+
+    def _seats(self, waiting: _Waiting, states: tuple[PoolState, ...]) -> tuple[PoolState, ...]:
+        """The pools that `waiting` may wait for; somebody else may have to go for it."""
+        free = tuple(state for state in states if state.waiting < state.config.max_waiting)
+        if free:
+            return free
+        for state in states:
+            least = state.line.least(waiting, state.config.max_waiting)
+            if least is not None:
+                least.pushed_out(state)
+                return (state,)
+        pool = states[0].config
+        self._fleet.shed(pool, waiting.priority)
+        raise _too_many(pool)
 
 
 class _Waiting:
-    """A request that waits for a place in any of `states`; before all others, where `failed` had it already."""
+    """A request that waits for a place in any of its pools; before all others, where `failed` had it already."""
 
-    __slots__ = ("_exchange", "_failed", "_fleet", "_key", "_pipeline", "_states", "_timer")
+    __slots__ = (
+        "_exchange",
+        "_failed",
+        "_fleet",
+        "_key",
+        "_pipeline",
+        "_states",
+        "_timer",
+        "priority",
+        "tenant",
+        "tokens",
+        "weight",
+    )
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        fleet: Fleet,
-        exchange: Exchange,
-        states: tuple[PoolState, ...],
-        seed: int,
-        failed: Replica | None,
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, fleet: Fleet, exchange: Exchange, failed: Replica | None) -> None:
+        tenant = exchange.tenant
+        assert tenant is not None
+        self.tenant = tenant.name
+        self.priority = tenant.priority
+        self.weight = tenant.weight
+        self.tokens = exchange.predicted_tokens
         self._pipeline = pipeline
         self._fleet = fleet
         self._exchange = exchange
-        self._states = states
         self._failed = failed
-        self._key = conversation_key(exchange, seed)
+
+    def sit(self, states: tuple[PoolState, ...], seed: int) -> None:
+        """Wait for a place in any of `states` from now on."""
+        self._states = states
+        self._key = conversation_key(self._exchange, seed)
         for state in states:
-            state.waiting[self] = None
-            if failed is not None:
-                state.waiting.move_to_end(self, last=False)
-        seconds = exchange.place_deadline - monotonic()
+            state.join(self, urgent=self._failed is not None)
+        seconds = self._exchange.place_deadline - monotonic()
         self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
 
     def try_again(self, state: PoolState) -> bool:
         """Take a place in the pool `state` and go on; False where there is none."""
         exchange = self._exchange
-        replica = state.take(self._key, exchange.predicted_tokens, self._failed)
+        replica = state.take(self._key, self.tokens, self._failed)
         if replica is None:
             return False
+        state.serve(self)
         self.abort()
         exchange.pool = state.config
         exchange.replica = replica
@@ -225,10 +247,18 @@ class _Waiting:
             self._pipeline.resume(exchange)
         return True
 
+    def pushed_out(self, state: PoolState) -> None:
+        """Give up the seat in the pool `state`; where it was the only one, the request is refused."""
+        state.leave(self)
+        self._states = tuple(other for other in self._states if other is not state)
+        if not self._states:
+            self._fleet.shed(state.config, self.priority)
+            self._refuse(_too_many(state.config))
+
     def abort(self) -> None:
         self._timer.cancel()
         for state in self._states:
-            state.waiting.pop(self, None)
+            state.leave(self)
 
     def pause(self) -> None:
         """Nothing is being sent."""
@@ -237,11 +267,13 @@ class _Waiting:
         """Nothing is being sent."""
 
     def _expire(self) -> None:
+        assert self._exchange.pool is not None
+        self._refuse(_unavailable(self._exchange.pool))
+
+    def _refuse(self, error: PoolUnavailable) -> None:
         self.abort()
-        exchange = self._exchange
-        exchange.work = None
-        assert exchange.pool is not None
-        self._pipeline.refuse(exchange, _unavailable(exchange.pool))
+        self._exchange.work = None
+        self._pipeline.refuse(self._exchange, error)
 
 
 class _SecondThought:
@@ -279,6 +311,10 @@ def _predicted(exchange: Exchange, track: Track, pool: Pool) -> int:
         output = most
     prompt = len(exchange.body) // _BYTES_OF_AN_OUTPUT_TOKEN
     return output + (MOST_PREFILL if prompt > MOST_PREFILL else prompt)  # noqa: FURB136 - a call costs more
+
+
+def _too_many(pool: Pool) -> PoolUnavailable:
+    return PoolUnavailable(f"Too many requests wait for a replica of pool '{pool.name}'.", retry_after=RETRY_AFTER)
 
 
 def _unavailable(pool: Pool) -> PoolUnavailable:

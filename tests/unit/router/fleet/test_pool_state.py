@@ -152,6 +152,8 @@ def test_the_end_of_an_older_request_lets_no_second_trial_through(tmp_path: Path
 class Waiter:
     """Waits, and notes when its turn comes."""
 
+    tenant, priority, weight, tokens = "t", 5, 1.0, 1
+
     def __init__(self, name: str, served: list[str]) -> None:
         self.name = name
         self.served = served
@@ -159,9 +161,12 @@ class Waiter:
     def try_again(self, state: PoolState) -> bool:
         if state.take(1, 1) is None:
             return False
-        del state.waiting[self]
+        state.serve(self)
         self.served.append(self.name)
         return True
+
+    def pushed_out(self, state: PoolState) -> None:
+        state.leave(self)
 
 
 def test_those_that_wait_are_served_in_turn_and_no_more_than_there_are_places(tmp_path: Path) -> None:
@@ -169,7 +174,7 @@ def test_those_that_wait_are_served_in_turn_and_no_more_than_there_are_places(tm
     first, second = taken(state, 1, 1), taken(state, 1, 1)
     served: list[str] = []
     for name in "abcd":
-        state.waiting[Waiter(name, served)] = None
+        state.join(Waiter(name, served))
     state.wake()
     assert served == []
     state.give_back(second, 1)
@@ -184,17 +189,17 @@ def test_thousands_that_fail_at_once_do_not_pile_up_on_the_stack(tmp_path: Path)
     state = pool_of(1, tmp_path, max_ongoing_requests=1)
     served = []
 
-    class Failing:
-        def try_again(self, pool: PoolState) -> bool:
-            replica = taken(pool, 1, 1)
-            del pool.waiting[self]
+    class Failing(Waiter):
+        def try_again(self, state: PoolState) -> bool:
+            replica = taken(state, 1, 1)
+            state.serve(self)
             served.append(self)
-            pool.give_back(replica, 1)
+            state.give_back(replica, 1)
             return True
 
     busy = taken(state, 1, 1)
     for _ in range(5000):
-        state.waiting[Failing()] = None
+        state.join(Failing("f", []))
     state.give_back(busy, 1)
     assert len(served) == 5000
 
