@@ -14,8 +14,6 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateTable
 
 import pointsman.store
 import pointsman.store.decisions
@@ -27,11 +25,6 @@ for module in pkgutil.iter_modules(pointsman.store.__path__):
     importlib.import_module(f"pointsman.store.{module.name}")  # each hangs its tables on `metadata`
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Database:
-    return Database(database_url(None, tmp_path))
-
-
 def test_migrations_lead_to_the_tables_that_the_code_has(database: Database) -> None:
     database.migrate()
     database.migrate()
@@ -41,8 +34,10 @@ def test_migrations_lead_to_the_tables_that_the_code_has(database: Database) -> 
     assert {"decisions", "decision_feedback", "decision_reviews"} < tables
 
 
-def test_many_may_start_at_once(tmp_path: Path) -> None:
-    starters = [Database(database_url(None, tmp_path)) for _ in range(6)]
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_many_may_start_at_once(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
+    url = database_url(None, tmp_path) if kind == "sqlite" else request.getfixturevalue("postgresql").empty()
+    starters = [Database(url) for _ in range(6)]
     together = Barrier(len(starters))
 
     def start(database: Database) -> int:
@@ -53,10 +48,12 @@ def test_many_may_start_at_once(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(len(starters)) as pool:
         assert len(set(pool.map(start, starters))) == 1
+    for database in starters:
+        database.close()
 
 
-def test_its_file_is_this_users_alone_and_bears_the_name_of_the_house(database: Database, tmp_path: Path) -> None:
-    database.migrate()
+def test_its_file_is_this_users_alone_and_bears_the_name_of_the_house(tmp_path: Path) -> None:
+    Database(database_url(None, tmp_path)).migrate()
     files = list(tmp_path.glob(f"{StateFile.DATABASE}*"))
     assert tmp_path / StateFile.DATABASE in files
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
@@ -107,12 +104,6 @@ def test_a_database_that_cannot_be_is_told_without_its_url(tmp_path: Path, url: 
     with pytest.raises(DatabaseError, match=said) as refused:
         Database(database_url(url, tmp_path))
     assert "secret" not in str(refused.value)
-
-
-def test_postgresql_would_understand_the_tables() -> None:
-    for table in metadata.sorted_tables:
-        said = str(CreateTable(table).compile(dialect=postgresql.dialect()))
-        assert said.strip().startswith("CREATE TABLE")
 
 
 def test_who_finds_no_connection_free_is_told_so(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Decisions in a real SQLite: kept once, found by page and by filter, corrected, judged, and deleted in time."""
+"""Decisions in real databases: kept once, found by page and by filter, corrected, judged, and deleted in time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+import pointsman.store.decisions
 from pointsman.contracts.decisions import Correction, Doubt
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.policies import Trigger
 from pointsman.router.predictor import corpus
-from pointsman.store.database import Database, database_url
+from pointsman.store.database import Database
 from pointsman.store.decisions import BadCursor, DecisionStore, Wanted, decisions
 from support.records import NOW, identity, record
 
@@ -21,8 +22,8 @@ DAY = 86_400.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> DecisionStore:
-    return DecisionStore(Database(database_url(None, tmp_path)))
+def store(database: Database) -> DecisionStore:
+    return DecisionStore(database)
 
 
 def ids(store: DecisionStore, **wanted: Any) -> list[str]:
@@ -242,11 +243,12 @@ def test_what_is_exported_is_what_training_reads(store: DecisionStore, tmp_path:
 
 
 def test_what_another_release_wrote_is_left_out_and_nowhere_quoted(
-    store: DecisionStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    store: DecisionStore, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
+    pointsman.store.decisions._log_unreadable.cache_clear()  # it tells of each but once, on whichever database
     said = {"characters": 9, "sha256": "0" * 64, "text": "our merger"}
     store.add([record(number, tenant="a", question=said, review=True) for number in range(3)])
-    with Database(database_url(None, tmp_path)).writing() as connection:
+    with database.writing() as connection:
         row = sa.update(decisions).where(decisions.c.id == identity(1))
         connection.execute(row.values(record='{"source": "oracle", "question": {"text": "our merger"}}'))
     assert store.get(identity(1)) is None
