@@ -236,6 +236,36 @@ class ThinkingBudgetSpent(ApiError):
     code = "thinking_budget_spent"
 
 
+class RateLimitExceeded(ApiError):
+    """One of the tenant's limits is reached: `param` says which, by its name in the configuration."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class BudgetSpent(ApiError):
+    """What is left of the tenant's budget (`param`: `daily` or `monthly`) is less than the request may cost."""
+
+    status = 402
+    type = "insufficient_quota"
+    code = "budget_spent"
+
+
+class BudgetSpentForNow(BudgetSpent):
+    """The same, where the tenant's policy is to ask for patience instead of money."""
+
+    status = 429
+
+
+class BudgetReserved(ApiError):
+    """What is left of the tenant's budget is set aside for requests that are running."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "budget_reserved"
+
+
 class HeadersTooLarge(ApiError):
     """The request line or the headers are over the configured limit."""
 
@@ -306,6 +336,14 @@ class DatabaseUnavailable(ApiError):
     status = 503
     type = "server_error"
     code = "database_unavailable"
+
+
+class LimitsUnavailable(ApiError):
+    """Redis is away, and what is left of the tenant's budget can't be known: nothing is spent beyond it."""
+
+    status = 503
+    type = "server_error"
+    code = "limits_unavailable"
 
 
 class LedgerFull(ApiError):

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from pointsman.contracts.policies import PolicyDocument
+from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database, metadata
 
 policy_versions = sa.Table(
@@ -62,6 +63,7 @@ class PolicyStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._audit = AuditLog(database)
 
     def latest(self, tenant: str) -> PolicyVersion | None:
         """The newest version of `tenant`; None where there never was one."""
@@ -122,6 +124,14 @@ class PolicyStore:
                         updated_by=written.updated_by,
                         comment=written.comment,
                     )
+                )
+                self._audit.record(
+                    actor=by,
+                    action="policies.delete" if document is None else "policies.put",
+                    object=f"policy:{tenant}",
+                    before={"version": after} if after else None,
+                    after={"version": written.version, "comment": comment},
+                    connection=connection,
                 )
         except IntegrityError:
             raise VersionConflict from None

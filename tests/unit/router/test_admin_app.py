@@ -18,7 +18,9 @@ from pointsman.contracts.config import Config
 from pointsman.contracts.decisions import Page
 from pointsman.contracts.tenants import key_digest, new_key
 from pointsman.router.admin import decisions
+from pointsman.router.admin.access import Access
 from pointsman.router.admin.app import Parts, build_app
+from pointsman.router.admin.key_ring import KeyRing
 from pointsman.router.admin.process import without_messages
 from pointsman.store.decisions import Wanted
 
@@ -81,9 +83,10 @@ def store() -> SlowStore:
 
 @pytest.fixture
 def app(store: SlowStore, tmp_path: Path) -> Iterator[FastAPI]:
-    yield build_app(
-        CONFIG, tmp_path, cast(Any, Parts(cast(Any, None), cast(Any, None), cast(Any, store))), version="0"
-    )
+    nothing: Any = None
+    access = Access(KeyRing(CONFIG, nothing, nothing))
+    parts = Parts(access=access, audit=nothing, policies=nothing, keeper=nothing, decisions=cast(Any, store))
+    yield build_app(CONFIG, tmp_path, parts, version="0")
     store.go.set()
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
@@ -29,14 +29,15 @@ from pointsman.contracts.errors import (
     PathNotFound,
     Unauthenticated,
 )
-from pointsman.router.admin.access import Access, Authorization
+from pointsman.contracts.names import Header as Name
+from pointsman.router.admin.access import Access, Caller
 from pointsman.router.admin.decisions import decision_routes
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.admin.policies import policy_routes
 from pointsman.router.admin.reference import data_plane_paths
-from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.stages import StageKeeper
 from pointsman.router.wire import openai
+from pointsman.store.audit import AuditLog
 from pointsman.store.decisions import DecisionStore
 
 
@@ -44,6 +45,8 @@ from pointsman.store.decisions import DecisionStore
 class Parts:
     """What pages show and change, beside the configuration."""
 
+    access: Access
+    audit: AuditLog
     policies: LivePolicies
     keeper: StageKeeper
     decisions: DecisionStore
@@ -55,7 +58,8 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
 
     Every error has the form of OpenAI's.
     """
-    access = Access(compile_snapshot(config))
+    access = parts.access
+    asking: Any = Depends(access.caller)
     metrics_dir.mkdir(parents=True, exist_ok=True)
     app = FastAPIOffline(
         title="Pointsman",
@@ -66,35 +70,32 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
     )
 
     app.include_router(policy_routes(access, parts.policies, parts.keeper))
-    app.include_router(decision_routes(access, parts.decisions, parts.policies))
+    app.include_router(decision_routes(access, parts.decisions, parts.policies, parts.audit))
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")
-    def models(authorization: Authorization = None) -> dict[str, Any]:
-        tenant = access.tenant(authorization)
-        return {"object": "list", "data": [_model(name) for name in sorted(tenant.models)]}
+    def models(caller: Caller = asking) -> dict[str, Any]:
+        return {"object": "list", "data": [_model(name) for name in sorted(caller.tenant.models)]}
 
     @app.get("/v1/models/{model}", tags=["models"], summary="One model")
-    def model(model: str, authorization: Authorization = None) -> dict[str, Any]:
-        if model not in access.tenant(authorization).models:
+    def model(model: str, caller: Caller = asking) -> dict[str, Any]:
+        if model not in caller.tenant.models:
             raise ModelNotFound("The model does not exist, or this key may not use it.", param="model")
         return _model(model)
 
     @app.get("/metrics", tags=["operations"], summary="Counters, in Prometheus' text format")
-    def metrics(
-        authorization: Authorization = None,
-        x_pointsman_peer: Annotated[str, Header(include_in_schema=False)] = "",
-    ) -> Response:
-        if not _may_read_metrics(x_pointsman_peer, authorization):
+    def metrics(request: Request) -> Response:
+        if not _may_read_metrics(request):
             raise Unauthenticated("Reading metrics needs the admin key: 'Authorization: Bearer KEY'.")
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=str(metrics_dir))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    def _may_read_metrics(peer: str, authorization: str | None) -> bool:
+    def _may_read_metrics(request: Request) -> bool:
         readers = config.router.metrics_access
+        peer = request.headers.get(Name.PEER, "")
         if readers is MetricsAccess.OPEN or (readers is MetricsAccess.LOOPBACK and _is_loopback(peer)):
             return True
-        return access.is_admin(authorization)
+        return access.is_admin(request)
 
     @app.exception_handler(ApiError)
     async def refused(request: Request, error: Exception) -> Response:

@@ -19,11 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from pointsman.contracts.decisions import ID_PATTERN, Correction, Decision, Page, Verdict
 from pointsman.contracts.errors import DatabaseUnavailable, DecisionNotFound, InvalidRequest
+from pointsman.contracts.keys import Role
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Header
-from pointsman.router.admin.access import Access, Authorization, Caller
+from pointsman.router.admin.access import Access, Actor, Caller
 from pointsman.router.admin.live_policies import LivePolicies
-from pointsman.router.snapshot import bearer_digest
+from pointsman.store.audit import AuditLog
 from pointsman.store.decisions import BadCursor, DecisionStore, Wanted
 
 PATIENCE = 1.0
@@ -117,20 +118,11 @@ class NewlineJson(StreamingResponse):
     media_type = "application/x-ndjson"
 
 
-def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies) -> APIRouter:
+def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies, audit: AuditLog) -> APIRouter:
     """The paths of decisions, reviews and training rows. Every error has the form of OpenAI's."""
-
-    def caller(authorization: Authorization = None) -> Caller:
-        return access.caller(authorization)
-
-    def admin(authorization: Authorization = None) -> str:
-        access.require_admin(authorization)
-        digest = bearer_digest((authorization or "").encode("latin-1"))
-        assert digest is not None
-        return f"admin key {digest.hex()[:8]}"
-
-    Asker = Annotated[Caller, Depends(caller)]
-    By = Annotated[str, Depends(admin)]
+    Asker = Annotated[Caller, Depends(access.caller)]
+    Reader = Annotated[Actor, Depends(access.needs(Role.VIEWER))]
+    Reviewer = Annotated[Actor, Depends(access.needs(Role.OPERATOR))]
     routes = APIRouter(responses={"default": {"description": "An error in OpenAI's form."}})
 
     waiting: Counter[str | None] = Counter()
@@ -188,20 +180,20 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
         return await found(identity, asker.tenant.name)
 
     @routes.get("/admin/v1/decisions", tags=["reviews"], summary="Decisions of all tenants, newest first")
-    def every(by: By, asked: Annotated[FilterOfAll, Query()]) -> Page:
+    def every(by: Reader, asked: Annotated[FilterOfAll, Query()]) -> Page:
         return _page(store, asked.wanted(asked.tenant))
 
     @routes.get("/admin/v1/decisions/{id}", tags=["reviews"], summary="One decision of any tenant")
-    async def any_one(identity: Identity, by: By) -> Decision:
+    async def any_one(identity: Identity, by: Reader) -> Decision:
         return await found(identity, None)
 
     @routes.get("/admin/v1/reviews", tags=["reviews"], summary="Doubtful decisions that wait for a reviewer")
-    def queue(by: By, asked: Annotated[Queue, Query()]) -> Page:
+    def queue(by: Reader, asked: Annotated[Queue, Query()]) -> Page:
         wanted = Wanted(tenant=asked.tenant, queued=True, reviewable=True, limit=asked.limit, after=asked.after)
         return _page(store, wanted)
 
     @routes.post("/admin/v1/reviews/{id}", tags=["reviews"], summary="Judge a decision, and pin a rule")
-    def review(identity: Identity, verdict: Verdict, by: By) -> Decision:
+    def review(identity: Identity, verdict: Verdict, by: Reviewer) -> Decision:
         decision = store.get(identity)
         if decision is None:
             raise _not_found()
@@ -209,8 +201,14 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
             raise DecisionNotFound("Its tenant does not let reviewers judge it: see `decisions.review`.")
         pin = verdict.pin
         if pin is not None:
-            policies.append_rule(decision.tenant, pin.rule(), by, f"pinned in the review of {identity}")
+            policies.append_rule(decision.tenant, pin.rule(), by.name, f"pinned in the review of {identity}")
         store.review(identity, verdict, pinned=None if pin is None else pin.name)
+        audit.record(
+            actor=by.name,
+            action="decisions.review",
+            object=f"decision:{identity}",
+            after={"tenant": decision.tenant, "should_think": verdict.should_think},
+        )
         judged = store.get(identity)
         if judged is None:
             raise _not_found()
@@ -224,7 +222,7 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
         "from a review, from feedback, from an escalation or from the model's own judgement.",
         response_class=NewlineJson,
     )
-    def training_rows(by: By, asked: Annotated[Since, Query()]) -> Response:
+    def training_rows(by: Reviewer, asked: Annotated[Since, Query()]) -> Response:
         return NewlineJson(_lines(store, _seconds(asked.since)))
 
     return routes

@@ -19,11 +19,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from pointsman.contracts.config_problems import ConfigError
 from pointsman.contracts.config_types import Probability
 from pointsman.contracts.errors import BodyTooLarge, InvalidRequest
+from pointsman.contracts.keys import Role
 from pointsman.contracts.policies import PolicyDocument, Stage
 from pointsman.contracts.policy_file import parse_policy
-from pointsman.router.admin.access import Access, Authorization
+from pointsman.router.admin.access import Access, Actor
 from pointsman.router.admin.live_policies import LivePolicies, PresentPolicy
-from pointsman.router.snapshot import bearer_digest
 from pointsman.router.stages import StageKeeper
 from pointsman.store.policies import PolicyVersion
 
@@ -100,14 +100,8 @@ class Move(BaseModel):
 
 def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -> APIRouter:
     """The paths under `/admin/v1/policies`. Every error has the form of OpenAI's."""
-
-    def admin(authorization: Authorization = None) -> str:
-        access.require_admin(authorization)
-        digest = bearer_digest((authorization or "").encode("latin-1"))
-        assert digest is not None
-        return f"admin key {digest.hex()[:8]}"
-
-    By = Annotated[str, Depends(admin)]
+    Reader = Annotated[Actor, Depends(access.needs(Role.VIEWER))]
+    By = Annotated[Actor, Depends(access.needs(Role.OPERATOR))]
     routes = APIRouter(
         prefix="/admin/v1/policies",
         tags=["policies"],
@@ -119,13 +113,13 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         return _answer(present, keeper, defaults=defaults)
 
     @routes.get("", response_model_exclude_unset=True, summary="The policies of all tenants")
-    def every(by: By) -> PolicyList:
+    def every(by: Reader) -> PolicyList:
         return PolicyList(data=[_answer(present, keeper, defaults=False) for present in policies.all_present()])
 
     @routes.get("/{tenant}", response_model_exclude_unset=True, summary="The policy that holds for a tenant")
     def one(
         tenant: str,
-        by: By,
+        by: Reader,
         response: Response,
         defaults: Annotated[bool, Query(description="Write fields at their default too.")] = False,
     ) -> PolicyAnswer:
@@ -148,7 +142,7 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         # In a thread: what is wrong with a large body takes its time to find, and others wait for answers.
         document = await run_in_threadpool(_document, await _body(request))
         present = await run_in_threadpool(
-            policies.put, tenant, document, expected=_expected(if_match), by=by, comment=comment
+            policies.put, tenant, document, expected=_expected(if_match), by=by.name, comment=comment
         )
         return answer(response, present)
 
@@ -160,12 +154,12 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
     def delete(
         tenant: str, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PolicyAnswer:
-        return answer(response, policies.delete(tenant, expected=_expected(if_match), by=by, comment=comment))
+        return answer(response, policies.delete(tenant, expected=_expected(if_match), by=by.name, comment=comment))
 
     @routes.get("/{tenant}/history", summary="All versions of a tenant's policy, newest first")
     def history(
         tenant: str,
-        by: By,
+        by: Reader,
         limit: Annotated[int, Query(ge=1, le=200, description="Versions at most.")] = 50,
         before: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only lower version numbers.")] = None,
     ) -> VersionList:
@@ -183,7 +177,7 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         tenant: str, to: Move, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PolicyAnswer:
         present = policies.move(
-            tenant, to.stage, share=to.share, expected=_expected(if_match), by=by, comment=comment
+            tenant, to.stage, share=to.share, expected=_expected(if_match), by=by.name, comment=comment
         )
         return answer(response, present)
 
@@ -193,7 +187,7 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
     def promote(
         tenant: str, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PolicyAnswer:
-        return answer(response, policies.promote(tenant, expected=_expected(if_match), by=by, comment=comment))
+        return answer(response, policies.promote(tenant, expected=_expected(if_match), by=by.name, comment=comment))
 
     return routes
 

@@ -19,13 +19,18 @@ from redis import Redis
 from pointsman.contracts.config import Config
 from pointsman.contracts.names import Metric, StateFile
 from pointsman.contracts.policies import Stage
+from pointsman.router.admin.access import Access
 from pointsman.router.admin.app import Parts, build_app
 from pointsman.router.admin.decision_writer import DecisionWriter
+from pointsman.router.admin.key_ring import KeyRing
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.metrics import Metrics
 from pointsman.router.stages import StageKeeper
+from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database, database_url
 from pointsman.store.decisions import DecisionStore
+from pointsman.store.keys import KeyStore
+from pointsman.store.tenants import TenantStore
 
 REDIS_TIMEOUT = 2.0
 """Seconds that Redis has for an answer."""
@@ -53,7 +58,10 @@ def run(config: Config, settings: Settings) -> None:
     store = DecisionStore(database)
     writer = DecisionWriter(config, store, redis, readers=[keeper])
     version = importlib.metadata.version("pointsman")
-    app = build_app(config, metrics_dir, Parts(policies, keeper, store), version=version)
+    audit = AuditLog(database)
+    ring = KeyRing(config, KeyStore(database, audit), TenantStore(database, audit))
+    parts = Parts(Access(ring), audit, policies, keeper, store)
+    app = build_app(config, metrics_dir, parts, version=version)
     logging.getLogger("uvicorn.error").addFilter(without_messages)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
     with contextlib.ExitStack() as running:
