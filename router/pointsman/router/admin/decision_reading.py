@@ -15,7 +15,7 @@ from pointsman.contracts.decisions import DecisionRecord
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.pricing import PriceList, Usage, cost_of
 from pointsman.router.policies import language_of
-from pointsman.router.predictor import Evidence, Predictor, features
+from pointsman.router.predictor import Predictor, features
 
 _THINK, _NO_THINK = Mode.THINK, Mode.NO_THINK
 
@@ -35,12 +35,15 @@ class RecordReader:
     def read(self, plain: Mapping[str, Any]) -> DecisionRecord:
         """The record; raises KeyError, TypeError or ValueError (pydantic's too) where `plain` makes no sense."""
         fields = dict(plain)
-        evidence: list[Evidence] = []
+        evidence: list[dict[str, Any]] = []
         if (
             fields.pop("features", None) == features.VERSION
         ):  # else the router is of another version: no names for it
             names = features.EVIDENCE_NAMES
-            evidence = [Evidence(names[place], contribution) for place, contribution in fields.get("evidence", ())]
+            evidence = [
+                {"feature": names[place], "contribution": contribution}
+                for place, contribution in fields.get("evidence", ())
+            ]
         lengths = fields.pop("lengths", None)
         if fields.get("usage") is not None:
             usage = Usage(*fields["usage"])
@@ -53,8 +56,9 @@ class RecordReader:
             text = question["text"]
             fields["question"] = {**question, "language": language_of(text)}
             if self._predictor is not None and self._predictor.version == fields["predictor"]:
-                evidence = self._predictor.explain(text, length=question["characters"])
-        fields["evidence"] = [each._asdict() for each in evidence]
+                told = self._predictor.explain(text, length=question["characters"])
+                evidence = [each._asdict() for each in told]
+        fields["evidence"] = evidence
         return DecisionRecord.model_validate(fields)
 
     def _cost(self, model: str, mode: Mode, usage: Usage, lengths: Any) -> int | None:
