@@ -1,4 +1,4 @@
-"""Prices in SQL: numbered by pool, set for all twins or for none, ended but not rewritten, by one writer at once."""
+"""Prices in SQL: numbered by pool, set for all twins or for none, ended but not rewritten, one writer at a time."""
 
 from __future__ import annotations
 
