@@ -85,7 +85,8 @@ def store() -> SlowStore:
 def app(store: SlowStore, tmp_path: Path) -> Iterator[FastAPI]:
     nothing: Any = None
     access = Access(KeyRing(CONFIG, nothing, nothing))
-    parts = Parts(access=access, audit=nothing, policies=nothing, keeper=nothing, decisions=cast(Any, store))
+    others = dict.fromkeys(("audit", "policies", "keeper", "prices"), nothing)
+    parts = Parts(access=access, decisions=cast(Any, store), **others)
     yield build_app(CONFIG, tmp_path, parts, version="0")
     store.go.set()
 

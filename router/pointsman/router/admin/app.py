@@ -33,7 +33,9 @@ from pointsman.contracts.names import Header as Name
 from pointsman.router.admin.access import Access, Caller
 from pointsman.router.admin.decisions import decision_routes
 from pointsman.router.admin.live_policies import LivePolicies
+from pointsman.router.admin.live_prices import LivePrices
 from pointsman.router.admin.policies import policy_routes
+from pointsman.router.admin.prices import price_routes
 from pointsman.router.admin.reference import data_plane_paths
 from pointsman.router.stages import StageKeeper
 from pointsman.router.wire import openai
@@ -50,6 +52,7 @@ class Parts:
     policies: LivePolicies
     keeper: StageKeeper
     decisions: DecisionStore
+    prices: LivePrices
 
 
 def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) -> FastAPI:
@@ -71,6 +74,7 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
 
     app.include_router(policy_routes(access, parts.policies, parts.keeper))
     app.include_router(decision_routes(access, parts.decisions, parts.policies, parts.audit))
+    app.include_router(price_routes(access, parts.prices))
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")
     def models(caller: Caller = asking) -> dict[str, Any]:

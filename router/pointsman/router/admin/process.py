@@ -24,6 +24,7 @@ from pointsman.router.admin.app import Parts, build_app
 from pointsman.router.admin.decision_writer import DecisionWriter
 from pointsman.router.admin.key_ring import KeyRing
 from pointsman.router.admin.live_policies import LivePolicies
+from pointsman.router.admin.live_prices import LivePrices
 from pointsman.router.metrics import Metrics
 from pointsman.router.stages import StageKeeper
 from pointsman.store.audit import AuditLog
@@ -58,13 +59,14 @@ def run(config: Config, settings: Settings) -> None:
     database = Database(database_url(config.database, settings.state_dir))
     redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
     policies = LivePolicies(config, database, redis)
+    prices = LivePrices(config, database, redis)
     keeper = StageKeeper(policies, returned=_Returns(metrics))
     store = DecisionStore(database)
     writer = DecisionWriter(config, store, redis, readers=[keeper])
     version = importlib.metadata.version("pointsman")
     audit = AuditLog(database)
     ring = KeyRing(config, KeyStore(database, audit), TenantStore(database, audit))
-    parts = Parts(Access(ring), audit, policies, keeper, store)
+    parts = Parts(Access(ring), audit, policies, keeper, store, prices)
     app = build_app(config, metrics_dir, parts, version=version)
     logging.getLogger("uvicorn.error").addFilter(without_messages)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
@@ -72,7 +74,7 @@ def run(config: Config, settings: Settings) -> None:
         running.callback(database.close)
         running.callback(redis.close)
         running.callback(metrics.close)
-        for worker in (policies, writer):
+        for worker in (policies, prices, writer):
             worker.start()
             running.callback(worker.stop)
         server.run(sockets=[_private_socket(settings.state_dir / StateFile.ADMIN_SOCKET)])
