@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pointsman.contracts.config import Config, DecisionLog, Pool, Tenant
+from pointsman.contracts.limits import ResponseCache
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.policies import PolicyDocument
 from pointsman.contracts.price_book import PriceBook, price_book
@@ -50,7 +51,13 @@ class TenantView:
     thinking_spent: bool = False
     thinking: ThinkingToday | None = None
     priority: int = 5
+    cache: ResponseCache = field(default_factory=ResponseCache)
     weight: float = 1.0
+    limits: Limits = field(default_factory=Limits)
+    budgets: Budgets = field(default_factory=Budgets)
+    allowance: Allowance | None = None
+    degraded: bool = False
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ def compile_tenant(tenant: Tenant, models: dict[str, ModelView]) -> TenantView:
         salt,
         tenant.decisions,
         priority=tenant.priority,
+        cache=tenant.cache,
         weight=tenant.weight,
     )
 

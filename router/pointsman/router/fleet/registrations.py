@@ -129,7 +129,8 @@ class Registrations:
     def _add(self, state: PoolState, registered: Sequence[Registration]) -> bool:
         fresh = [item for item in registered if item.address not in state.replicas]
         for item in fresh:
-            replica = state.replicas[item.address] = Replica(state.config.name, item.address, item.instance)
+            replica = Replica(state.config.name, item.address, item.instance, item.version)
+            state.replicas[item.address] = replica
             self._came(state, replica)
         return bool(fresh)
 

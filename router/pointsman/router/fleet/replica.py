@@ -37,12 +37,15 @@ class Replica:
         "site",
         "tokens",
         "usable",
+        "version",
     )
 
-    def __init__(self, pool: str, address: str, instance: str) -> None:
+    def __init__(self, pool: str, address: str, instance: str, version: str = "") -> None:
         self.pool = pool
         self.address = address
         self.instance = instance
+        self.version = version
+        """The engine's name and version; empty where nobody has said."""
         host, _, port = address.rpartition(":")
         self.host = host.strip("[]")
         self.port = int(port)
