@@ -142,6 +142,7 @@ class Gateway:
         self.valkey: Process
         self.router: Process
         self.admin: Process
+        self.ledger_writer: Process
         self._all: list[Process] = []
 
     @property
@@ -159,6 +160,7 @@ class Gateway:
                 for _ in range(self._copies.get(pool["name"], 1))
             ]
             self.start_admin()
+            self.start_ledger_writer()
             self.start_router()
             for name, process in started:
                 self.engines.setdefault(name, []).append(Engine(process, _url_of(process)))
@@ -184,6 +186,12 @@ class Gateway:
     def start_admin(self) -> None:
         self.admin = self._command(
             "admin",
+            *("--config", str(self.config), "--redis-url", self.redis_url, "--state-dir", str(self.state)),
+        )
+
+    def start_ledger_writer(self) -> None:
+        self.ledger_writer = self._command(
+            "ledger-writer",
             *("--config", str(self.config), "--redis-url", self.redis_url, "--state-dir", str(self.state)),
         )
 

@@ -1,4 +1,4 @@
-"""`pointsman router` and `pointsman admin`: the two processes of a gateway. `pointsman up` starts both."""
+"""`pointsman router`, `admin` and `ledger-writer`: the processes of a gateway. `pointsman up` starts them all."""
 
 from __future__ import annotations
 
@@ -58,6 +58,21 @@ def router(
 def admin(config: ConfigFile, redis_url: RedisUrl, state_dir: StateDir) -> None:
     """Run the admin process: models, policies, decisions, metrics and documentation, behind the router."""
     from pointsman.router.admin import process
+    from pointsman.store.database import DatabaseError
+
+    _log_to_stderr()
+    loaded = standalone.read_config(config)
+    standalone.require_redis_url(redis_url)
+    standalone.require_folder(state_dir)
+    try:
+        process.run(loaded, process.Settings(redis_url, state_dir))
+    except DatabaseError as error:
+        standalone.refuse(f"The configuration's database cannot be used: {error}.")
+
+
+def ledger_writer(config: ConfigFile, redis_url: RedisUrl, state_dir: StateDir) -> None:
+    """Run the ledger writer: brings what requests used and cost from the routers to the database."""
+    from pointsman.router.ledger import process
     from pointsman.store.database import DatabaseError
 
     _log_to_stderr()

@@ -162,7 +162,8 @@ class LedgerStore:
                 if batch.closed and committed >= batch.end:
                     closed_at = closed_at or int(datetime.now(UTC).timestamp() * 1000)
                     written.closed.append(run)
-            written.committed[run] = committed
+            if closed_at is None:
+                written.committed[run] = committed
             values = {"router": run, "committed": committed, "closed_at": closed_at}
             if run in known:
                 connection.execute(sa.update(ledger_runs).where(ledger_runs.c.router == run).values(values))

@@ -28,7 +28,7 @@ def options(command: str, folder: Path, *, config: Path = LOCAL, redis_url: str 
     return [command, "--config", config, "--redis-url", redis_url, "--state-dir", folder]
 
 
-@pytest.mark.parametrize("command", ["router", "admin", "serving"])
+@pytest.mark.parametrize("command", ["router", "admin", "ledger-writer", "serving"])
 def test_a_configuration_that_cannot_be_used(command: str, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("pools: []\n")
@@ -36,7 +36,7 @@ def test_a_configuration_that_cannot_be_used(command: str, tmp_path: Path) -> No
     assert said == f"{broken}: pools: must not be empty (line 1)\n"
 
 
-@pytest.mark.parametrize("command", ["router", "admin", "serving"])
+@pytest.mark.parametrize("command", ["router", "admin", "ledger-writer", "serving"])
 def test_a_state_folder_that_is_none(command: str, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
@@ -51,7 +51,7 @@ def test_no_secret(command: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1", "redis://host:port"])
 def test_no_redis_url(url: str, tmp_path: Path) -> None:
-    for command in ("router", "admin", "serving"):
+    for command in ("router", "admin", "ledger-writer", "serving"):
         assert refused(*options(command, tmp_path, redis_url=url)).startswith(f"{url} is no Redis URL: ")
     assert refused("simulate-engine", "--pool", "fast", "--redis-url", url).startswith(f"{url} is no Redis URL: ")
 

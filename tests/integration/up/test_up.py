@@ -172,7 +172,7 @@ def sturdy(up: Begin) -> Iterator[Up]:
     assert not one.living()
 
 
-@pytest.mark.parametrize("name", ["valkey", "simulated-fast-1", "admin", "router"])
+@pytest.mark.parametrize("name", ["valkey", "simulated-fast-1", "admin", "ledger-writer", "router"])
 def test_a_killed_part_comes_back(sturdy: Up, name: str) -> None:
     one = sturdy
     before = one.parts(one.state / "logs")
@@ -293,9 +293,9 @@ def test_in_a_terminal(up: Begin, leave: str) -> None:
     terminal = Terminal()
     one = up(**terminal.popen())
     terminal.until_shown(b"print(answer")
-    for name in (b"valkey", b"simulated-fast-1", b"admin", b"router"):
+    for name in (b"valkey", b"simulated-fast-1", b"admin", b"ledger-writer", b"router"):
         assert name in terminal.screen
-    assert len(one.living()) == 7  # guardian, supervisor, Valkey, two engines, admin and router
+    assert len(one.living()) == 8  # guardian, supervisor, Valkey, two engines, admin, ledger writer and router
     if leave == "ctrl-c":
         os.write(terminal.master, b"\x03")
         terminal.until_shown(b"all stopped", seconds=20)

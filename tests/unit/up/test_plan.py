@@ -40,7 +40,7 @@ def names(plan: Plan) -> list[str]:
 
 def test_one_serving_process_for_all_sglang_pools(local: Config, tmp_path: Path) -> None:
     plan = planned(local, tmp_path)
-    assert names(plan) == ["valkey", "serving", "admin", "router"]
+    assert names(plan) == ["valkey", "serving", "admin", "ledger-writer", "router"]
     assert plan.stopping_order == [["router"], ["admin", "serving"], ["valkey"]]
     assert names(planned(local, tmp_path, embedded_valkey=False)) == ["serving", "admin", "router"]
 

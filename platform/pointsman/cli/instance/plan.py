@@ -20,6 +20,7 @@ COMMAND = (sys.executable, "-m", "pointsman.cli")
 
 ROUTER = "router"
 ADMIN = "admin"
+LEDGER_WRITER = "ledger-writer"
 SERVING = "serving"
 
 _BEYOND_DRAIN = 3.0
@@ -33,16 +34,18 @@ class Plan:
     store: Part | None
     engines: tuple[Part, ...]
     admin: Part
+    ledger_writer: Part
     router: Part
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return (*((self.store,) if self.store else ()), *self.engines, self.admin, self.router)
+        return (*((self.store,) if self.store else ()), *self.engines, self.admin, self.ledger_writer, self.router)
 
     @property
     def stopping_order(self) -> list[list[str]]:
-        """Names in groups: the router first, so that running answers still have an engine to end them."""
-        groups = [[self.router], [self.admin, *self.engines], [self.store] if self.store else []]
+        """Names in groups: the router first, so that its answers have an engine to end them, its entries a writer."""
+        after = [self.admin, self.ledger_writer, *self.engines]
+        groups = [[self.router], after, [self.store] if self.store else []]
         return [[part.name for part in group] for group in groups]
 
 
@@ -91,6 +94,11 @@ def plan_of(
         store=valkey_part(folder) if embedded_valkey else None,
         engines=tuple(engines),
         admin=Part(name=ADMIN, argv=(*COMMAND, "admin", *config_file, *redis, *state), environment=unbuffered),
+        ledger_writer=Part(
+            name=LEDGER_WRITER,
+            argv=(*COMMAND, "ledger-writer", *config_file, *redis, *state),
+            environment=unbuffered,
+        ),
         router=Part(
             name=ROUTER,
             argv=(*COMMAND, "router", *config_file, *redis, *state, "--host", host, "--port", str(port)),

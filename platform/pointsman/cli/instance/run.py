@@ -96,7 +96,7 @@ async def _work(run: Run, supervisor: Supervisor, progress: Progress) -> None:
         supervisor.start(plan.store)
         await until(plan.store.ready)
         progress.said(plan.store.name, "ready")
-    for part in (*plan.engines, plan.admin, plan.router):
+    for part in (*plan.engines, plan.admin, plan.ledger_writer, plan.router):
         progress.began(part.name)
         supervisor.start(part)
     await until(functools.partial(_answers_startupz, run.host, run.port, tls=run.tls), pause=_PROBE_PAUSE)

@@ -108,6 +108,8 @@ class Shipping:
             "base": self.committed,
             "entries": b"[%b]" % b",".join(found),
         }
+        if self.ends:
+            fields["dead"] = 1
         if closes:
             fields["closed"] = 1
         identity: Any = await self._redis.xadd(RedisKey.LEDGER, fields)

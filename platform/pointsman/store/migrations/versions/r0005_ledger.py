@@ -10,6 +10,7 @@ from alembic import op
 revision = "0005"
 down_revision: str | None = "0004"
 
+_BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 _CLASSES = ("input", "cached_input", "reasoning", "answer", "cache_creation", "cache_storage", "cache_call")
 
 
@@ -22,7 +23,7 @@ def _amounts() -> Iterator[sa.Column[int]]:
 def upgrade() -> None:
     op.create_table(
         "ledger",
-        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False, autoincrement=False),
+        sa.Column("seq", _BIG, nullable=False, autoincrement=False),
         sa.Column("id", sa.String(64), nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
@@ -50,7 +51,7 @@ def upgrade() -> None:
     op.create_index("ix_ledger_corrects", "ledger", ["corrects"], sqlite_where=corrects, postgresql_where=corrects)
     op.create_table(
         "ledger_parts",
-        sa.Column("seq", sa.BigInteger, nullable=False, autoincrement=False),
+        sa.Column("seq", _BIG, nullable=False, autoincrement=False),
         sa.Column("part", sa.Integer, nullable=False, autoincrement=False),
         sa.Column("pool", sa.String(63), nullable=False),
         sa.Column("mode", sa.String(16), nullable=False),

@@ -1,0 +1,54 @@
+"""`pointsman ledger-writer`: the process that brings the ledger to the database."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from redis import Redis
+
+from pointsman.contracts.config import Config
+from pointsman.contracts.names import StateFile
+from pointsman.router.ledger.gauges import LedgerGauges
+from pointsman.router.ledger.writing import LedgerWriting
+from pointsman.router.metrics import Metrics
+from pointsman.store.database import Database, database_url
+from pointsman.store.ledger import LedgerStore
+
+log = logging.getLogger(__name__)
+
+REDIS_TIMEOUT = 2.0
+"""Seconds that Redis has for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the ledger writer talks to, and the folder with the counters."""
+
+    redis_url: str
+    state_dir: Path
+
+
+def run(config: Config, settings: Settings) -> None:
+    """Write until SIGTERM or SIGINT. Raises `DatabaseError` where the configured database can't be used."""
+    database = Database(database_url(config.database, settings.state_dir))
+    redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
+    metrics = Metrics(settings.state_dir / StateFile.METRICS)
+    store = LedgerStore(database)
+    writing = LedgerWriting(store, redis, [LedgerGauges(store, redis, metrics)])
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        writing.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    with contextlib.ExitStack() as running:
+        running.callback(database.close)
+        running.callback(redis.close)
+        running.callback(metrics.close)
+        log.info("writing the ledger")
+        writing.run()
