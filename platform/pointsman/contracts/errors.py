@@ -124,6 +124,14 @@ class PathNotFound(ApiError):
     code = "not_found"
 
 
+class EntryNotFound(ApiError):
+    """The ledger has no such entry, or one that can't be corrected; told to administrators only."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "entry_not_found"
+
+
 class PriceNotFound(ApiError):
     """No pool has this name, or none of its prices this version."""
 

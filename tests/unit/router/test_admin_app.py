@@ -85,7 +85,7 @@ def store() -> SlowStore:
 def app(store: SlowStore, tmp_path: Path) -> Iterator[FastAPI]:
     nothing: Any = None
     access = Access(KeyRing(CONFIG, nothing, nothing))
-    others = dict.fromkeys(("audit", "policies", "keeper", "prices"), nothing)
+    others = dict.fromkeys(("audit", "policies", "keeper", "prices", "usage", "entries", "bookings"), nothing)
     parts = Parts(access=access, decisions=cast(Any, store), **others)
     yield build_app(CONFIG, tmp_path, parts, version="0")
     store.go.set()

@@ -31,16 +31,20 @@ from pointsman.contracts.errors import (
 )
 from pointsman.contracts.names import Header as Name
 from pointsman.router.admin.access import Access, Caller
+from pointsman.router.admin.bookings import Bookings
 from pointsman.router.admin.decisions import decision_routes
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.admin.live_prices import LivePrices
 from pointsman.router.admin.policies import policy_routes
 from pointsman.router.admin.prices import price_routes
 from pointsman.router.admin.reference import data_plane_paths
+from pointsman.router.admin.usage import usage_routes
 from pointsman.router.stages import StageKeeper
 from pointsman.router.wire import openai
 from pointsman.store.audit import AuditLog
 from pointsman.store.decisions import DecisionStore
+from pointsman.store.ledger import LedgerStore
+from pointsman.store.usage import UsageStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,9 @@ class Parts:
     keeper: StageKeeper
     decisions: DecisionStore
     prices: LivePrices
+    usage: UsageStore
+    entries: LedgerStore
+    bookings: Bookings
 
 
 def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) -> FastAPI:
@@ -75,6 +82,7 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
     app.include_router(policy_routes(access, parts.policies, parts.keeper))
     app.include_router(decision_routes(access, parts.decisions, parts.policies, parts.audit))
     app.include_router(price_routes(access, parts.prices))
+    app.include_router(usage_routes(access, parts.usage, parts.entries, parts.bookings))
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")
     def models(caller: Caller = asking) -> dict[str, Any]:

@@ -8,31 +8,26 @@ file, so that an error is told in the same words here and there.
 
 import re
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from pointsman.contracts.config_pools import Prices
-from pointsman.contracts.config_problems import Problem, explain
-from pointsman.contracts.errors import BodyTooLarge, InvalidRequest
+from pointsman.contracts.config_problems import ConfigError, Problem, explain
+from pointsman.contracts.errors import InvalidRequest
 from pointsman.contracts.keys import Role
 from pointsman.contracts.price_book import PriceDocument
 from pointsman.contracts.pricing import PriceList
 from pointsman.router.admin.access import Access, Actor
+from pointsman.router.admin.bodies import MOST_TOLD, checked, json_of, read_body
 from pointsman.router.admin.live_prices import LivePrices, PoolPrices
 from pointsman.store.prices import PriceVersion
 
-MAX_BYTES = 16 * 1024
-"""Bytes of a price at most."""
-
 MAX_COMMENT = 500
 """Characters of a comment at most."""
-
-_TOLD = 10
-"""Problems of a price that one error tells at most."""
 
 Tag = Annotated[str | None, Header(description="The ETag of the pool's prices, where they must not have changed.")]
 Comment = Annotated[
@@ -123,7 +118,7 @@ def price_routes(access: Access, prices: LivePrices) -> APIRouter:
     async def add(
         by: Owner, request: Request, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PoolAnswer:
-        document = _document(await _body(request))
+        document = await run_in_threadpool(_document, await read_body(request))
         present = await run_in_threadpool(
             prices.set, document, by=by.name, comment=comment, expected=_expected(if_match)
         )
@@ -147,29 +142,18 @@ def price_routes(access: Access, prices: LivePrices) -> APIRouter:
     return routes
 
 
-async def _body(request: Request) -> bytes:
-    """The body, of at most `MAX_BYTES`."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BYTES:
-            raise BodyTooLarge(f"A price has at most {MAX_BYTES:,} bytes.")
-    return bytes(body)
-
-
 def _document(body: bytes) -> PriceDocument:
     """The price in `body`; raises `InvalidRequest` that names the fields at fault."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from None
-    try:
-        return PriceDocument.model_validate(value)
-    except ValidationError as error:
-        problems = [Problem.at(location, said) for location, said in explain(error, of=PriceDocument)]
-        told = "; ".join(map(str, problems[:_TOLD]))
-        more = "; and more" if len(problems) > _TOLD else ""
-        raise InvalidRequest(f"{told}{more}.", param=problems[0].path or None, code="invalid_value") from None
+    value = json_of(body)
+
+    def parsed() -> PriceDocument:
+        try:
+            return PriceDocument.model_validate(value)
+        except ValidationError as error:
+            found = islice(explain(error, of=PriceDocument), MOST_TOLD + 1)
+            raise ConfigError("price", [Problem.at(location, said) for location, said in found]) from None
+
+    return checked(parsed)
 
 
 def _expected(tag: str | None) -> str | None:

@@ -21,6 +21,7 @@ from pointsman.contracts.names import Metric, StateFile
 from pointsman.contracts.policies import Stage
 from pointsman.router.admin.access import Access
 from pointsman.router.admin.app import Parts, build_app
+from pointsman.router.admin.bookings import Bookings
 from pointsman.router.admin.decision_writer import DecisionWriter
 from pointsman.router.admin.key_ring import KeyRing
 from pointsman.router.admin.live_policies import LivePolicies
@@ -31,7 +32,9 @@ from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database, database_url
 from pointsman.store.decisions import DecisionStore
 from pointsman.store.keys import KeyStore
+from pointsman.store.ledger import LedgerStore
 from pointsman.store.tenants import TenantStore
+from pointsman.store.usage import UsageStore
 
 NICENESS = 10
 """How far pages and records stand behind the data plane where both want the same core."""
@@ -65,8 +68,12 @@ def run(config: Config, settings: Settings) -> None:
     writer = DecisionWriter(config, store, redis, readers=[keeper])
     version = importlib.metadata.version("pointsman")
     audit = AuditLog(database)
-    ring = KeyRing(config, KeyStore(database, audit), TenantStore(database, audit))
-    parts = Parts(Access(ring), audit, policies, keeper, store, prices)
+    tenants = TenantStore(database, audit)
+    ring = KeyRing(config, KeyStore(database, audit), tenants)
+    entries = LedgerStore(database)
+    bookings = Bookings(config, entries, tenants, prices.book, audit)
+    usage = UsageStore(database)
+    parts = Parts(Access(ring), audit, policies, keeper, store, prices, usage, entries, bookings)
     app = build_app(config, metrics_dir, parts, version=version)
     logging.getLogger("uvicorn.error").addFilter(without_messages)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
