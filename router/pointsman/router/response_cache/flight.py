@@ -1,0 +1,419 @@
+"""One answer that is being looked for or made, and the requests that wait for it.
+
+The first request for an answer opens a flight; those that come meanwhile join it. What the flight finds in Redis is
+given to all of them. Where nothing is found one of them leads: it goes on through the pipeline while all that its
+client gets is recorded, and those that wait for a stream get it as it comes. If it fails, the others go on by
+themselves. If its client goes away while others wait, the work goes on without it. Where another router is at work
+on the answer the flight looks again and again, until the answer is there or that router is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import perf_counter, time
+from typing import TYPE_CHECKING
+
+from pointsman.contracts.errors import ApiError, IdempotencyKeyInUse, IdempotencyKeyReused, UpstreamFailed
+from pointsman.contracts.modes import Mode
+from pointsman.contracts.names import Header
+from pointsman.router.exchange import CacheStatus, Client, Exchange
+from pointsman.router.http.wire import unframed
+from pointsman.router.pipeline import delivery
+from pointsman.router.response_cache.billing import recalled
+from pointsman.router.response_cache.recorded import LARGEST_BODY, Recorded
+from pointsman.router.response_cache.shared import Absent
+from pointsman.store.response_cache import AnswerKey
+
+if TYPE_CHECKING:
+    from pointsman.router.response_cache.answers import Answers
+
+PATIENCE = 60.0
+"""Seconds after its arrival that a request waits for the answer to another one."""
+
+STREAM_PATIENCE = 10.0
+"""Seconds that one waits for a stream from another router, of which nothing is seen before its end."""
+
+LOOK_AGAIN = 0.025
+"""Seconds between two looks for an answer that another router is making."""
+
+RETRY_AFTER = 5
+"""Seconds after which a client may ask once more for an answer that is still being made."""
+
+REUSED = IdempotencyKeyReused(
+    f"The header '{Header.IDEMPOTENCY_KEY}' was sent with another request before.", param=Header.IDEMPOTENCY_KEY
+)
+
+
+class Flight:
+    """
+    The search for the answer under `key`: `exchange.Flight` towards the pipeline.
+
+    `fingerprint` is empty, but where the key is the client's own: then it tells which request it stands for.
+    """
+
+    __slots__ = (
+        "_answers",
+        "_begun",
+        "_claim",
+        "_forget",
+        "_outlived",
+        "_pieces",
+        "_size",
+        "_timer",
+        "_waiters",
+        "fingerprint",
+        "generation",
+        "key",
+        "leader",
+        "model",
+    )
+
+    def __init__(self, answers: Answers, key: AnswerKey, *, model: str, generation: int, fingerprint: str) -> None:
+        self._answers = answers
+        self.key = key
+        self.model = model
+        self.generation = generation
+        self.fingerprint = fingerprint
+        self.leader: Exchange | None = None
+        self._waiters: dict[Waiter, None] = {}
+        self._claim = b""
+        self._forget: Callable[[], None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._begun = False
+        self._outlived = False
+        self._pieces: list[tuple[bytes, bool]] | None = []
+        self._size = 0
+
+    # -- before anybody leads
+
+    def join(self, exchange: Exchange) -> None:
+        """`exchange` waits for the answer, and goes on when it is there or can't be had."""
+        waiter = exchange.work = Waiter(self, exchange)
+        self._waiters[waiter] = None
+        if self.leader is not None and self._begun:
+            waiter.begin(self.leader, self._so_far())
+
+    def look(self) -> None:
+        """Look for the answer in Redis."""
+        self._timer = None
+        self._claim = self._answers.shared.claim(self.fingerprint)
+        self._forget = self._answers.shared.look(self.key, self._claim, self._found)
+
+    def lead(self, exchange: Exchange, claim: bytes) -> None:
+        """`exchange` makes the answer; `claim` keeps other routers from it, or is empty."""
+        self._claim = claim
+        self.leader = exchange
+        exchange.flight = self
+        if exchange.stream:
+            exchange.client = Recorder(self, exchange.client)
+        if not self.fingerprint:
+            self._answers.tell(exchange, CacheStatus.MISS)
+
+    def left(self, waiter: Waiter) -> None:
+        """`waiter` waits no more."""
+        self._waiters.pop(waiter, None)
+        if self._waiters:
+            return
+        leader = self.leader
+        if leader is None:
+            self._stop_looking()
+            self._answers.remove(self)
+        elif self._outlived and not self.fingerprint:
+            self._outlived = False
+            self._answers.pipeline.abandon(leader)  # once more: now nobody wants the answer
+
+    def _found(self, what: Recorded | Absent, fingerprint: str) -> None:
+        self._forget = None
+        if isinstance(what, Recorded):
+            fingerprint = what.fingerprint
+        elif what is not Absent.HELD:
+            fingerprint = self.fingerprint
+        if fingerprint != self.fingerprint:
+            self._refuse_all(REUSED)
+        elif isinstance(what, Recorded):
+            self._answers.memory.put(self.key, what)
+            self._give_all(what)
+        elif what is Absent.HELD:
+            for waiter in [waiter for waiter in self._waiters if waiter.exchange.stream]:
+                waiter.grow_impatient()
+            if self._waiters:
+                self._timer = asyncio.get_running_loop().call_later(LOOK_AGAIN, self.look)
+        elif what is Absent.UNKNOWN and not self.fingerprint:
+            self._let_go(CacheStatus.BYPASS)
+        else:
+            self._take_off(self._claim if what is Absent.CLAIMED else b"")
+
+    def _take_off(self, claim: bytes) -> None:
+        """The one that has waited longest makes the answer."""
+        waiter = next(iter(self._waiters))
+        del self._waiters[waiter]
+        exchange = waiter.end()
+        self.lead(exchange, claim)
+        self._answers.pipeline.resume(exchange)
+
+    def _stop_looking(self) -> None:
+        if self._forget is not None:
+            self._forget()
+            self._forget = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- while it is being made
+
+    def begin(self, first: bytes) -> None:
+        """The stream has begun, with `first`."""
+        self._begun = True
+        self._record(first, framed=False)
+        assert self.leader is not None
+        for waiter in list(self._waiters):
+            waiter.begin(self.leader, first)
+
+    def add(self, data: bytes, *, framed: bool) -> None:
+        """More of the stream has come; `framed`: as HTTP/1.1 chunks."""
+        self._record(data, framed=framed)
+        assert self.leader is not None
+        for waiter in self._waiters:
+            waiter.add(self.leader, data, framed=framed)
+
+    @property
+    def outgrown(self) -> bool:
+        """Whether the answer is longer than what is recorded of any."""
+        return self._pieces is None
+
+    def _record(self, data: bytes, *, framed: bool) -> None:
+        if self._pieces is None:
+            return
+        self._size += len(data)
+        self._pieces.append((data, framed))
+        if self._size > LARGEST_BODY:
+            self._pieces = None
+            self._answers.remove(self)  # whoever comes now can't be given what came before
+            self._release()
+
+    def _so_far(self) -> bytes:
+        pieces = self._pieces or []
+        joined = b"".join(unframed(data) if framed else data for data, framed in pieces)
+        if self._pieces is not None:
+            self._pieces = [(joined, False)]
+        return joined
+
+    # -- exchange.Flight
+
+    def outlives(self, exchange: Exchange) -> bool:
+        """The client of the leader has gone: whether the work goes on for those that wait, or for its next try."""
+        if not self._waiters and not self.fingerprint:
+            return False
+        self._outlived = True
+        if exchange.paused:
+            exchange.paused = False
+            if exchange.work is not None:
+                exchange.work.resume()
+        return True
+
+    def ended(self, exchange: Exchange) -> None:
+        """The leader has ended."""
+        exchange.flight = None
+        self._answers.remove(self)
+        usage = exchange.told_usage
+        aborted = exchange.abandoned and not self._outlived
+        if exchange.error is not None or aborted or usage is None or exchange.pool is None:
+            self._release()
+            self._failed(exchange.error)
+            return
+        made = self._made(exchange)
+        if self._is_worth_keeping(exchange, made):
+            self._answers.memory.put(self.key, made)
+            self._answers.shared.keep(
+                self.key, made, model=self.model, generation=self.generation, claim=self._claim
+            )
+        else:
+            self._release()
+        self._give_all(made)
+
+    def _made(self, exchange: Exchange) -> Recorded:
+        tenant, pool, chunk = exchange.tenant, exchange.pool, exchange.usage_chunk
+        assert tenant is not None
+        assert pool is not None
+        if chunk is not None and exchange.course is not None and exchange.course.id is not None:
+            chunk = {**chunk, "id": exchange.course.id}
+        now = time()
+        return Recorded(
+            body=self._so_far() if exchange.stream else b"" if exchange.answer is None else exchange.answer.body,
+            stream=exchange.stream,
+            rid=exchange.rid,
+            mode=exchange.mode,
+            pool=pool.name,
+            parts=exchange.parts,
+            made_at=now,
+            expires_at=now + self._answers.seconds_kept(tenant, idempotent=bool(self.fingerprint)),
+            usage_chunk=chunk,
+            escalated=exchange.escalated,
+            floored=exchange.floored,
+            stopped=exchange.stopped,
+            judgement=exchange.judgement,
+            allowance=exchange.allowance,
+            clamped=exchange.clamped,
+            fingerprint=self.fingerprint,
+        )
+
+    def _is_worth_keeping(self, exchange: Exchange, made: Recorded) -> bool:
+        """Whether another request for it would have been answered alike."""
+        if self.outgrown or len(made.body) > LARGEST_BODY:
+            return False
+        fell_back = exchange.escalated is not None and exchange.mode is not Mode.THINK
+        return bool(self.fingerprint) or not (fell_back or exchange.stopped or made.usage.estimated)
+
+    def _release(self) -> None:
+        if self._claim:
+            self._answers.shared.release(self.key, self._claim)
+            self._claim = b""
+
+    # -- what becomes of those that wait
+
+    def _give_all(self, made: Recorded) -> None:
+        self._answers.remove(self)
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            exchange = waiter.end()
+            if waiter.begun or self._answers.suits(exchange, made):
+                self._answers.give(exchange, made, begun=waiter.begun)
+            else:
+                self._answers.alone(exchange, CacheStatus.MISS)
+
+    def _let_go(self, status: CacheStatus) -> None:
+        self._answers.remove(self)
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            self._answers.alone(waiter.end(), status)
+
+    def _refuse_all(self, error: ApiError) -> None:
+        self._answers.remove(self)
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            self._answers.pipeline.refuse(waiter.end(), error)
+
+    def _failed(self, error: ApiError | None) -> None:
+        """There is no answer: those that wait go on by themselves, but for those that have seen a part of it."""
+        waiters, self._waiters = self._waiters, {}
+        for waiter in waiters:
+            exchange = waiter.end()
+            if waiter.begun:
+                why = error or UpstreamFailed("The engine failed while it was answering; the answer is incomplete.")
+                self._answers.pipeline.refuse(exchange, why)
+            elif self.fingerprint:
+                self._answers.once(exchange, self.key, self.fingerprint, self.generation)
+            else:
+                self._answers.alone(exchange, CacheStatus.MISS)
+
+
+class Waiter:
+    """One request that waits for the answer of a flight: its `exchange.Work`. `begun`: its stream has."""
+
+    __slots__ = ("_flight", "_timer", "begun", "exchange")
+
+    def __init__(self, flight: Flight, exchange: Exchange) -> None:
+        self._flight = flight
+        self.exchange = exchange
+        self.begun = False
+        left = PATIENCE - (perf_counter() - exchange.started_at)
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, left), self._expire)
+
+    def end(self) -> Exchange:
+        """The request, which waits no more."""
+        self._timer.cancel()
+        self.exchange.work = None
+        return self.exchange
+
+    def abort(self) -> None:
+        """The client has gone."""
+        self.end()
+        self._flight.left(self)
+
+    def pause(self) -> None:
+        """Hold the leader's engine back only where a long stream would pile up here."""
+        leader = self._flight.leader
+        if self.begun and self._flight.outgrown and leader is not None and leader.work is not None:
+            leader.work.pause()
+
+    def resume(self) -> None:
+        leader = self._flight.leader
+        if self.begun and leader is not None and leader.work is not None and not leader.paused:
+            leader.work.resume()
+
+    def begin(self, leader: Exchange, first: bytes) -> None:
+        """Start the client's own stream, which is the leader's."""
+        exchange = self.exchange
+        self._timer.cancel()
+        self.begun = True
+        assert exchange.decision is not None
+        exchange.pool = leader.pool
+        exchange.decision = exchange.decision._replace(mode=leader.mode)
+        exchange.escalated, exchange.judgement = leader.escalated, leader.judgement
+        exchange.allowance, exchange.clamped = leader.allowance, leader.clamped
+        replayed = bool(self._flight.fingerprint)
+        if not replayed:
+            exchange.cache = CacheStatus.HIT
+        exchange.recalled = recalled((), 0.0, None, replayed=replayed)  # who leaves now is billed nothing
+        delivery.start_stream(exchange, self._own(leader, first))
+
+    def add(self, leader: Exchange, data: bytes, *, framed: bool) -> None:
+        """Pass on more of the stream."""
+        client = self.exchange.client
+        (client.send_chunks if framed else client.send)(self._own(leader, data))
+
+    def grow_impatient(self) -> None:
+        """Go on alone, if it has waited for long."""
+        if perf_counter() - self.exchange.started_at >= STREAM_PATIENCE:
+            self._expire()
+
+    def _own(self, leader: Exchange, data: bytes) -> bytes:
+        if self._flight.fingerprint:
+            return data
+        return data.replace(leader.rid.encode(), self.exchange.rid.encode())
+
+    def _expire(self) -> None:
+        flight, exchange = self._flight, self.end()
+        flight.left(self)
+        if flight.fingerprint:
+            flight._answers.pipeline.refuse(
+                exchange,
+                IdempotencyKeyInUse(
+                    f"The first request with this '{Header.IDEMPOTENCY_KEY}' is still being answered.",
+                    param=Header.IDEMPOTENCY_KEY,
+                    retry_after=RETRY_AFTER,
+                ),
+            )
+        else:
+            flight._answers.alone(exchange, CacheStatus.MISS)
+
+
+class Recorder:
+    """The client of a request that leads a flight: passes on what it gets, and has it recorded."""
+
+    __slots__ = ("_client", "_flight")
+
+    def __init__(self, flight: Flight, client: Client) -> None:
+        self._flight = flight
+        self._client = client
+
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+        """An error, before the stream has begun."""
+        self._client.respond(status, headers, body)
+
+    def start_stream(self, headers: bytes, status: int = 200, first: bytes = b"") -> None:
+        self._client.start_stream(headers, status, first)
+        self._flight.begin(first)
+
+    def send(self, data: bytes) -> None:
+        self._client.send(data)
+        self._flight.add(data, framed=False)
+
+    def send_chunks(self, chunks: bytes) -> None:
+        self._client.send_chunks(chunks)
+        self._flight.add(chunks, framed=True)
+
+    def end_stream(self, data: bytes) -> None:
+        """The end is each client's own."""
+        self._client.end_stream(data)
