@@ -45,6 +45,7 @@ _HELP = {
     Metric.IN_FLIGHT: "Requests in the pipeline now.",
     Metric.REPLICAS: "Replicas of each pool that can answer now.",
     Metric.RESTING_REPLICAS: "Replicas of each pool whose circuit breaker is open or half open.",
+    Metric.LIMITED: "Requests refused, by the limit or budget (`redis`: it could not be known) that was reached.",
     Metric.LEDGER_COST: "US dollars in the ledger, corrections included: what the bills add up to.",
     Metric.LEDGER_TOKENS: "Tokens in the ledger, by token class.",
     Metric.LEDGER_ENTRIES: "Entries in the ledger, by kind and by how the request ended.",

@@ -19,6 +19,8 @@ from redis.asyncio import Redis
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.names import StateFile
+from pointsman.router.admission.bounds import Bounds
+from pointsman.router.admission.lease_book import LeaseBook
 from pointsman.router.application import Application
 from pointsman.router.decision_log import DecisionLog
 from pointsman.router.fleet import Fleet
@@ -31,9 +33,9 @@ from pointsman.router.ledger import Ledger
 from pointsman.router.metrics import Metrics
 from pointsman.router.passthrough import Passthrough
 from pointsman.router.pipeline import Pipeline
+from pointsman.router.pipeline.admit import Admit
 from pointsman.router.pipeline.authenticate import Authenticate
 from pointsman.router.pipeline.decide import Decide
-from pointsman.router.pipeline.intend import Intend
 from pointsman.router.pipeline.parse import Parse
 from pointsman.router.pipeline.place import Place
 from pointsman.router.pipeline.relay import Relay
@@ -43,6 +45,7 @@ from pointsman.router.policy_watch import PolicyWatch
 from pointsman.router.predictor import Predictor
 from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.thinking_spend import ThinkingSpend
+from pointsman.store.leases import LeaseStore
 from pointsman.store.policy_projection import ProjectionReader
 from pointsman.store.replicas import ReplicaRegistry
 from pointsman.store.thinking import ThinkingTotals
@@ -99,19 +102,23 @@ async def _serve(config: Config, settings: Settings) -> None:
     rate = config.router.decisions_per_second
     decisions = DecisionLog(redis, metrics, predictor, place, secret=settings.secret, rate=rate)
     ledger = Ledger(settings.state_dir / StateFile.SPOOL, redis, metrics, most=config.router.spool_bytes)
+    leases = LeaseBook(LeaseStore(redis), ledger.run, ledger.now)
+    for view in snapshot.tenants.values():
+        leases.open(view)
+    admit = Admit(leases, Bounds(snapshot.prices), ledger, metrics)
     pipeline = Pipeline(
         [
             Authenticate(snapshot),
             Parse(),
             Decide(predictor, metrics, fleet, ThinkingPrice(place, snapshot.prices)),
-            Intend(ledger),
+            admit,
             place,
             relay,
             Settle(snapshot, metrics, decisions.note, ledger),
         ],
         metrics,
     )
-    place.pipeline = relay.pipeline = pipeline
+    admit.pipeline = place.pipeline = relay.pipeline = pipeline
     health = Health(fleet)
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
@@ -130,6 +137,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         loop.create_task(thinking.follow()),
         loop.create_task(decisions.run()),
         loop.create_task(ledger.follow()),
+        loop.create_task(leases.follow()),
         loop.create_task(_sweep(sweeps, certificates)),
     ]
     gc.collect()
@@ -149,6 +157,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     await asyncio.gather(*tasks, stopped, return_exceptions=True)
     await decisions.flush()
     await ledger.close()
+    await leases.close()
     await thinking.look()  # the answer that ended the drain may have been the one that thought most
     fleet.close()
     passthrough.site.close()

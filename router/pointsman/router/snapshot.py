@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pointsman.contracts.config import Config, DecisionLog, Pool, Tenant
-from pointsman.contracts.limits import ResponseCache
+from pointsman.contracts.limits import Budgets, Limits, ResponseCache
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.policies import PolicyDocument
 from pointsman.contracts.price_book import PriceBook, price_book
+from pointsman.router.admission.allowance import Allowance
 from pointsman.router.policies import TenantPolicy, compile_policy
 
 
@@ -120,6 +121,8 @@ def compile_tenant(tenant: Tenant, models: dict[str, ModelView]) -> TenantView:
         priority=tenant.priority,
         cache=tenant.cache,
         weight=tenant.weight,
+        limits=tenant.limits,
+        budgets=tenant.budgets,
     )
 
 

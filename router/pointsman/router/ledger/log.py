@@ -87,6 +87,10 @@ class Ledger:
             at = exchange.at = int((exchange.started_at + self._since) * 1000)
         return at
 
+    def now(self) -> int:
+        """The time by the same clock, in milliseconds since 1970."""
+        return int((perf_counter() + self._since) * 1000)
+
     def intend(self, exchange: Exchange) -> None:
         """
         Note that `exchange`, which is decided and admitted, will be worked on. Harmless once it is noted.

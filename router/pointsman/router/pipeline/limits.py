@@ -49,6 +49,13 @@ class Held(NamedTuple):
     clamped: dict[str, int] | None
 
 
+def output_ceiling(policy: Policy, pool: Pool, mode: Mode) -> int:
+    """Output tokens, thinking included, that a request of `policy` gets from `pool` in `mode` at most."""
+    of_policy = policy.max_output.think if mode is _THINK else policy.max_output.no_think
+    ceilings = [limit for limit in (of_policy, families.output_ceiling(pool.family)) if limit is not None]
+    return min(ceilings, default=_NO_BOUND)
+
+
 class _Ceilings:
     """What holds for the requests of one policy to one pool in one mode, and what followed from it so far."""
 
@@ -57,10 +64,8 @@ class _Ceilings:
     def __init__(self, policy: Policy, pool: Pool, mode: Mode) -> None:
         self.policy = policy
         self.thinks = mode is Mode.THINK
-        of_policy = policy.max_output.think if self.thinks else policy.max_output.no_think
-        output = [limit for limit in (of_policy, families.output_ceiling(pool.family)) if limit is not None]
         budgets = [limit for limit in (policy.thinking_budget, pool.thinking_budget) if limit is not None]
-        self.output = min(output, default=_NO_BOUND)
+        self.output = output_ceiling(policy, pool, mode)
         self.budget = min(budgets, default=_NO_BOUND)
         self.by_engine = pool.enforces_thinking_budget
         can_go_on = families.closing(pool, "") is not None or Mode.NO_THINK in pool.modes

@@ -7,7 +7,7 @@ it. What a valid request looks like is in `openai_request.py`.
 from __future__ import annotations
 
 from functools import lru_cache
-from time import time
+from time import monotonic, time
 from typing import Any
 
 import orjson
@@ -113,6 +113,9 @@ def response_headers(exchange: Exchange) -> bytes:
     """The header lines of an answer that tell how the request was handled, as far as it got."""
     decision, pool, cost = exchange.decision, exchange.pool, exchange.cost
     lines = b"%b: %b\r\n" % (_REQUEST_ID, exchange.request_id.encode("ascii")) if exchange.request_id else b""
+    tenant = exchange.tenant
+    if tenant is not None and tenant.allowance is not None:
+        lines += tenant.allowance.header_lines(monotonic())
     if decision is not None:
         lines += _decision_lines(
             decision.mode, decision.source, decision.threshold, None if pool is None else pool.name
