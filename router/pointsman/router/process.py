@@ -16,6 +16,8 @@ from typing import Any
 
 import uvloop
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.names import StateFile
@@ -38,16 +40,23 @@ from pointsman.router.pipeline.authenticate import Authenticate
 from pointsman.router.pipeline.decide import Decide
 from pointsman.router.pipeline.parse import Parse
 from pointsman.router.pipeline.place import Place
+from pointsman.router.pipeline.recall import Recall
 from pointsman.router.pipeline.relay import Relay
 from pointsman.router.pipeline.settle import Settle
 from pointsman.router.pipeline.thinking_price import ThinkingPrice
 from pointsman.router.policy_watch import PolicyWatch
 from pointsman.router.predictor import Predictor
+from pointsman.router.price_watch import PriceWatch
+from pointsman.router.response_cache.answers import Answers
+from pointsman.router.response_cache.keys import Keys
+from pointsman.router.response_cache.versions import Versions
 from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.thinking_spend import ThinkingSpend
 from pointsman.store.leases import LeaseStore
 from pointsman.store.policy_projection import ProjectionReader
+from pointsman.store.prices import PriceReader
 from pointsman.store.replicas import ReplicaRegistry
+from pointsman.store.response_cache import AnswerStore
 from pointsman.store.thinking import ThinkingTotals
 
 log = logging.getLogger(__name__)
@@ -92,6 +101,9 @@ def run(config: Config, settings: Settings) -> None:
 async def _serve(config: Config, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     redis = Redis.from_url(settings.redis_url, socket_timeout=2.0, socket_connect_timeout=2.0)
+    impatient_redis = Redis.from_url(
+        settings.redis_url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 0)
+    )
     metrics = Metrics(settings.state_dir / StateFile.METRICS)
     snapshot = compile_snapshot(config)
     last_known = LastKnown(settings.state_dir / StateFile.LAST_KNOWN)
@@ -102,7 +114,15 @@ async def _serve(config: Config, settings: Settings) -> None:
     rate = config.router.decisions_per_second
     decisions = DecisionLog(redis, metrics, predictor, place, secret=settings.secret, rate=rate)
     ledger = Ledger(settings.state_dir / StateFile.SPOOL, redis, metrics, most=config.router.spool_bytes)
-    leases = LeaseBook(LeaseStore(redis), ledger.run, ledger.now)
+    answers = Answers(
+        AnswerStore(impatient_redis),
+        {pool.name: pool for pool in config.pools},
+        metrics,
+        secret=settings.secret,
+        most_bytes=config.router.response_cache_bytes,
+    )
+    recall = Recall(answers, Keys(Versions(fleet)))
+    leases = LeaseBook(LeaseStore(impatient_redis), ledger.run, ledger.now)
     for view in snapshot.tenants.values():
         leases.open(view)
     admit = Admit(leases, Bounds(snapshot.prices), ledger, metrics)
@@ -112,20 +132,24 @@ async def _serve(config: Config, settings: Settings) -> None:
             Parse(),
             Decide(predictor, metrics, fleet, ThinkingPrice(place, snapshot.prices)),
             admit,
+            recall,
             place,
             relay,
             Settle(snapshot, metrics, decisions.note, ledger),
         ],
         metrics,
     )
-    admit.pipeline = place.pipeline = relay.pipeline = pipeline
+    admit.pipeline = place.pipeline = relay.pipeline = recall.pipeline = pipeline
     health = Health(fleet)
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
     certificates = Certificates(config.router.tls) if config.router.tls else None
     policies = PolicyWatch(ProjectionReader(redis), snapshot, settings.state_dir / StateFile.KNOWN_POLICIES)
     thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants.values())
+    prices = PriceWatch(PriceReader(redis), snapshot.prices, settings.state_dir / StateFile.KNOWN_PRICES)
     await policies.begin()
+    await prices.begin()
+    await answers.shared.begin()
     await thinking.look()
     server = await _listen(clients, settings, certificates)
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -134,8 +158,10 @@ async def _serve(config: Config, settings: Settings) -> None:
     tasks = [
         loop.create_task(fleet.watch()),
         loop.create_task(policies.follow()),
+        loop.create_task(prices.follow()),
         loop.create_task(thinking.follow()),
         loop.create_task(decisions.run()),
+        loop.create_task(answers.shared.run()),
         loop.create_task(ledger.follow()),
         loop.create_task(leases.follow()),
         loop.create_task(_sweep(sweeps, certificates)),
@@ -155,6 +181,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     for task in (*tasks, stopped):
         task.cancel()
     await asyncio.gather(*tasks, stopped, return_exceptions=True)
+    await answers.shared.flush()
     await decisions.flush()
     await ledger.close()
     await leases.close()
@@ -164,6 +191,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     metrics.close()
     with contextlib.suppress(Exception):
         await redis.aclose()
+        await impatient_redis.aclose()
     for failure in failures:
         if failure is not None:
             raise failure
