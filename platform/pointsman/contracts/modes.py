@@ -92,9 +92,12 @@ Signals = tuple[ClientSignal, ...]
 _THINK, _NO_THINK = Mode  # a member of an Enum is slow to look up by way of its class
 
 
-Case = tuple[Signals, float | None, ModePolicy, float, float, frozenset[Mode], bool]
+Case = tuple[Signals, float | None, ModePolicy, float, float, frozenset[Mode], str]
 """What the sources look at: signals, probability, policy, threshold, the same raised by load, the modes offered,
-and whether the budget is spent. A bare tuple, since one is made for every request."""
+and what is spent (empty: nothing). A bare tuple, since one is made for every request."""
+
+_THINKING, _MONEY = "daily_thinking_tokens", "soft_usd"
+"""What may be spent: all of the day's thinking, or money up to a soft mark."""
 
 Opinion = tuple[Mode, str] | None
 """A mode and why, or None where a source leaves the choice to the next."""
@@ -109,9 +112,12 @@ def _by_budget(case: Case) -> Opinion:
     _, _, policy, _, _, offered, spent = case
     if not spent or _first_of(_BELOW_BUDGET, case)[1] is _NO_THINK:
         return None
-    if policy.refuse_spent or _NO_THINK not in offered:
-        raise ThinkingBudgetSpent("The thinking tokens of this day are spent.")
-    return _NO_THINK, "daily_thinking_tokens"
+    if spent == _THINKING:
+        if policy.refuse_spent or _NO_THINK not in offered:
+            raise ThinkingBudgetSpent("The thinking tokens of this day are spent.")
+    elif _NO_THINK not in offered:
+        return None
+    return _NO_THINK, spent
 
 
 def _by_client(case: Case) -> Opinion:
@@ -166,6 +172,7 @@ def choose_mode(
     policy: ModePolicy,
     offered: frozenset[Mode] = ALL_MODES,
     spent: bool = False,
+    degraded: bool = False,
     threshold: float | None = None,
     raised: float | None = None,
 ) -> ModeDecision:
@@ -175,7 +182,8 @@ def choose_mode(
     `signals` are the client's wishes in the order in which the request carries them; `probability` is the
     predictor's calibrated P(think) in [0, 1], or None where it could not judge; `policy` is what the policy says
     after its first rule that matches; `offered` are the modes the model has pools for, at least one; `spent` is
-    whether the tenant's thinking budget is; `threshold` holds in place of the policy's own where that follows from
+    whether the tenant's thinking budget is; `degraded` is whether so much money is spent that nothing shall think
+    where the model can answer without; `threshold` holds in place of the policy's own where that follows from
     `cost_of_wrong_fast`; `raised` is what load has made of the threshold, and counts where it is higher.
     Raises `ConflictingModeSignals`, naming both fields, where two wishes contradict each other, whoever decides;
     `ModeNotOffered` where the client or a rule wants a mode that the model does not have, unless the policy
@@ -192,8 +200,9 @@ def choose_mode(
     if raised is None or raised < threshold:
         raised = threshold
     # The first two are asked only where they can have something to say, which is seldom.
-    ranks = _BELOW_BUDGET if policy.required is None and not spent else PRECEDENCE
-    source, mode, detail = _first_of(ranks, (signals, probability, policy, threshold, raised, offered, spent))
+    told = _THINKING if spent else _MONEY if degraded else ""
+    ranks = _BELOW_BUDGET if policy.required is None and not told else PRECEDENCE
+    source, mode, detail = _first_of(ranks, (signals, probability, policy, threshold, raised, offered, told))
     overruled = bool(signals) and signals[0].mode is not mode
     return ModeDecision(mode, source, raised, probability, detail, overruled, None, policy.rule)
 

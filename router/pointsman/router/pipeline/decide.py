@@ -92,6 +92,7 @@ class Decide:
                 policy=modes,
                 offered=model.modes,
                 spent=tenant.thinking_spent,
+                degraded=tenant.degraded,
                 threshold=threshold,
                 raised=raised,
             )

@@ -56,7 +56,7 @@ def triggers_of(exchange: Exchange) -> Triggers:
         or decision.mode is not _NO_THINK
         or decision.source in NEVER_OVER
         or exchange.escalated is not None
-        or (exchange.tenant is not None and exchange.tenant.thinking_spent)
+        or (exchange.tenant is not None and (exchange.tenant.thinking_spent or exchange.tenant.degraded))
         or exchange.endpoint is not _CHAT
         or model is None
         or _THINK not in model.modes

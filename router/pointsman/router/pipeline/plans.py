@@ -109,7 +109,7 @@ class Plans:
                 model.name,
                 decision.mode,
                 decision.source,
-                tenant.thinking_spent,
+                tenant.thinking_spent or tenant.degraded,
                 exchange.endpoint,
                 exchange.stream,
                 exchange.max_tokens,
