@@ -56,6 +56,19 @@ class UsageRow(NamedTuple):
     costs: tuple[int, ...]
 
 
+class CostRow(NamedTuple):
+    """
+    One sum, without the classes. `values`: as in `UsageRow`; `prompt`: tokens of prompts, cached ones too;
+    `output`: tokens of output, thinking too; `total`: nano-dollars.
+    """
+
+    values: tuple[Any, ...]
+    requests: int
+    prompt: int
+    output: int
+    total: int
+
+
 class UsageStore:
     """Adds up. Every method raises `DatabaseUnavailable` where the database is away."""
 
@@ -75,21 +88,44 @@ class UsageStore:
 
         `where`: only what has these values. A connection is held until all is read.
         """
+        names = ["requests", "estimated", "total", *CLASSES, *(f"{name}_cost" for name in CLASSES)]
+        count = len(CLASSES)
+        for values, sums in self._sums(by, [usage_hours.c[name] for name in names], since, until, where):
+            requests, estimated, total, *classes = sums
+            yield UsageRow(values, requests, estimated, total, tuple(classes[:count]), tuple(classes[count:]))
+
+    def costs(
+        self,
+        by: Sequence[Dimension],
+        *,
+        since: int,
+        until: int,
+        where: Mapping[Dimension, str] | None = None,
+    ) -> Iterator[CostRow]:
+        """As `rows`, without the classes: about half the work."""
+        hours = usage_hours.c
+        columns = [hours.requests, hours.input + hours.cached_input, hours.reasoning + hours.answer, hours.total]
+        for values, sums in self._sums(by, columns, since, until, where):
+            yield CostRow(values, *sums)
+
+    def _sums(
+        self,
+        by: Sequence[Dimension],
+        columns: Sequence[sa.ColumnElement[int]],
+        since: int,
+        until: int,
+        where: Mapping[Dimension, str] | None,
+    ) -> Iterator[tuple[tuple[Any, ...], list[int]]]:
         keys = [_column(dimension) for dimension in by]
-        sums = ["requests", "estimated", "total", *CLASSES, *(f"{name}_cost" for name in CLASSES)]
-        columns = [sa.func.sum(usage_hours.c[name]) for name in sums]
-        query = sa.select(*keys, *columns).where(*_wanted(since, until, where or {}))
+        query = sa.select(*keys, *map(sa.func.sum, columns)).where(*_wanted(since, until, where or {}))
         if keys:
             query = query.group_by(*keys).order_by(*keys)
-        first, count = len(keys), len(CLASSES)
+        first = len(keys)
         with self._database.reading() as connection:
             for row in connection.execution_options(yield_per=_AT_ONCE).execute(query):
                 if row[first] is None:
                     return  # a sum over nothing, which has no requests
-                numbers = [int(each) for each in row[first:]]
-                requests, estimated, total, *classes = numbers
-                amounts, costs = tuple(classes[:count]), tuple(classes[count:])
-                yield UsageRow(tuple(row[:first]), requests, estimated, total, amounts, costs)
+                yield tuple(row[:first]), [int(each) for each in row[first:]]
 
     def series(
         self,

@@ -12,10 +12,10 @@ import io
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, NamedTuple
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request
@@ -32,7 +32,7 @@ from pointsman.router.admin.bodies import read_body
 from pointsman.router.admin.bookings import Bookings
 from pointsman.store.ledger import LedgerStore
 from pointsman.store.ledger_tables import CLASSES, HOUR
-from pointsman.store.usage import DAY, TIMES, Dimension, UsageRow, UsageStore
+from pointsman.store.usage import DAY, TIMES, CostRow, Dimension, UsageRow, UsageStore
 
 IN_MEMORY = 4 * 1024 * 1024
 """Bytes of a report up to which it is not written to a file."""
@@ -120,7 +120,25 @@ def usage_routes(access: Access, usage: UsageStore, entries: LedgerStore, bookin
     Reader = Annotated[Actor, Depends(access.needs(Role.VIEWER))]
     Owner = Annotated[Actor, Depends(access.needs(Role.OWNER))]
 
-    @routes.get("/usage", summary="What was used and what it cost, added up")
+    @routes.get("/costs", summary="What was used cost, added up")
+    def costs(
+        reader: Reader,
+        by: By = "tenant",
+        since: Since = "30d",
+        until: Until = None,
+        tenant: Only = None,
+        key: Only = None,
+        model: Only = None,
+        mode: Only = None,
+        pool: Only = None,
+        format: Format = Format.JSON,
+    ) -> StreamingResponse:
+        dimensions, (first, last) = _dimensions(by), _period(since, until)
+        where = _where(tenant=tenant, key=key, model=model, mode=mode, pool=pool)
+        rows = usage.costs(dimensions, since=first, until=last, where=where)
+        return _sent(_Report(dimensions, first, last, rows, _cost_of, _COST_NAMES, _cost_cells), format)
+
+    @routes.get("/usage", summary="What was used, by token class, and what it cost, added up")
     def report(
         reader: Reader,
         by: By = "tenant",
@@ -133,19 +151,10 @@ def usage_routes(access: Access, usage: UsageStore, entries: LedgerStore, bookin
         pool: Only = None,
         format: Format = Format.JSON,
     ) -> StreamingResponse:
-        dimensions = _dimensions(by)
-        first, last = _period(since, until)
+        dimensions, (first, last) = _dimensions(by), _period(since, until)
         where = _where(tenant=tenant, key=key, model=model, mode=mode, pool=pool)
         rows = usage.rows(dimensions, since=first, until=last, where=where)
-        file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 # closed by who sends it
-        try:
-            media = _WRITERS[format](file, dimensions, first, last, rows)
-            size = file.tell()
-            file.seek(0)
-        except BaseException:
-            file.close()
-            raise
-        return StreamingResponse(_pieces(file), media_type=media, headers={"content-length": str(size)})
+        return _sent(_Report(dimensions, first, last, rows, _usage_of, _USAGE_NAMES, _usage_cells), format)
 
     @routes.get("/timeseries", summary="How something went over time")
     def timeseries(
@@ -256,32 +265,102 @@ def shown_entry(number: int | None, entry: Entry) -> dict[str, Any]:
     return shown if number is None else {"number": number, **shown}
 
 
-def _write_json(file: IO[bytes], by: Sequence[Dimension], since: int, until: int, rows: Iterable[UsageRow]) -> str:
-    head = orjson.dumps(_head(by, since, until))
-    file.write(head[:-1] + b',"data":[')
-    for number, row in enumerate(rows):
-        file.write(b",\n" * bool(number) + orjson.dumps(_row(by, row)))
+class _Report(NamedTuple):
+    """What a report is of, and its rows, of which each is told as JSON or as the cells of a line."""
+
+    by: tuple[Dimension, ...]
+    since: int
+    until: int
+    rows: Iterator[Any]
+    told: Callable[[Any], dict[str, Any]]
+    names: Sequence[str]
+    cells: Callable[[Any], list[Any]]
+
+    def head(self) -> dict[str, Any]:
+        return {
+            "by": list(self.by),
+            "since": _moment(self.since).isoformat(),
+            "until": _moment(self.until).isoformat(),
+        }
+
+    def row(self, row: Any) -> dict[str, Any]:
+        return {**dict(zip(self.by, _values(self.by, row.values), strict=True)), **self.told(row)}
+
+
+def _cost_of(row: CostRow) -> dict[str, Any]:
+    return {
+        "requests": row.requests,
+        "input_tokens": row.prompt,
+        "output_tokens": row.output,
+        "cost": row.total,
+        "cost_usd": dollars(row.total),
+    }
+
+
+_COST_NAMES = ("requests", "input_tokens", "output_tokens", "cost_usd")
+
+
+def _cost_cells(row: CostRow) -> list[Any]:
+    return [row.requests, row.prompt, row.output, dollars(row.total)]
+
+
+def _usage_of(row: UsageRow) -> dict[str, Any]:
+    return {
+        "requests": row.requests,
+        "estimated": row.estimated,
+        "usage": dict(zip(CLASSES, row.amounts, strict=True)),
+        "costs": dict(zip(CLASSES, row.costs, strict=True)),
+        "cost": row.total,
+        "cost_usd": dollars(row.total),
+    }
+
+
+_USAGE_NAMES = (
+    *("requests", "estimated"),
+    *(f"{name}{suffix}" for name in CLASSES for suffix in ("", "_cost_usd")),
+    "cost_usd",
+)
+
+
+def _usage_cells(row: UsageRow) -> list[Any]:
+    amounts = [each for pair in zip(row.amounts, map(dollars, row.costs), strict=True) for each in pair]
+    return [row.requests, row.estimated, *amounts, dollars(row.total)]
+
+
+def _sent(report: _Report, format: Format) -> StreamingResponse:
+    """The answer with all of `report`; raises what reading its rows raises."""
+    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 # closed by who sends it
+    try:
+        media = _WRITERS[format](file, report)
+        size = file.tell()
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return StreamingResponse(_pieces(file), media_type=media, headers={"content-length": str(size)})
+
+
+def _write_json(file: IO[bytes], report: _Report) -> str:
+    file.write(orjson.dumps(report.head())[:-1] + b',"data":[')
+    for number, row in enumerate(report.rows):
+        file.write(b",\n" * bool(number) + orjson.dumps(report.row(row)))
     file.write(b"]}")
     return "application/json"
 
 
-def _write_ndjson(
-    file: IO[bytes], by: Sequence[Dimension], since: int, until: int, rows: Iterable[UsageRow]
-) -> str:
-    file.write(orjson.dumps(_head(by, since, until)) + b"\n")
-    for row in rows:
-        file.write(orjson.dumps(_row(by, row)) + b"\n")
+def _write_ndjson(file: IO[bytes], report: _Report) -> str:
+    file.write(orjson.dumps(report.head()) + b"\n")
+    for row in report.rows:
+        file.write(orjson.dumps(report.row(row)) + b"\n")
     return "application/x-ndjson"
 
 
-def _write_csv(file: IO[bytes], by: Sequence[Dimension], since: int, until: int, rows: Iterable[UsageRow]) -> str:
+def _write_csv(file: IO[bytes], report: _Report) -> str:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
     writer = csv.writer(text)
-    names = [f"{name}{suffix}" for name in CLASSES for suffix in ("", "_cost_usd")]
-    writer.writerow([*by, "requests", "estimated", *names, "cost_usd"])
-    for row in rows:
-        amounts = [each for pair in zip(row.amounts, map(dollars, row.costs), strict=True) for each in pair]
-        writer.writerow([*_values(by, row), row.requests, row.estimated, *amounts, dollars(row.total)])
+    writer.writerow([*report.by, *report.names])
+    for row in report.rows:
+        writer.writerow([*_values(report.by, row.values), *report.cells(row)])
     text.detach()
     return "text/csv; charset=utf-8"
 
@@ -289,26 +368,10 @@ def _write_csv(file: IO[bytes], by: Sequence[Dimension], since: int, until: int,
 _WRITERS = {Format.JSON: _write_json, Format.NDJSON: _write_ndjson, Format.CSV: _write_csv}
 
 
-def _head(by: Sequence[Dimension], since: int, until: int) -> dict[str, Any]:
-    return {"by": list(by), "since": _moment(since).isoformat(), "until": _moment(until).isoformat()}
-
-
-def _row(by: Sequence[Dimension], row: UsageRow) -> dict[str, Any]:
-    return {
-        **dict(zip(by, _values(by, row), strict=True)),
-        "requests": row.requests,
-        "estimated": row.estimated,
-        "usage": dict(zip(CLASSES, row.amounts, strict=True)),
-        "cost": dict(zip(CLASSES, row.costs, strict=True)),
-        "total": row.total,
-        "total_usd": dollars(row.total),
-    }
-
-
-def _values(by: Sequence[Dimension], row: UsageRow) -> list[str]:
+def _values(by: Sequence[Dimension], values: Sequence[Any]) -> list[str]:
     return [
         _moment(value).isoformat() if dimension in TIMES else value
-        for dimension, value in zip(by, row.values, strict=True)
+        for dimension, value in zip(by, values, strict=True)
     ]
 
 
