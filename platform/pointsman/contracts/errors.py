@@ -330,6 +330,14 @@ class TooManyConnections(ApiError):
     code = "too_many_connections"
 
 
+class CacheUnavailable(ApiError):
+    """Redis is away; queries go on without recorded answers, which can't be counted or invalidated now."""
+
+    status = 503
+    type = "server_error"
+    code = "cache_unavailable"
+
+
 class AdminUnavailable(ApiError):
     """The process that answers everything but queries does not run; queries go on."""
 
