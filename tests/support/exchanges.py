@@ -13,6 +13,8 @@ from pointsman.router.http.wire import unframed
 class RecordingClient:
     """Keeps what would have been sent."""
 
+    peer = "127.0.0.1"
+
     def __init__(self) -> None:
         self.status = 0
         self.headers = b""

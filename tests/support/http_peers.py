@@ -88,7 +88,7 @@ class Echo:
         asyncio.get_running_loop().call_soon(self._answer, client, body)
         return self
 
-    def refusal_of_head(self, method: str, target: str, headers: Headers) -> ApiError | None:
+    def refusal_of_head(self, method: str, target: str, headers: Headers, peer: str) -> ApiError | None:
         if self.key is None or headers.get(b"authorization") == self.key:
             return None
         return Unauthenticated("The API key is not known.")

@@ -254,7 +254,7 @@ class Scene:
         exchange = Exchange(RecordingClient(), endpoint, named, json.dumps(fields).encode())
         openai_request.read(exchange)
         exchange.request_id, exchange.rid = "r", "0123456789abcdef"
-        exchange.tenant = next(iter(self.snapshot.tenants.values()))
+        exchange.tenant = next(iter(self.snapshot.tenants.views.values()))
         exchange.model = exchange.tenant.models["m"]
         exchange.policy = Policy.model_validate(policy or {})
         exchange.thinking_budget = thinking_budget

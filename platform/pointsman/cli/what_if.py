@@ -19,7 +19,7 @@ from pointsman.contracts.modes import Mode, ModeDecision, choose_mode
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.pipeline.parse import Parse
 from pointsman.router.policies import Arm
-from pointsman.router.snapshot import ModelView, compile_tenant, models_of
+from pointsman.router.tenant_view import ModelView, compile_terms, models_of, view_of
 
 ANY_MODEL = "any"
 """Stands for a model that is served in both modes."""
@@ -51,7 +51,7 @@ class WhatIf:
         else:
             loaded = _loaded(config)
             said, models = _tenant(loaded, tenant, config), models_of(loaded)
-        self._tenant = compile_tenant(said, models)
+        self._tenant = view_of(said.name, compile_terms(said, models))
         # A rule may ask for a key: it is known which one where there is one only.
         self._key = bytes.fromhex(said.key_digests[0]) if len(said.key_digests) == 1 else b""
         self._fields: dict[str, Any] = {"model": model or _only(self._tenant.models)}

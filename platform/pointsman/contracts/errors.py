@@ -346,6 +346,14 @@ class AdminUnavailable(ApiError):
     code = "admin_unavailable"
 
 
+class SnapshotTooOld(ApiError):
+    """Nothing was heard of tenants and keys for so long that those that are known may have been revoked."""
+
+    status = 503
+    type = "server_error"
+    code = "snapshot_too_old"
+
+
 class DatabaseUnavailable(ApiError):
     """The database is away or too busy; queries go on, what is kept in it can't be read or changed."""
 

@@ -17,7 +17,7 @@ from pointsman.router.http.wire import header_lines
 from pointsman.router.metrics import Metrics
 from pointsman.router.passthrough import LARGEST, LARGEST_OF_ADMIN, Passthrough
 from pointsman.router.pipeline import Pipeline
-from pointsman.router.pipeline.authenticate import unauthenticated
+from pointsman.router.pipeline.authenticate import key_of
 from pointsman.router.snapshot import Snapshot
 from pointsman.router.wire import openai
 
@@ -69,14 +69,18 @@ class Application:
                 return None
         return self._passthrough.relay(client, head, body)
 
-    def refusal_of_head(self, method: str, target: str, headers: Headers) -> ApiError | None:
+    def refusal_of_head(self, method: str, target: str, headers: Headers, peer: str) -> ApiError | None:
         """Why a body is not waited for, or None: only who shows a known key makes the router buffer anything."""
         authorization = headers.get(b"authorization")
-        snapshot = self._snapshot
-        if snapshot.tenant_of(authorization) is None:
-            path = target.partition("?")[0]
-            if path in _ENDPOINTS or not snapshot.is_admin(authorization):
-                return unauthenticated(authorization)
+        path = target.partition("?")[0]
+        if path not in _ENDPOINTS and self._snapshot.is_admin(authorization):
+            return None
+        try:
+            scope = key_of(authorization, self._snapshot.tenants).scope
+            if scope is not None:
+                scope.check(path, peer)
+        except ApiError as error:
+            return error
         return None
 
 

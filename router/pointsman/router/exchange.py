@@ -20,6 +20,7 @@ from pointsman.contracts.pricing import Cost, Usage
 if TYPE_CHECKING:
     from pointsman.router.fleet import Replica
     from pointsman.router.fleet.output_length import OutputLength
+    from pointsman.router.key_scope import Scope
     from pointsman.router.pipeline.course import Course
     from pointsman.router.policies import Arm, TenantPolicy
     from pointsman.router.snapshot import ModelView, TenantView
@@ -36,7 +37,9 @@ class Endpoint(StrEnum):
 
 
 class Client(Protocol):
-    """How an answer reaches the client; the HTTP/1.1 protocol implements it."""
+    """How an answer reaches the client; the HTTP/1.1 protocol implements it. `peer`: the address it calls from."""
+
+    peer: str
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """Send a whole answer and be done with the request."""
@@ -183,6 +186,7 @@ class Exchange:
         "request_id",
         "rid",
         "ruling",
+        "scope",
         "signals",
         "started_at",
         "stopped",
@@ -210,6 +214,7 @@ class Exchange:
         self.rid = ""
         self.tenant: TenantView | None = None
         self.key = b""
+        self.scope: Scope | None = None
         # parse
         self.payload: dict[str, Any] = {}
         self.model: ModelView | None = None

@@ -3,8 +3,8 @@
 A task of every worker, so that no request ever asks for its policy: a request finds the one that was in the view
 when it came. A word in Redis tells that something has changed; only then are the policies read, and only those that
 differ are compiled, one after the other with other work in between, since streams must not wait for a thousand of
-them. Redis may go away or be empty: what is known holds on, and lies in a file of the state folder, for a process
-that starts just then.
+them; that of a tenant who is not in use, when he comes into use. Redis may go away or be empty: what is known holds
+on, and lies in a file of the state folder, for a process that starts just then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import orjson
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from pointsman.router.policies import compile_policy
+from pointsman.router.policies import TenantPolicy, compile_policy
 from pointsman.router.snapshot import Snapshot
 from pointsman.router.state_file import replace_file
 from pointsman.store.policies import decoded
@@ -54,12 +54,13 @@ class PolicyWatch:
     def __init__(self, reader: ProjectionReader, snapshot: Snapshot, known: Path) -> None:
         self._reader = reader
         self._file = known
-        self._views = {view.name: view for view in snapshot.tenants.values()}
-        self._configured = {name: view.policy for name, view in self._views.items()}
+        self._tenants = snapshot.tenants
         self._taken: dict[str, bytes] = {}  # digests of the entries that were taken up or found wanting
+        self._unread: dict[str, bytes] = {}  # newer entries of tenants who are not in use
         self._known: dict[str, bytes] = {}  # the entries that hold
         self._revision: str | None = None
         self._reachable = True
+        snapshot.tenants.policy_of = self._policy_of
 
     async def begin(self) -> None:
         """Look for the first time, not for longer than `FIRST` seconds; where nothing is there, read the file."""
@@ -112,7 +113,8 @@ class PolicyWatch:
         for tenant in self._taken.keys() - found:
             del self._taken[tenant]
             self._known.pop(tenant, None)
-            self._views[tenant].policy = self._configured[tenant]
+            self._unread.pop(tenant, None)
+            self._put(tenant, None)
             changes += 1
         self._revision = revision
         if changes:
@@ -121,23 +123,43 @@ class PolicyWatch:
 
     def _take(self, tenant: str, entry: bytes) -> bool:
         """Put the policy in `entry` into the view of `tenant`; whether there was anything new in it."""
-        view = self._views.get(tenant)
         digest = hashlib.sha256(entry).digest()
-        if view is None or self._taken.get(tenant) == digest:
+        if self._taken.get(tenant) == digest:
             return False
         self._taken[tenant] = digest
+        if tenant not in self._tenants.views:
+            self._unread[tenant] = entry
+            return True
         try:
-            version, document = document_of(entry)
-            view.policy = (
-                self._configured[tenant]
-                if document is None
-                else compile_policy(decoded(document), version=str(version))
-            )
+            policy = _compiled(entry)
         except (ValueError, ValidationError):  # the latter's message would hold what the policy says
             log.error("the policy of %s can't be read: the one before it holds on", tenant)
         else:
+            self._put(tenant, policy)
             self._known[tenant] = entry
         return True
+
+    def _policy_of(self, tenant: str) -> TenantPolicy | None:
+        """The policy of a tenant who comes into use, None where it is his document's own."""
+        entry = self._unread.pop(tenant, None)
+        if entry is not None:
+            try:
+                policy = _compiled(entry)
+            except (ValueError, ValidationError):
+                log.error("the policy of %s can't be read: the one before it holds", tenant)
+            else:
+                self._known[tenant] = entry
+                return policy
+        known = self._known.get(tenant)
+        return None if known is None else _compiled(known)
+
+    def _put(self, tenant: str, policy: TenantPolicy | None) -> None:
+        """Let `policy` hold for `tenant`, if he is in use; None: his document's own."""
+        view = self._tenants.views.get(tenant)
+        if view is not None:
+            assert view.own is not None
+            view.policy = view.own if policy is None else policy
+            self._tenants.tell(view)
 
     def _load(self) -> None:
         """Begin with the policies in the file."""
@@ -151,13 +173,21 @@ class PolicyWatch:
             return
         for tenant, entry in entries:
             self._take(tenant, entry)
-        log.warning("Redis has no policies: beginning with the %d that were known last", len(self._known))
+        known = len(self._known) + len(self._unread)
+        log.warning("Redis has no policies: beginning with the %d that were known last", known)
 
     async def _keep(self) -> None:
         """Write what is known to the file."""
-        lines = [b'"%b":%b' % (tenant.encode(), entry) for tenant, entry in self._known.items()]
+        known = {**self._known, **self._unread}
+        lines = [b'"%b":%b' % (tenant.encode(), entry) for tenant, entry in known.items()]
         try:
             # In a thread: a disk may take its time; streams may not.
             await asyncio.to_thread(replace_file, self._file, b"{%b}" % b",\n".join(lines))
         except OSError as error:
             log.warning("the policies that are known can't be written: %s", error.strerror)
+
+
+def _compiled(entry: bytes) -> TenantPolicy | None:
+    """The policy in an entry, None where it was taken back; raises ValueError and ValidationError."""
+    version, document = document_of(entry)
+    return None if document is None else compile_policy(decoded(document), version=str(version))

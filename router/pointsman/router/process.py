@@ -51,12 +51,14 @@ from pointsman.router.response_cache.answers import Answers
 from pointsman.router.response_cache.keys import Keys
 from pointsman.router.response_cache.versions import Versions
 from pointsman.router.snapshot import compile_snapshot
+from pointsman.router.tenant_watch import TenantWatch
 from pointsman.router.thinking_spend import ThinkingSpend
 from pointsman.store.leases import LeaseStore
 from pointsman.store.policy_projection import ProjectionReader
 from pointsman.store.prices import PriceReader
 from pointsman.store.replicas import ReplicaRegistry
 from pointsman.store.response_cache import AnswerStore
+from pointsman.store.tenant_projection import TenantReader
 from pointsman.store.thinking import ThinkingTotals
 
 log = logging.getLogger(__name__)
@@ -123,8 +125,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     )
     recall = Recall(answers, Keys(Versions(fleet)))
     leases = LeaseBook(LeaseStore(impatient_redis), ledger.run, ledger.now)
-    for view in snapshot.tenants.values():
-        leases.open(view)
+    snapshot.tenants.listen(leases.open)
     admit = Admit(leases, Bounds(snapshot.prices), ledger, metrics)
     pipeline = Pipeline(
         [
@@ -145,9 +146,15 @@ async def _serve(config: Config, settings: Settings) -> None:
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
     certificates = Certificates(config.router.tls) if config.router.tls else None
     policies = PolicyWatch(ProjectionReader(redis), snapshot, settings.state_dir / StateFile.KNOWN_POLICIES)
-    thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants.values())
+    tenants = TenantWatch(
+        TenantReader(redis),
+        snapshot.tenants,
+        settings.state_dir / StateFile.KNOWN_TENANTS,
+        max_age=config.router.max_snapshot_age,
+    )
+    thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants)
     prices = PriceWatch(PriceReader(redis), snapshot.prices, settings.state_dir / StateFile.KNOWN_PRICES)
-    await policies.begin()
+    await asyncio.gather(policies.begin(), tenants.begin())
     await prices.begin()
     await answers.shared.begin()
     await thinking.look()
@@ -158,6 +165,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     tasks = [
         loop.create_task(fleet.watch()),
         loop.create_task(policies.follow()),
+        loop.create_task(tenants.follow()),
         loop.create_task(prices.follow()),
         loop.create_task(thinking.follow()),
         loop.create_task(decisions.run()),

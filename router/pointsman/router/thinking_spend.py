@@ -1,23 +1,25 @@
 """How much tenants have thought today, where their policies limit it: counted here, added up in Redis.
 
-A request costs one addition to a number in its tenant's view; a task of every worker carries the numbers to Redis
-and reads back what all workers spent together. So a limit is soft: what is answered between two looks, and what is
-running when the limit is reached, goes beyond it (`docs/policies.md` says by how much). While Redis is away each
-worker counts what it knows, and adds the rest later.
+A request costs one addition to a number in its tenant's view; a task of every worker, which looks at those alone
+who have a limit, carries the numbers to Redis and reads back what all workers spent together. So a limit is soft:
+what is answered between two looks, and what is running when the limit is reached, goes beyond it
+(`docs/policies.md` says by how much). While Redis is away each worker counts what it knows, and adds the rest
+later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from secrets import token_hex
 
 from redis.exceptions import RedisError
 
 from pointsman.contracts.policies import Stage
-from pointsman.router.snapshot import TenantView, ThinkingToday
+from pointsman.router.tenant_view import TenantView, ThinkingToday
+from pointsman.router.tenants import Tenants
 from pointsman.store.thinking import ThinkingTotals
 
 log = logging.getLogger(__name__)
@@ -35,16 +37,14 @@ def _utc_now() -> datetime:
 
 class ThinkingSpend:
     """
-    Keeps `thinking` and `thinking_spent` of `views`.
+    Keeps `thinking` and `thinking_spent` of the views of `tenants`.
 
     `now` is a clock that knows its time zone.
     """
 
-    def __init__(
-        self, totals: ThinkingTotals, views: Iterable[TenantView], *, now: Callable[[], datetime] = _utc_now
-    ) -> None:
+    def __init__(self, totals: ThinkingTotals, tenants: Tenants, *, now: Callable[[], datetime] = _utc_now) -> None:
         self._shared = totals
-        self._views = list({view.name: view for view in views}.values())
+        self._limited: dict[str, TenantView] = {}
         self._now = now
         self._day = _day_of(now())
         self._known: dict[str, int] = {}  # of today, by tenant, as all workers have told
@@ -53,6 +53,7 @@ class ThinkingSpend:
         self._teller = token_hex(8)
         self._batch = 0
         self._reachable = True
+        tenants.listen(self._heed)
 
     async def follow(self) -> None:
         """Look at the interval until cancelled."""
@@ -85,20 +86,9 @@ class ThinkingSpend:
 
     def _collect(self) -> list[TenantView]:
         """The views with a limit; what they counted since the last look waits to be sent, by its day."""
-        waiting = self._unsent.setdefault(self._day, {})
-        limited = []
-        for view in self._views:
-            thinking = view.thinking
-            if thinking is not None and thinking.unsent:
-                waiting[view.name] = waiting.get(view.name, 0) + thinking.unsent
-                thinking.unsent = 0
-            if limit_of(view) is None:
-                view.thinking = None
-                view.thinking_spent = False
-            else:
-                if thinking is None:
-                    view.thinking = ThinkingToday()
-                limited.append(view)
+        limited = list(self._limited.values())
+        for view in limited:
+            self._take(view)
         day = _day_of(self._now())
         if day != self._day:
             self._day = day
@@ -106,6 +96,26 @@ class ThinkingSpend:
             for past in sorted(self._unsent)[:-2]:
                 del self._unsent[past]  # nobody asks for a day that long gone
         return limited
+
+    def _heed(self, view: TenantView) -> None:
+        """`view` is new, has changed, or is gone: count what it thinks, or do so no longer."""
+        if limit_of(view) is not None and not view.gone:
+            self._limited[view.name] = view
+            if view.thinking is None:
+                view.thinking = ThinkingToday()
+        elif self._limited.get(view.name) is view:
+            del self._limited[view.name]
+            self._take(view)
+            view.thinking = None
+            view.thinking_spent = False
+
+    def _take(self, view: TenantView) -> None:
+        """Let what `view` counted since the last time wait to be sent."""
+        thinking = view.thinking
+        if thinking is not None and thinking.unsent:
+            waiting = self._unsent.setdefault(self._day, {})
+            waiting[view.name] = waiting.get(view.name, 0) + thinking.unsent
+            thinking.unsent = 0
 
     async def _exchange(self, tenants: list[str]) -> None:
         while self._sending is not None or self._unsent:

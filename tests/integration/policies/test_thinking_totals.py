@@ -37,11 +37,12 @@ def test_a_batch_whose_answer_was_lost_counts_once(tmp_path: Path) -> None:
 
 async def _pause_while_adding(gateway: Gateway) -> list[int]:
     """What two workers see in the end: one counted 7 tokens, the other one 400, in and after four pauses."""
-    (view,) = compile_snapshot(CONFIG).tenants.values()
-    (other,) = compile_snapshot(CONFIG).tenants.values()
+    tenants, others = compile_snapshot(CONFIG).tenants, compile_snapshot(CONFIG).tenants
+    (view,) = tenants.views.values()
+    (other,) = others.views.values()
     async with Redis.from_url(gateway.redis_url, socket_timeout=0.2) as redis:
         totals = ThinkingTotals(redis)
-        one, two = ThinkingSpend(totals, [view]), ThinkingSpend(totals, [other])
+        one, two = ThinkingSpend(totals, tenants), ThinkingSpend(totals, others)
         await one.look()
         await two.look()
         assert view.thinking is not None

@@ -45,7 +45,7 @@ class Deciding:
     def __init__(self, folder: Path) -> None:
         config = config_with(*POOLS, tenants=[{"name": "t", "key_digests": ["0" * 64]}])
         snapshot = compile_snapshot(config)
-        self.tenant: TenantView = snapshot.tenants[bytes(32)]
+        self.tenant: TenantView = snapshot.tenants.views["t"]
         self.fleet: Fleet = fleet_of(config, folder)
         self.place = Place(self.fleet)
         self.price = ThinkingPrice(self.place, snapshot.prices)
@@ -202,7 +202,7 @@ def test_what_thinking_costs_more_is_unknown_until_both_modes_were_seen(deciding
 def test_the_price_of_a_model_of_one_mode_is_unknown(tmp_path: Path) -> None:
     config = config_with({}, tenants=[{"name": "t", "key_digests": ["0" * 64]}])
     snapshot = compile_snapshot(config)
-    tenant = snapshot.tenants[bytes(32)]
+    tenant = snapshot.tenants.views["t"]
     price = ThinkingPrice(Place(fleet_of(config, tmp_path)), snapshot.prices)
     assert price.extra(tenant, tenant.models["m"]) is None
 

@@ -532,7 +532,7 @@ def test_thinking_that_was_never_answered_is_billed_as_thinking(tmp_path: Path, 
 
 
 def test_nothing_is_escalated_once_the_day_s_thinking_is_spent(scene: Scene) -> None:
-    tenant = next(iter(scene.snapshot.tenants.values()))
+    tenant = next(iter(scene.snapshot.tenants.views.values()))
     tenant.thinking_spent = True
     exchange = scene.ask(NO_THINK)
     scene.sent().answer(content="")

@@ -45,7 +45,7 @@ class Served:
         client.send(self.answer)
         return self
 
-    def refusal_of_head(self, method: str, target: str, headers: Headers) -> ApiError | None:
+    def refusal_of_head(self, method: str, target: str, headers: Headers, peer: str) -> ApiError | None:
         return None
 
     def abandon(self) -> None:

@@ -31,5 +31,5 @@ class Application(Protocol):
     def __call__(self, client: ClientConnection, head: Head, body: bytes) -> Handling | None:
         """Answer through `client`, now (None) or later (what to tell about the client's fate)."""
 
-    def refusal_of_head(self, method: str, target: str, headers: Headers) -> ApiError | None:
+    def refusal_of_head(self, method: str, target: str, headers: Headers, peer: str) -> ApiError | None:
         """Why a request with this head is refused whatever its body is, or None. Asked before a body is awaited."""

@@ -267,10 +267,13 @@ class ClientConnection(Answers, asyncio.Protocol):
             and b"transfer-encoding" not in request.headers
             and b"expect" not in request.headers
             # Else any stranger could fill the memory with his own.
-            and self._application.refusal_of_head(request.method, request.target, request.headers) is None
+            and self._refusal_of(request) is None
         ):
             self._known.add(key, place, request)
         self._read(data[end:])
+
+    def _refusal_of(self, request: Head) -> ApiError | None:
+        return self._application.refusal_of_head(request.method, request.target, request.headers, self.peer)
 
     def _hold(self, data: bytes) -> None:
         """Keep `data` unread, and the client from sending much more of it."""
@@ -321,7 +324,7 @@ class ClientConnection(Answers, asyncio.Protocol):
             return
         self._deadline = monotonic() + self._limits.body_timeout
         request = reader.head
-        refusal = self._application.refusal_of_head(request.method, request.target, request.headers)
+        refusal = self._refusal_of(request)
         if refusal is not None:
             self._refuse(refusal)
         elif reader.wants_continue:

@@ -1,6 +1,7 @@
 """Who asks: find the tenant by the key's digest, before anything of the body is looked at.
 
-First of the steps, so that a stranger can make the router do no more than one SHA-256. Also names the request:
+First of the steps, so that a stranger can make the router do no more than one SHA-256 and a checksum. What a key is
+limited to beyond its tenant is looked at here as far as it can be before the body is read. Also names the request:
 the id that every later header, record and log line carries.
 """
 
@@ -8,26 +9,32 @@ from __future__ import annotations
 
 import os
 import re
+from hashlib import sha256
 
-from pointsman.contracts.errors import Unauthenticated
+from pointsman.contracts.errors import SnapshotTooOld, Unauthenticated
 from pointsman.contracts.names import Header
 from pointsman.router.exchange import Exchange
 from pointsman.router.pipeline.outcome import Outcome
-from pointsman.router.snapshot import Snapshot, bearer_digest
+from pointsman.router.snapshot import Snapshot
+from pointsman.router.tenants import Key, Tenants
 
 _REQUEST_ID = Header.REQUEST_ID.encode()
+
+RETRY_AFTER = 5
+"""Seconds after which a request may be tried again that came while the router was cut off from its keys."""
 
 _CLIENT_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 """Request ids that are taken over from clients; anything else is replaced, since it is echoed in a header."""
 
 
 class Authenticate:
-    """Fills `request_id`, `rid`, `tenant` and `key`."""
+    """Fills `request_id`, `rid`, `tenant`, `key` and `scope`."""
 
     name = "authenticate"
 
     def __init__(self, snapshot: Snapshot) -> None:
         self._tenants = snapshot.tenants
+        self._keys = snapshot.tenants.keys
         self._random = ""
         self._used = 0
 
@@ -39,12 +46,16 @@ class Authenticate:
         else:
             exchange.request_id = "req-" + exchange.rid
         authorization = exchange.headers.get(b"authorization")
-        digest = bearer_digest(authorization)
-        tenant = None if digest is None else self._tenants.get(digest)
-        if tenant is None:
-            raise unauthenticated(authorization)
-        assert digest is not None
-        exchange.tenant, exchange.key = tenant, digest
+        key = bearer(authorization)
+        digest = sha256(key).digest()
+        found = self._keys.get(digest)
+        exchange.tenant, scope = self._tenants.show(key, digest) if found is None else found
+        exchange.key = digest
+        if scope is not None:
+            exchange.scope = scope
+            scope.check(exchange.endpoint, exchange.client.peer)
+        if self._tenants.stale:
+            raise too_old()
         return Outcome.NEXT
 
     def _new_id(self) -> str:
@@ -57,10 +68,21 @@ class Authenticate:
         return self._random[start : start + 32]
 
 
-def unauthenticated(authorization: bytes | None) -> Unauthenticated:
-    """The refusal of a request whose `Authorization` header shows no known key."""
-    return Unauthenticated(
-        "No API key was given: send it as 'Authorization: Bearer KEY'."
-        if authorization is None
-        else "The API key is not known."
-    )
+def bearer(authorization: bytes | None) -> bytes:
+    """The key in an `Authorization: Bearer` header; raises `Unauthenticated` where there is none."""
+    if authorization is None:
+        raise Unauthenticated("No API key was given: send it as 'Authorization: Bearer KEY'.")
+    if authorization[:7].lower() != b"bearer ":
+        raise Unauthenticated("The API key is not known: send it as 'Authorization: Bearer KEY'.")
+    return authorization[7:].strip()
+
+
+def key_of(authorization: bytes | None, tenants: Tenants) -> Key:
+    """The tenant's key that the `Authorization` header holds; raises `Unauthenticated` where it holds none."""
+    key = bearer(authorization)
+    return tenants.show(key, sha256(key).digest())
+
+
+def too_old() -> SnapshotTooOld:
+    """The refusal of everybody, as keys may have been revoked."""
+    return SnapshotTooOld("The router has been cut off from its keys for too long.", retry_after=RETRY_AFTER)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from time import time
 
-from pointsman.contracts.errors import ApiError, ThinkingBudgetSpent
+from pointsman.contracts.errors import ApiError, KeyOutOfScope, ModeNotOffered, ThinkingBudgetSpent
 from pointsman.contracts.modes import (
     Mode,
     ModeDecision,
@@ -21,11 +21,13 @@ from pointsman.contracts.modes import (
 from pointsman.contracts.names import Metric
 from pointsman.router.exchange import Exchange
 from pointsman.router.fleet import Fleet
+from pointsman.router.key_scope import Scope
 from pointsman.router.metrics import Cell, Metrics
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.thinking_price import ThinkingPrice
 from pointsman.router.policies import Arm
 from pointsman.router.predictor import Predictor
+from pointsman.router.tenant_view import ModelView
 
 DAY = 86_400
 
@@ -66,6 +68,7 @@ class Decide:
         tenant, model = exchange.tenant, exchange.model
         assert tenant is not None
         assert model is not None
+        offered = model.modes if exchange.scope is None else _offered(exchange.scope, model)
         modes = arm.modes
         if arm.rules is not None:
             modes = arm.rules.modes_for(
@@ -90,7 +93,7 @@ class Decide:
                 exchange.signals,
                 probability=probability,
                 policy=modes,
-                offered=model.modes,
+                offered=offered,
                 spent=tenant.thinking_spent,
                 degraded=tenant.degraded,
                 threshold=threshold,
@@ -99,6 +102,10 @@ class Decide:
         except ThinkingBudgetSpent as error:
             error.retry_after = DAY - int(time()) % DAY
             raise
+        except ModeNotOffered as error:
+            if offered is model.modes or offered == model.modes:
+                raise
+            raise KeyOutOfScope("The mode that is asked for is not open to this key.", param=error.param) from None
 
     def _shadow(self, exchange: Exchange, arm: Arm, probability: float | None) -> Mode | None:
         """What `arm`, which does not hold, would have decided; None where it would have refused."""
@@ -106,3 +113,11 @@ class Decide:
             return self._decision(exchange, arm, probability).mode
         except ApiError:
             return None
+
+
+def _offered(scope: Scope, model: ModelView) -> frozenset[Mode]:
+    """The modes in which `model` answers to a key with `scope`; raises `KeyOutOfScope` where there is none."""
+    offered = scope.offered(model)
+    if not offered:
+        raise KeyOutOfScope("This model is served in no mode that is open to this key.", param="model")
+    return offered

@@ -59,7 +59,7 @@ def triggers_of(exchange: Exchange) -> Triggers:
         or (exchange.tenant is not None and (exchange.tenant.thinking_spent or exchange.tenant.degraded))
         or exchange.endpoint is not _CHAT
         or model is None
-        or _THINK not in model.modes
+        or _THINK not in (model.modes if exchange.scope is None else exchange.scope.offered(model))
         or (_WISH in exchange.headers and wish_of(exchange) == "off")
         or (exchange.needs and not _can_think(exchange, model))
     ):

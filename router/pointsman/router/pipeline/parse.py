@@ -30,7 +30,12 @@ class Parse:
         if ":" in name:
             name, _, alias = name.partition(":")
         model = exchange.tenant.models.get(name)
-        if model is None or (alias and alias not in _ALIASES):
+        scope = exchange.scope
+        if (
+            model is None
+            or (alias and alias not in _ALIASES)
+            or (scope is not None and not scope.allows_model(name))
+        ):
             raise ModelNotFound("The model does not exist, or this key may not use it.", param="model")
         exchange.model = model
         ruling = exchange.ruling = exchange.tenant.policy

@@ -392,11 +392,12 @@ class Waiter:
 class Recorder:
     """The client of a request that leads a flight: passes on what it gets, and has it recorded."""
 
-    __slots__ = ("_client", "_flight")
+    __slots__ = ("_client", "_flight", "peer")
 
     def __init__(self, flight: Flight, client: Client) -> None:
         self._flight = flight
         self._client = client
+        self.peer = client.peer
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """An error, before the stream has begun."""

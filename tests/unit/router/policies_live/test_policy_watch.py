@@ -69,7 +69,7 @@ def fresh_snapshot() -> Snapshot:
 
 
 def thresholds(snapshot: Snapshot) -> dict[str, float]:
-    return {view.name: view.policy.policy.threshold for view in snapshot.tenants.values()}
+    return {view.name: view.policy.policy.threshold for view in snapshot.tenants.views.values()}
 
 
 def test_what_changes_is_taken_up_and_nothing_else_is_compiled(snapshot: Snapshot, known: Path) -> None:
@@ -83,19 +83,19 @@ def test_what_changes_is_taken_up_and_nothing_else_is_compiled(snapshot: Snapsho
             projection.put(tenant, {"policy": {"threshold": 0.25}})
         await watch.look()
         assert set(thresholds(snapshot).values()) == {0.25}
-        views = {view.name: view.policy for view in snapshot.tenants.values()}
+        views = {view.name: view.policy for view in snapshot.tenants.views.values()}
         assert views["t1"].version == "1"
         await watch.look()
         assert projection.read == 1
         projection.put("t0", {"policy": {"threshold": 0.75}}, version=2)
         await watch.look()
-        now = {view.name: view.policy for view in snapshot.tenants.values()}
+        now = {view.name: view.policy for view in snapshot.tenants.views.values()}
         assert [name for name in TENANTS if now[name] is not views[name]] == ["t0"]
         projection.put("t0", None, version=3)
         projection.put("t1", None, version=2)
         await watch.look()
         assert (thresholds(snapshot)["t0"], thresholds(snapshot)["t1"]) == (0.5, 0.5)
-        assert {view.policy.version for view in snapshot.tenants.values() if view.name in ("t0", "t1")} == {"0"}
+        assert {snapshot.tenants.views[name].policy.version for name in ("t0", "t1")} == {"0"}
 
     asyncio.run(scenario())
 
@@ -169,9 +169,8 @@ def test_a_process_that_starts_without_redis_begins_with_what_was_known(
     projection.word, projection.away = 0, not empty
     watch = PolicyWatch(projection, later, known)  # type: ignore[arg-type]
     asyncio.run(watch.begin())
-    assert {view.name: view.policy.version for view in later.tenants.values() if view.policy.version != "0"} == {
-        "t0": "7"
-    }
+    versions = {name: view.policy.version for name, view in later.tenants.views.items()}
+    assert {name: version for name, version in versions.items() if version != "0"} == {"t0": "7"}
     assert thresholds(later)["t0"] == 0.25
     projection.away, projection.entries_by_tenant = False, {}
     projection.word = 9

@@ -59,9 +59,9 @@ class Worker:
             {"name": "a", "key_digests": ["0" * 64, "1" * 64], "policy": {"daily_thinking_tokens": 100}},
             {"name": "b", "key_digests": ["2" * 64]},
         ]
-        views = compile_snapshot(Config.model_validate({"pools": [pool], "tenants": tenants})).tenants.values()
-        self.by_name: dict[str, TenantView] = {view.name: view for view in views}
-        self._spend = ThinkingSpend(totals, views, now=clock)  # type: ignore[arg-type]
+        self._tenants = compile_snapshot(Config.model_validate({"pools": [pool], "tenants": tenants})).tenants
+        self.by_name: dict[str, TenantView] = self._tenants.views
+        self._spend = ThinkingSpend(totals, self._tenants, now=clock)  # type: ignore[arg-type]
         self.look()
 
     def look(self) -> None:
@@ -81,6 +81,7 @@ class Worker:
         if candidate:
             document["candidate"] = candidate
         self.by_name["a"].policy = compile_policy(PolicyDocument.model_validate(document), version="1")
+        self._tenants.tell(self.by_name["a"])
 
 
 @pytest.fixture

@@ -1,0 +1,258 @@
+"""Keep tenants and keys as Redis has them: what is made, changed or revoked there holds here within a second.
+
+A task of every worker, and of the admin process. A counted word in Redis tells that something has changed, and a
+stream beside it what: of a hundred thousand tenants only those are read. Where that can't be told any more, all
+are. Redis may go away or be empty: what is known holds on until it is `max_age` old, and lies in a file of the
+state folder for a process that starts just then; the file's time says when it was last known to be true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import time
+from pathlib import Path
+
+import orjson
+from redis.exceptions import RedisError
+
+from pointsman.contracts.keys import Role
+from pointsman.router.state_file import replace_file
+from pointsman.router.tenants import Tenants
+from pointsman.store.tenant_projection import ADMIN_KEYS_CHANGED, TenantReader
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 0.25
+"""Seconds between two looks."""
+
+PATIENCE = 2.0
+"""Seconds that Redis has for each answer."""
+
+FIRST = 10.0
+"""Seconds that a process which starts waits for the tenants before it begins with those that it knew."""
+
+SOME = 100
+"""Tenants after which other work gets its turn: about a millisecond's."""
+
+MANY = 1000
+"""Changes from which on the garbage collector is kept from walking what is being made."""
+
+CONFIRM = 30.0
+"""Seconds after which the file's time is set to now while nothing changes."""
+
+REST = 50.0
+"""The file is not written again before this many times as long has passed as writing it took."""
+
+
+class TenantWatch:
+    """
+    Keeps `tenants` as `reader` has them, and `tenants.stale` true while nothing was heard for `max_age` seconds.
+
+    `known` is the file for what is known, which is only read where not `keeps`; neither reading nor writing it ever
+    raises.
+    """
+
+    def __init__(
+        self, reader: TenantReader, tenants: Tenants, known: Path, *, max_age: float, keeps: bool = True
+    ) -> None:
+        self._reader = reader
+        self._tenants = tenants
+        self._file = known
+        self._max_age = max_age
+        self._admins: dict[bytes, Role] = {}
+        self._revision: str | None = None
+        self._heard = time.monotonic()
+        self._reachable = True
+        self._keeps = keeps
+        self._keeping: asyncio.Task[None] | None = None
+        self._kept = True  # whether the file holds all that is known
+        self._next_keep = time.monotonic()
+
+    async def begin(self) -> None:
+        """Look for the first time, not for longer than `FIRST` seconds; where nothing is there, read the file."""
+        try:
+            async with asyncio.timeout(FIRST):
+                await self.look()
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            self._lost(error)
+        if self._revision is None:
+            self._load()
+
+    async def follow(self) -> None:
+        """Look at the interval until cancelled."""
+        task = asyncio.current_task()
+        assert task is not None
+        while True:
+            self._look_at_the_clock()  # the process may have been stopped for hours
+            try:
+                await self.look()
+            except (RedisError, OSError) as error:
+                self._lost(error)
+            else:
+                if not self._reachable:
+                    log.info("tenants are read again")
+                self._reachable = True
+            if task.cancelling():
+                return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
+            self._keep_if_due()
+            await asyncio.sleep(INTERVAL)
+
+    def trouble(self) -> str | None:
+        """What is wrong, in a few words; None while nothing is."""
+        if self._tenants.stale:
+            return "tenants: cut off for too long, nobody is let in"
+        return None if self._reachable else "tenants: those that were known last"
+
+    async def look(self) -> None:
+        """Take up what has changed since the last time. Raises RedisError and OSError where Redis fails."""
+        async with asyncio.timeout(PATIENCE):
+            revision = await self._reader.revision()
+        if revision is None:
+            if self._revision is None and not self._tenants.any_made():
+                self._hear()  # nobody has made any tenant: there is nothing that could have been revoked
+            return
+        if revision != self._revision:
+            names = None
+            if self._revision is not None:
+                async with asyncio.timeout(PATIENCE):
+                    names = await self._reader.changes(self._revision, revision)
+            if names is None:
+                if not await self._take_all(revision):
+                    return
+            else:
+                await self._take_some(names)
+            self._revision = revision
+            self._kept = False
+        self._hear()
+
+    async def _take_some(self, names: set[str]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            if ADMIN_KEYS_CHANGED in names:
+                self._take_admins(await self._reader.admin_keys())
+            entries = await self._reader.some(names - {ADMIN_KEYS_CHANGED})
+        for name, entry in entries.items():
+            self._tenants.take(name, entry)
+
+    async def _take_all(self, revision: str) -> bool:
+        """Read everything; False where everything was written anew meanwhile, so that it is to be read again."""
+        chain = _chain(revision)
+        anew = chain != _chain(self._revision)
+        loop = asyncio.get_running_loop()
+        found: set[str] = set()
+        changes = 0
+        gc.disable()
+        try:
+            async with asyncio.timeout(PATIENCE) as patience:
+                self._take_admins(await self._reader.admin_keys())
+                async for name, entry in self._reader.all():
+                    if name not in found:
+                        found.add(name)
+                        changes += self._tenants.take(name, entry, anew=anew)
+                    if len(found) % SOME == 0:
+                        await asyncio.sleep(0)
+                        patience.reschedule(loop.time() + PATIENCE)
+                now = await self._reader.revision()
+            if now is None or _chain(now) != chain:
+                return False
+            missing = [name for name, _ in self._tenants.entries() if name not in found]
+            for name in missing:
+                changes += self._tenants.take(name, None)
+        finally:
+            if changes >= MANY:
+                gc.freeze()  # they live as long as the process: later collections need not walk them
+            gc.enable()
+        log.info("took up %d changed tenants of %d", changes, len(found))
+        return True
+
+    def _take_admins(self, admins: dict[bytes, Role]) -> None:
+        self._admins = admins
+        self._tenants.take_admins(admins)
+
+    def _lost(self, error: Exception) -> None:
+        if self._reachable:
+            log.warning("tenants can't be read (%s): those that are known hold", type(error).__name__)
+        self._reachable = False
+
+    def _hear(self) -> None:
+        self._heard = time.monotonic()
+        self._look_at_the_clock()
+
+    def _look_at_the_clock(self) -> None:
+        stale = time.monotonic() - self._heard >= self._max_age
+        if stale is not self._tenants.stale:
+            self._tenants.stale = stale
+            if stale:
+                log.error("no word of tenants for %g seconds: nobody is let in", self._max_age)
+            else:
+                log.info("tenants are known again: everybody is let in")
+
+    def _load(self) -> None:
+        """Begin with the tenants in the file, which are as old as it is."""
+        try:
+            age = max(0.0, time.time() - self._file.stat().st_mtime)
+            lines = self._file.read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.warning("the tenants that were known last can't be read: %s", error.strerror)
+            return
+        number = 0
+        for line in lines:
+            name, parted, entry = line.lstrip(b',"').partition(b'":')
+            if parted and name:
+                number += self._tenants.take(name.decode("utf-8", "replace"), entry)
+            elif parted:
+                self._take_admins(_admins_in(entry))
+        self._heard = time.monotonic() - age
+        self._look_at_the_clock()
+        log.warning("Redis has no tenants: beginning with the %d that were known %.0f seconds ago", number, age)
+
+    def _keep_if_due(self) -> None:
+        """Write what is known to the file, or only that it is still true: in a thread, as a disk takes its time."""
+        now = time.monotonic()
+        if not self._keeps or not self._reachable or now < self._next_keep:
+            return
+        if self._keeping is None or self._keeping.done():
+            self._keeping = asyncio.get_running_loop().create_task(self.keep())
+
+    async def keep(self) -> None:
+        """Bring the file to what is known now."""
+        began = time.monotonic()
+        true_at = time.time() - (began - self._heard)
+        lines: list[tuple[str, bytes]] | None = None
+        if not self._kept:
+            admins = {digest.hex(): role.value for digest, role in self._admins.items()}
+            lines = [("", orjson.dumps(admins)), *self._tenants.entries()]
+        self._kept = True  # what changes from now on is to be written again
+        try:
+            await asyncio.to_thread(_write, self._file, lines, true_at)
+        except OSError as error:
+            log.warning("the tenants that are known can't be written: %s", error.strerror)
+            self._kept = False
+        now = time.monotonic()
+        took = now - began
+        self._next_keep = now + (CONFIRM if lines is None else max(INTERVAL, REST * took))
+
+
+def _write(path: Path, lines: list[tuple[str, bytes]] | None, true_at: float) -> None:
+    """Let the file hold `lines`, where there are any, and be as old as what it holds. Raises OSError."""
+    if lines is not None:
+        content = b"\n,".join([b'"%b":%b' % (name.encode(), entry) for name, entry in lines])
+        replace_file(path, b"{\n%b\n}\n" % content)
+    os.utime(path, (true_at, true_at))
+
+
+def _admins_in(entry: bytes) -> dict[bytes, Role]:
+    try:
+        return {bytes.fromhex(digest): Role(role) for digest, role in orjson.loads(entry).items()}
+    except (ValueError, AttributeError, TypeError):
+        log.warning("the admin keys that were known last can't be read")
+        return {}
+
+
+def _chain(revision: str | None) -> str:
+    """What the revisions of one history have in common; empty where there is none."""
+    return "" if revision is None else revision.partition(".")[0]
