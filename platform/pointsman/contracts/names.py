@@ -132,6 +132,8 @@ class RedisKey:
     """Set of the periods (TENANT:PERIOD) of which a run of a router has held money."""
     BUDGETS_READY = "pointsman:budgets:ready"
     """Written once all budgets are known after Redis was emptied: without it no money is leased."""
+    BUDGETS_REBUILDING = "pointsman:budgets:rebuilding"
+    """There while they are written anew: gone, where Redis was emptied once more meanwhile."""
     LEDGER = "pointsman:ledger"
     """Stream of batches of ledger entries on their way from the routers' spools to the database."""
     LEDGER_COMMITTED = "pointsman:ledger:committed"

@@ -213,6 +213,13 @@ Money = tuple[int, int, int, int, int, int, int, int]
 """Hard mark (-1: none), settled by the run so far, held and not settled, needed by the first that waits and by all,
 wanted beside that, the least that is worth giving of it, and the Unix time at which nobody asks any more."""
 
+_FINISH = """
+if redis.call('DEL', KEYS[1]) == 0 then return 0 end
+redis.call('SET', KEYS[2], '1')
+return 1
+"""
+"""Lets money be leased, unless Redis was emptied since the rebuilding began."""
+
 
 class Ask(NamedTuple):
     """What a run says of one tenant, and asks for. Periods are `YYYY-MM-DD` and `YYYY-MM`. `number` only grows."""
@@ -297,6 +304,7 @@ class BudgetKeeper:
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._settle = redis.register_script(_SETTLE)
+        self._finish = redis.register_script(_FINISH)
 
     def settled(self, run: str, amounts: Mapping[tuple[str, str], int]) -> None:
         """
@@ -304,8 +312,10 @@ class BudgetKeeper:
 
         What it has said itself of the same money stays, where that is more. Changes nothing when told again.
         """
-        for (tenant, period), nano in amounts.items():
-            self._tell(run, tenant, period, nano, ended=False)
+        with self._redis.pipeline(transaction=False) as batch:
+            for (tenant, period), nano in amounts.items():
+                self._tell(run, tenant, period, nano, ended=False, client=batch)
+            batch.execute()
 
     def ended(self, run: str, amounts: Mapping[tuple[str, str], int]) -> None:
         """
@@ -335,18 +345,28 @@ class BudgetKeeper:
         """Whether money is leased: not after Redis was emptied, until `mark_ready`."""
         return bool(self._redis.exists(RedisKey.BUDGETS_READY))
 
-    def mark_ready(self) -> None:
+    def rebuild(self) -> None:
+        """Begin to write down anew all that was settled in the running day and month."""
+        self._redis.set(RedisKey.BUDGETS_REBUILDING, "1")
+
+    def rebuilding(self) -> bool:
+        """Whether what was written down since `rebuild` is still there: not where Redis was emptied once more."""
+        return bool(self._redis.exists(RedisKey.BUDGETS_REBUILDING))
+
+    def mark_ready(self) -> bool:
         """
-        All that was settled in the running day and month is there again, and has been for `LEASE` seconds.
+        All that was settled is there again, and has been for `LEASE` seconds; False where it is not any more.
 
         That long it takes until every router has told again what it holds, or has stopped spending it.
         """
-        self._redis.set(RedisKey.BUDGETS_READY, "1")
+        return bool(self._finish(keys=[RedisKey.BUDGETS_REBUILDING, RedisKey.BUDGETS_READY]))
 
-    def _tell(self, run: str, tenant: str, period: str, nano: int, *, ended: bool) -> None:
+    def _tell(
+        self, run: str, tenant: str, period: str, nano: int, *, ended: bool, client: Redis | None = None
+    ) -> None:
         name = f"{tenant}:{period}"
         keys = [RedisKey.BUDGET.format(tenant=tenant, period=period), RedisKey.BUDGET_PERIODS.format(router=run)]
-        self._settle(keys=keys, args=[run, nano, KEPT, name if ended else ""])
+        self._settle(keys=keys, args=[run, nano, KEPT, name if ended else ""], client=client)
 
 
 def _grant(ask: Ask, text: bytes) -> Grant | None:

@@ -242,6 +242,25 @@ class LedgerStore:
         with self._database.reading() as connection:
             return {(row.tenant, row.day): row.nano for row in connection.execute(query)}
 
+    def spent_by(self, run: str, tenants: Sequence[str], since: str) -> dict[tuple[str, str], int]:
+        """The same for some `tenants`, since a day."""
+        columns = ledger_spend.c
+        query = sa.select(columns.tenant, columns.day, columns.nano).where(
+            columns.router == run, columns.day >= since
+        )
+        found: dict[tuple[str, str], int] = {}
+        with self._database.reading() as connection:
+            for start in range(0, len(tenants), _IDS_AT_ONCE):
+                some = query.where(columns.tenant.in_(tenants[start : start + _IDS_AT_ONCE]))
+                found.update({(row.tenant, row.day): row.nano for row in connection.execute(some)})
+        return found
+
+    def has_open_runs(self) -> bool:
+        """Whether there is a router that is not known to have ended."""
+        query = sa.select(ledger_runs.c.router).where(ledger_runs.c.closed_at.is_(None)).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(query).first() is not None
+
     def spent_since(self, day: str) -> Iterator[tuple[str, str, str, int]]:
         """Tenant, run (empty for corrections and charges), day (YYYY-MM-DD) and nano-dollars, since `day`."""
         columns = ledger_spend.c

@@ -43,7 +43,7 @@ class Plan:
 
     @property
     def stopping_order(self) -> list[list[str]]:
-        """Names in groups: the router first, so that its answers have an engine to end them, its entries a writer."""
+        """Names in groups: the router first: its answers need an engine to end them, its entries a writer."""
         after = [self.admin, self.ledger_writer, *self.engines]
         groups = [[self.router], after, [self.store] if self.store else []]
         return [[part.name for part in group] for group in groups]

@@ -107,9 +107,9 @@ def seal(spool: Spool) -> int:
             if not record:
                 continue
             if kind == INTENT:
-                intended[records.identity_of(record)] = record
+                intended[records.intended_id(record)] = record
             else:
-                intended.pop(records.identity_of(record), None)
+                intended.pop(records.settled_id(record), None)
     for record in intended.values():
         spool.append(SETTLEMENT, records.lost(record))
     return len(intended)

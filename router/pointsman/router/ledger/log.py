@@ -36,6 +36,8 @@ LOOK_FOR_DEAD = 3.0
 BEHIND = 10.0
 """Seconds after which the database should have an entry."""
 
+_ANSWERED, _ABORTED, _FAILED = Outcome.ANSWERED.value, Outcome.ABORTED.value, Outcome.FAILED.value
+
 LAST_WORDS = 2.0
 """Seconds that the last entries get to reach the database when the process ends; a successor brings the rest."""
 
@@ -52,8 +54,10 @@ class Ledger:
         self.run = secrets.token_hex(8)
         self._spool = Spool(Folder.fresh(parent, self.run), most=most)
         self._shipping = Shipping(redis, self._spool)
+        self._fresh = self._shipping.fresh
         self._adoption = Adoption(parent, redis, own=self.run)
-        self._open: dict[str, Segment] = {}
+        self._append = self._spool.append
+        self._open: dict[str, tuple[Segment, bytes]] = {}
         self._free = 0
         self._since = time() - perf_counter()
         self._full = self._behind = False
@@ -109,18 +113,18 @@ class Ledger:
         rid = exchange.rid
         record = records.intent(
             rid,
-            self.at(exchange),
+            exchange.at or self.at(exchange),
             tenant.name,
             exchange.key[:4].hex(),
             exchange.request_id,
             model.name,
-            decision.mode,
+            decision.mode._value_,
             exchange.stream,
             0 if admission is None else admission.reserved,
         )
-        segment = self._spool.append(INTENT, record)
+        segment = self._append(INTENT, record)
         segment.open += 1
-        self._open[rid] = segment
+        self._open[rid] = (segment, record)
         exchange.intended = True
 
     def settle(self, exchange: Exchange, status: int) -> None:
@@ -131,33 +135,22 @@ class Ledger:
         """
         if not exchange.intended:
             return
-        tenant, model, decision, cache = exchange.tenant, exchange.model, exchange.decision, exchange.cache
-        assert tenant is not None
-        assert model is not None
+        decision, cache = exchange.decision, exchange.cache
         assert decision is not None
-        rid, cost = exchange.rid, exchange.cost
-        if exchange.error is None:
-            outcome = Outcome.ABORTED if exchange.abandoned else Outcome.ANSWERED
-        else:
-            outcome = Outcome.FAILED
+        segment, intended = self._open.pop(exchange.rid)
+        segment.open -= 1
+        outcome = _FAILED if exchange.error is not None else _ABORTED if exchange.abandoned else _ANSWERED
         record = records.settlement(
-            rid,
-            exchange.at,
+            intended,
             int((perf_counter() + self._since) * 1000),
-            tenant.name,
-            exchange.key[:4].hex(),
-            exchange.request_id,
-            model.name,
-            decision.mode,
+            decision.mode._value_,
             status,
             outcome,
-            exchange.stream,
-            "" if cache is None else cache,
+            "" if cache is None else cache._value_,
             exchange.parts,
-            0 if cost is None else cost.total,
         )
-        self._spool.append(SETTLEMENT, record)
-        self._open.pop(rid).open -= 1
+        self._append(SETTLEMENT, record)
+        self._fresh.append(record)
 
     async def follow(self) -> None:
         """Bring entries to Redis, and those of routers that died, until cancelled."""

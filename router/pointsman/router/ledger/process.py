@@ -13,10 +13,12 @@ from redis import Redis
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.names import StateFile
+from pointsman.router.ledger.budgets import BudgetReconciliation
 from pointsman.router.ledger.gauges import LedgerGauges
 from pointsman.router.ledger.writing import LedgerWriting
 from pointsman.router.metrics import Metrics
 from pointsman.store.database import Database, database_url
+from pointsman.store.leases import BudgetKeeper
 from pointsman.store.ledger import LedgerStore
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ def run(config: Config, settings: Settings) -> None:
     redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
     metrics = Metrics(settings.state_dir / StateFile.METRICS)
     store = LedgerStore(database)
-    writing = LedgerWriting(store, redis, [LedgerGauges(store, redis, metrics)])
+    followers = (LedgerGauges(store, redis, metrics), BudgetReconciliation(store, BudgetKeeper(redis)))
+    writing = LedgerWriting(store, redis, followers)
 
     def stop(number: int, frame: FrameType | None) -> None:
         writing.stop()

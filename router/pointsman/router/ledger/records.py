@@ -42,41 +42,17 @@ def intent(
 
 
 def settlement(
-    identity: str,
-    at: int,
-    ended_at: int,
-    tenant: str,
-    key: str,
-    request_id: str,
-    model: str,
-    mode: str,
-    status: int,
-    outcome: str,
-    stream: bool,
-    cache: str,
-    parts: Iterable[Part],
-    total: int,
+    intended: bytes, ended_at: int, mode: str, status: int, outcome: str, cache: str, parts: Iterable[Part]
 ) -> bytes:
-    """An entry of a request, but for the run and the number, which follow from where it lies."""
-    written = [(pool, by, usage[:_USED], cost[:_BILLED], version) for pool, by, usage, cost, version in parts]
-    return dumps(
-        (
-            identity,
-            at,
-            ended_at,
-            tenant,
-            key,
-            request_id,
-            model,
-            mode,
-            status,
-            outcome,
-            stream,
-            cache,
-            written,
-            total,
-        )
-    )
+    """
+    The entry of the request that was `intended`. Its run and its number follow from where it lies, its total from
+    its parts.
+    """
+    written = [
+        (pool, by if type(by) is str else str(by), usage[:_USED], cost[:_BILLED], version)
+        for pool, by, usage, cost, version in parts
+    ]
+    return b"[%b,%b" % (intended, dumps((ended_at, mode, status, outcome, cache, written))[1:])
 
 
 def lost(intended: bytes) -> bytes:
@@ -86,18 +62,24 @@ def lost(intended: bytes) -> bytes:
     Raises `UnreadableRecord`.
     """
     try:
-        identity, at, tenant, key, request_id, model, mode, stream, _ = loads(intended)
+        _, at, _, _, _, _, mode, _, _ = loads(intended)
     except ValueError:  # orjson's errors are
         raise UnreadableRecord from None
-    return settlement(
-        *(identity, at, at, tenant, key, request_id, model, mode, 502, Outcome.LOST.value, stream, "", (), 0)
-    )
+    return settlement(intended, at, mode, 502, Outcome.LOST.value, "", ())
 
 
-def identity_of(record: bytes) -> str:
-    """The id that an intent or a settlement begins with. Raises `UnreadableRecord`."""
+def intended_id(record: bytes) -> str:
+    """The id that an intent is of. Raises `UnreadableRecord`."""
     try:
         return str(loads(record)[0])
+    except (ValueError, LookupError, TypeError):
+        raise UnreadableRecord from None
+
+
+def settled_id(record: bytes) -> str:
+    """The id that a settlement is of. Raises `UnreadableRecord`."""
+    try:
+        return str(loads(record)[0][0])
     except (ValueError, LookupError, TypeError):
         raise UnreadableRecord from None
 
@@ -105,8 +87,9 @@ def identity_of(record: bytes) -> str:
 def entry_of(plain: Any, *, router: str, number: int) -> Entry:
     """The entry that `settlement` wrote as `plain`. Raises `UnreadableRecord`."""
     try:
-        identity, at, ended_at, tenant, key, request_id, *rest = plain
-        model, mode, status, outcome, stream, cache, parts, total = rest
+        intended, ended_at, mode, status, outcome, cache, written = plain
+        identity, at, tenant, key, request_id, model, _, stream, _ = intended
+        parts = tuple([_part(*part) for part in written])
         return Entry(
             identity,
             Kind.REQUEST,
@@ -121,8 +104,8 @@ def entry_of(plain: Any, *, router: str, number: int) -> Entry:
             Outcome(outcome),
             stream,
             cache,
-            tuple([_part(*part) for part in parts]),
-            total,
+            parts,
+            sum([part.cost.total for part in parts]),
             router,
             number,
         )

@@ -23,8 +23,11 @@ log = logging.getLogger(__name__)
 LARGEST = 128 * 1024
 """Bytes of one batch, about."""
 
-MOST_ENTRIES = 500
+MOST_ENTRIES = 250
 """Entries of one batch."""
+
+MOST_FRESH = 5000
+"""Settlements that are kept in memory until they are sent: to read them from the spool costs more."""
 
 UNDER_WAY = 32
 """Batches of one spool that may be in the stream at once."""
@@ -65,7 +68,8 @@ class Shipping:
     Brings the settlements of `spool` to the database, in order, once or more.
 
     `committed`: the number of the first one that the database has not told to have. `ends`: nothing will be added
-    any more; `finished`: the database has all, and has closed the run's account.
+    any more; `finished`: the database has all, and has closed the run's account. `fresh`: where whoever writes
+    settlements to the spool may add them as well.
     """
 
     def __init__(self, redis: Redis, spool: Spool) -> None:
@@ -74,7 +78,10 @@ class Shipping:
         self._ask = redis.register_script(_ASK)
         self._run = spool.folder.name
         self._sent: deque[Batch] = deque()
+        self._number = 0
         self._place: Place | None = None
+        self._fresh_from: int | None = None
+        self.fresh: list[bytes] = []
         self._told_end = False
         self._reachable = True
         self.committed = 0
@@ -85,6 +92,9 @@ class Shipping:
         """Send what is new, and hear what the database has. Redis being away is waited out."""
         if self.finished:
             return
+        if self._fresh_from is None or len(self.fresh) > MOST_FRESH:
+            self._fresh_from = None
+            self.fresh.clear()
         try:
             for _ in range(PER_ROUND):
                 if len(self._sent) >= UNDER_WAY or not await self._send():
@@ -97,7 +107,7 @@ class Shipping:
             self._reachable = False
 
     async def _send(self) -> bool:
-        found, first, place = self._next()
+        found, first = self._next()
         end = first + len(found)
         closes = self.ends and not self._told_end and end == self._spool.number
         if not found and not closes:
@@ -114,7 +124,7 @@ class Shipping:
             fields["closed"] = 1
         identity: Any = await self._redis.xadd(RedisKey.LEDGER, fields)
         self._sent.append(Batch(end, identity))
-        self._place = place
+        self._number = end
         self._told_end = self._told_end or closes
         return True
 
@@ -142,20 +152,34 @@ class Shipping:
         if missing or (not sent and self._told_end):
             log.warning("Redis has lost entries of the ledger: they are sent again")
             sent.clear()
-            self._place = None
+            self._number = self.committed
             self._told_end = False
 
-    def _next(self) -> tuple[list[bytes], int, Place | None]:
-        """Settlements that were not sent yet, the number of the first one, and where those after them begin."""
+    def _next(self) -> tuple[list[bytes], int]:
+        """Settlements that were not sent yet, and the number of the first one. Forgets those of `fresh`."""
+        first = self._number
+        if self._fresh_from == first:
+            found = self.fresh[:MOST_ENTRIES]
+            del self.fresh[:MOST_ENTRIES]
+            self._fresh_from += len(found)
+            return found, first
+        found, first = self._read(first)
+        if first + len(found) == self._spool.number:
+            self.fresh.clear()
+            self._fresh_from = self._spool.number
+        return found, first
+
+    def _read(self, first: int) -> tuple[list[bytes], int]:
+        """Some settlements from the number `first` on, or from the first one that there is behind it."""
         segments = self._spool.segments
         if not segments:
-            return [], 0, None
-        place = self._place or self._found(self.committed)
-        if place.segment not in segments:
-            place = self._found(place.number)  # what was deleted is committed
+            return [], first
+        place = self._place
+        if place is None or place.number != first or place.segment not in segments:
+            place = self._found(first)
         index = segments.index(place.segment)
         segment, at, number = place
-        begin, size = number, 0
+        first, size = number, 0
         found: list[bytes] = []
         while size < LARGEST and len(found) < MOST_ENTRIES:
             record = segment.record(at)
@@ -170,12 +194,13 @@ class Shipping:
                 break
             index += 1
             segment, at = segments[index], FIRST
-            if segment.first != number:
+            if segment.first != number:  # what was between them was committed, and is deleted
                 number = segment.first
                 if found:
                     break
-                begin = number
-        return found, begin, Place(segment, at, number)
+                first = number
+        self._place = Place(segment, at, number)
+        return found, first
 
     def _found(self, wanted: int) -> Place:
         """Where the settlement `wanted` is, or will be."""

@@ -104,6 +104,8 @@ class Segment:
         self._map[at + 8 : end] = record
         self.words[at >> 3] = crc32(record) << 32 | size << 2 | kind
         self.at = (end + 7) & -8
+        if kind == SETTLEMENT:
+            self.count += 1
         return True
 
     def records(self, at: int = FIRST) -> Iterator[tuple[int, bytes]]:
@@ -282,10 +284,7 @@ class Spool:
             segments.append(segment)
             if not segment.append(kind, record):
                 raise SpoolFull
-        segment = segments[-1]
-        if kind == SETTLEMENT:
-            segment.count += 1
-        return segment
+        return segments[-1]
 
     def forget(self, committed: int) -> None:
         """Delete the segments of which all settlements are numbered below `committed`, and no intent is open."""
