@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from pointsman.cli import chat, config, decisions, policies, predictor, router, serving, simulate_engine, up
+from pointsman.cli import chat, config, decisions, policies, pools, predictor, router, serving, simulate_engine, up
 
 app = typer.Typer(
     name="pointsman",
@@ -24,6 +24,7 @@ app.command("chat")(chat.chat)
 app.add_typer(config.app, name="config")
 app.add_typer(policies.app, name="policies")
 app.add_typer(decisions.app, name="decisions")
+app.command("pools")(pools.pools)
 app.command("serving")(serving.serving)
 app.command("simulate-engine")(simulate_engine.simulate_engine)
 app.command("router")(router.router)

@@ -196,6 +196,50 @@ def history(
         typer.echo(printable(f"{one['version']}  {_changed(one)}  {what}  {one['comment']}".rstrip()))
 
 
+@app.command()
+def simulate(
+    tenant: TenantName,
+    threshold: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="The threshold in place of the one that held.", show_default=False),
+    ],
+    last: Annotated[int, typer.Option(min=1, max=10_000, help="Decisions that are looked at: the newest.")] = 1000,
+    url: Url = None,
+    key: Key = None,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate what another threshold would have done to the last decisions of TENANT."""
+    body = {"tenant": tenant, "threshold": threshold, "decisions": last}
+    with _told():
+        answer = AdminApi(url, key, state_dir).ask("POST", f"{PATH}/simulate", json=body).json()
+    if as_json:
+        typer.echo(json.dumps(answer))
+        return
+    count = answer["decisions"]
+    if not count:
+        typer.echo(f"{tenant}: no decisions are kept.")
+        return
+    untouched = sum(answer["untouched"].values())
+    by = ", ".join(f"{number} by {who}" for who, number in sorted(answer["untouched"].items()))
+    typer.echo(
+        f"{tenant}: threshold {threshold:g} in place of {answer['present_threshold']:g}, tried on {count} decisions"
+    )
+    typer.echo(f"  changed    {answer['to_think']} to think, {answer['to_no_think']} to no_think")
+    typer.echo(f"  untouched  {untouched}" + (f" ({by})" if by else ""))
+    share, cost, seconds = answer["think_share"], answer["cost"], answer["seconds"]
+    typer.echo(f"  thinking   {share['actual']:.1%} -> {share['simulated']:.1%}")
+    before, after = cost["actual"] / 1e9, cost["simulated"] / 1e9
+    typer.echo(f"  cost       ${before:.6f} -> ${after:.6f} ({cost['decisions']} decisions)")
+    if seconds["actual"] is not None:
+        typer.echo(
+            f"  mean time  {seconds['actual']:.2f} s -> {seconds['simulated']:.2f} s "
+            f"({seconds['decisions']} decisions)"
+        )
+    for caveat in answer["caveats"]:
+        typer.echo(f"  {caveat}")
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """Say what went wrong in one sentence."""

@@ -156,6 +156,8 @@ class RedisKey:
     """Set of the runs of routers that ever told how they are; members whose own key has expired are dropped."""
     LIVE_ROUTER = "pointsman:live:{run}"
     """JSON of how one run of a router is, with a time-to-live."""
+    LIVE_PART = "pointsman:live:part:{part}"
+    """JSON of what the admin process or the ledger writer has to do without, with a time-to-live."""
     EPOCH = "pointsman:epoch"
     """A random word, written by whichever replica finds none: another one tells that Redis was emptied."""
 

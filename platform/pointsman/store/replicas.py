@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from time import monotonic
 
 import orjson
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -117,6 +118,14 @@ class ReplicaRegistry:
         gone = [address for address, since in self._expired_since.items() if now - since >= FORGOTTEN]
         if gone:
             await self._redis.srem(RedisKey.REPLICAS, *gone)
+
+
+def registered(redis: SyncRedis) -> list[Replica]:
+    """The living registrations, by pool and address, for who has no event loop. Raises `RedisError`."""
+    addresses = sorted(_text(member) for member in redis.smembers(RedisKey.REPLICAS))
+    values = redis.mget([_key(address) for address in addresses]) if addresses else []
+    found = (decoded(address, value) for address, value in zip(addresses, values, strict=True) if value is not None)
+    return sorted((one for one in found if one is not None), key=lambda replica: (replica.pool, replica.address))
 
 
 async def keep_registered(registry: ReplicaRegistry, replica: Replica, *, load: Callable[[], int]) -> None:

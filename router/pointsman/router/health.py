@@ -1,9 +1,14 @@
 """Whether this router can answer: `/startupz` and `/readyz`.
 
-Answered by the data plane itself, since only it knows; read by probes and by people.
+Answered by the data plane itself, since only it knows; read by probes and by people. Each part that requests can
+do without for a while is asked for its trouble here, so that one page says what is missing; `live_report.py` brings
+the same into the metrics and the log.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 
@@ -11,20 +16,30 @@ from pointsman.contracts.config import Pool
 from pointsman.router.fleet import Fleet
 from pointsman.router.fleet.breaker import Circuit
 
+Trouble = Callable[[], str | None]
+"""What is wrong with a part, in a few words that hold nothing of a request; None while all is well."""
+
 
 class Health:
     """
     `/startupz`: 200 once every pool has answered once or sleeps on purpose, else 503.
     `/readyz`: 503 before that, while draining, and when no pool at all can answer; else 200. Whatever else is
-    missing makes the status `degraded` and is listed under `missing`.
+    missing makes the status `degraded` and is listed under `missing`, with a few words under `troubles`.
     """
 
     PATHS = ("/startupz", "/readyz")
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self._watched: dict[str, Trouble] = {}
         self._started = False
         self.draining = False
+        self.elsewhere: dict[str, str] = {}
+        """The troubles of other processes, as they were told last."""
+
+    def watch(self, part: str, trouble: Trouble) -> None:
+        """Ask `trouble` how `part` is, from now on; it is to answer at once."""
+        self._watched[part] = trouble
 
     @property
     def started(self) -> bool:
@@ -33,36 +48,50 @@ class Health:
             self._started = all(state.answered or _sleeps(state.config) for state in self._fleet.pools.values())
         return self._started
 
+    def troubles(self) -> dict[str, str]:
+        """What is missing, by a short name, in a few words each."""
+        found = {
+            f"pool {name}": "no replica can answer"
+            for name, state in self._fleet.pools.items()
+            if not state.can_answer()
+        }
+        if not self._fleet.store_reachable and self._fleet.uses_store:
+            found["redis"] = "does not answer: replicas and policies are those that were known last"
+        for part, trouble in self._watched.items():
+            words = trouble()
+            if words is not None:
+                found.setdefault(part, words)
+        for part, words in self.elsewhere.items():
+            found.setdefault(part, words)
+        return found
+
+    def status(self, troubles: dict[str, str]) -> str:
+        """`starting`, `draining`, `unavailable`, `degraded` or `ready`."""
+        if not self.started:
+            return "starting"
+        if self.draining:
+            return "draining"
+        if not any(state.can_answer() for state in self._fleet.pools.values()):
+            return "unavailable"
+        return "degraded" if troubles else "ready"
+
     def answer(self, path: str) -> tuple[int, bytes]:
         """Status and JSON body for `path`, one of `PATHS`."""
-        pools = {}
-        missing = []
-        for name, state in self._fleet.pools.items():
-            able = state.can_answer()
-            pools[name] = {
-                "can_answer": able,
+        pools: dict[str, Any] = {
+            name: {
+                "can_answer": state.can_answer(),
                 "replicas": len(state.replicas),
                 "healthy": sum(replica.healthy for replica in state.replicas.values()),
                 "circuits": {circuit.value: state.count(circuit) for circuit in Circuit},
                 "waiting": state.waiting,
             }
-            if not able:
-                missing.append(f"pool {name}")
-        none_can_answer = len(missing) == len(pools)
-        if not self._fleet.store_reachable and self._fleet.uses_store:
-            missing.append("redis")
-        started = self.started
-        if not started:
-            status = "starting"
-        elif self.draining:
-            status = "draining"
-        elif none_can_answer:
-            status = "unavailable"
-        else:
-            status = "degraded" if missing else "ready"
-        good = started if path == "/startupz" else status in ("ready", "degraded")
-        body = orjson.dumps({"status": status, "missing": missing, "pools": pools})
-        return (200 if good else 503), body
+            for name, state in self._fleet.pools.items()
+        }
+        troubles = self.troubles()
+        status = self.status(troubles)
+        good = self.started if path == "/startupz" else status in ("ready", "degraded")
+        body = {"status": status, "missing": list(troubles), "troubles": troubles, "pools": pools}
+        return (200 if good else 503), orjson.dumps(body)
 
 
 def _sleeps(pool: Pool) -> bool:

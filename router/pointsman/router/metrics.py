@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
+from collections.abc import Iterable
 from pathlib import Path
 
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
@@ -108,6 +109,16 @@ class Histogram:
         tops = [floatToGoString(bound) for bound in (*bounds, float("inf"))]
         self._buckets = [metrics.cell("histogram", name, f"{name}_bucket", {**labels, "le": top}) for top in tops]
         self._sum = metrics.cell("histogram", name, f"{name}_sum", labels)
+
+    @property
+    def count(self) -> float:
+        """How many were observed."""
+        return sum(bucket.value for bucket in self._buckets)
+
+    @property
+    def total(self) -> float:
+        """The sum of what was observed."""
+        return self._sum.value
 
     def observe(self, value: float) -> None:
         self._sum.add(value)
@@ -221,6 +232,10 @@ class Metrics:
         if latencies is None:
             latencies = self._latencies[key] = Latencies(self, model, mode, pool)
         return latencies
+
+    def all_latencies(self) -> Iterable[tuple[tuple[str, str, str], Latencies]]:
+        """The times of every model, mode and pool that requests were made of."""
+        return self._latencies.items()
 
     def counter(self, name: str, labels: dict[str, str]) -> Cell:
         """The counter `name` (as scraped, ending in `_total`) with `labels`."""

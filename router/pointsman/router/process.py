@@ -32,6 +32,7 @@ from pointsman.router.http.clients import Clients
 from pointsman.router.http.server import LINGER
 from pointsman.router.http.tls import Certificates
 from pointsman.router.ledger import Ledger
+from pointsman.router.live_report import LiveReport
 from pointsman.router.metrics import Metrics
 from pointsman.router.passthrough import Passthrough
 from pointsman.router.pipeline import Pipeline
@@ -54,6 +55,7 @@ from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.tenant_watch import TenantWatch
 from pointsman.router.thinking_spend import ThinkingSpend
 from pointsman.store.leases import LeaseStore
+from pointsman.store.live import LiveRouters
 from pointsman.store.policy_projection import ProjectionReader
 from pointsman.store.prices import PriceReader
 from pointsman.store.replicas import ReplicaRegistry
@@ -142,6 +144,8 @@ async def _serve(config: Config, settings: Settings) -> None:
     )
     admit.pipeline = place.pipeline = relay.pipeline = recall.pipeline = pipeline
     health = Health(fleet)
+    health.watch("ledger", ledger.trouble)
+    live = LiveReport(ledger.run, LiveRouters(impatient_redis), fleet, health, metrics)
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
     certificates = Certificates(config.router.tls) if config.router.tls else None
@@ -172,6 +176,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         loop.create_task(answers.shared.run()),
         loop.create_task(ledger.follow()),
         loop.create_task(leases.follow()),
+        loop.create_task(live.follow()),
         loop.create_task(_sweep(sweeps, certificates)),
     ]
     gc.collect()
@@ -193,6 +198,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     await decisions.flush()
     await ledger.close()
     await leases.close()
+    await live.withdraw()
     await thinking.look()  # the answer that ended the drain may have been the one that thought most
     fleet.close()
     passthrough.site.close()

@@ -21,7 +21,7 @@ STANDARD = (names.Header.REQUEST_ID, names.Header.IDEMPOTENCY_KEY)
 """Names of ours that others use for the same."""
 OURS = re.compile(
     r"x-pointsman-|x-ratelimit-"  # headers
-    r"|\bpointsman_[a-z_]*(?:total|seconds|flight|replicas|bytes|requests|tokens|usd|entries|batches|degraded)\b"  # metrics
+    r"|\bpointsman_[a-z_]*(?:total|seconds|flight|replicas|bytes|requests|tokens|usd|entries|batches|degraded)\b"
     r"|\bpointsman:[a-z]"  # Redis keys
     r"|\bPOINTSMAN_[A-Z]"  # environment variables
 )

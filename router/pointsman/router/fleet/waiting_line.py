@@ -181,6 +181,11 @@ class WaitingLine:
     def __len__(self) -> int:
         return len(self._urgent) + len(self._flows)
 
+    @property
+    def tokens(self) -> int:
+        """Predicted tokens of all that wait. Looks at each of them."""
+        return sum(waiter.tokens for waiters in (self._urgent, self._flows) for waiter in waiters)
+
     def join(self, waiter: Waiter, *, urgent: bool = False) -> None:
         """`waiter` waits from now on; an `urgent` one goes before all that are not, whatever its priority."""
         if urgent:

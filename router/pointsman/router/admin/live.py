@@ -1,0 +1,218 @@
+"""The admin API of what goes on now: pools with their replicas, and the routers.
+
+HTTP and nothing else. It shows what routers and replicas have told within the last seconds (`store/live.py`,
+`store/replicas.py`), added up over all routers; nothing of it is kept, and with Redis away there is none.
+
+(FastAPI reads the annotations of functions inside a function, which use its names: hence they are no strings here.)
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+from redis import Redis
+from redis.exceptions import RedisError
+
+from pointsman.contracts.config import Config, Pool
+from pointsman.contracts.keys import Role
+from pointsman.contracts.modes import Mode
+from pointsman.router.admin.access import Access, Actor
+from pointsman.store.live import LiveState
+from pointsman.store.replicas import Replica, registered
+
+
+class ReplicaAnswer(BaseModel):
+    """One replica."""
+
+    address: str
+    version: str | None = Field(description="The engine's name and version; null: it is not registered.")
+    registered: bool = Field(description="Whether it renews its registration; replicas given by URL never do.")
+    states: dict[str, int] = Field(
+        description="How many routers see it as `ready`, `resting` (its circuit is open), `trial` or `unhealthy`."
+    )
+    running: int = Field(description="Requests of all routers that it works on.")
+    running_tokens: int = Field(description="What these were predicted to cost: tokens of output.")
+    engine_load: int | None = Field(description="Requests that it runs or queues, as it says itself.")
+
+
+class PoolAnswer(BaseModel):
+    """One pool, added up over all routers."""
+
+    pool: str
+    model: str
+    modes: list[Mode]
+    engine: str
+    state: str = Field(description="`ready`, `full` (some wait), `unavailable` (no replica can answer), `unknown`.")
+    replicas: list[ReplicaAnswer]
+    places: int = Field(
+        description="Requests that the replicas can work on at a time, as the router that sees most of them says."
+    )
+    running: int
+    running_tokens: int
+    waiting: int
+    waiting_tokens: int
+    max_waiting: int = Field(description="Requests that may wait, in each router.")
+
+
+class PoolList(BaseModel):
+    """All pools of the configuration."""
+
+    data: list[PoolAnswer]
+    routers: int = Field(description="Routers that have told; 0: nothing is known.")
+    troubles: dict[str, str] = Field(description="Why something is not known.")
+
+
+class RouterAnswer(BaseModel):
+    """One router process."""
+
+    run: str
+    host: str
+    pid: int
+    started_at: datetime
+    told_at: datetime
+    status: str = Field(description="As `/readyz` says.")
+    troubles: dict[str, str]
+    in_flight: int
+
+
+class RateAnswer(BaseModel):
+    """What ended in the last seconds, of one model, mode and pool."""
+
+    model: str
+    mode: str
+    pool: str
+    requests_per_second: float
+    mean_seconds: float = Field(description="From a request's arrival to the end of its answer.")
+    mean_first_byte_seconds: float | None = Field(description="Of streams; null: there were none.")
+
+
+class LiveAnswer(BaseModel):
+    """What goes on now."""
+
+    at: datetime
+    routers: list[RouterAnswer]
+    in_flight: int
+    waiting: int
+    running_tokens: int
+    waiting_tokens: int
+    rates: list[RateAnswer]
+    parts: dict[str, dict[str, str] | None] = Field(
+        description="The other processes, with what each has to do without; null: it says nothing."
+    )
+    troubles: dict[str, str] = Field(description="Everything that any process has to do without.")
+
+
+def live_routes(access: Access, config: Config, redis: Redis) -> APIRouter:
+    """`/admin/v1/pools` and `/admin/v1/live`."""
+    live = LiveState(redis)
+    By = Annotated[Actor, Depends(access.needs(Role.VIEWER))]
+    routes = APIRouter(
+        prefix="/admin/v1",
+        tags=["operations"],
+        responses={"default": {"description": "An error in OpenAI's form."}},
+    )
+
+    @routes.get("/pools", summary="Pools: replicas, their states, load, and who waits")
+    def pools(by: By) -> PoolList:
+        try:
+            reports, replicas = live.routers(), registered(redis)
+        except RedisError:
+            reports, replicas, troubles = [], [], {"redis": "does not answer"}
+        else:
+            troubles = {} if reports else {"routers": "none has told anything in the last seconds"}
+        answers = [_pool(pool, reports, replicas) for pool in config.pools]
+        return PoolList(data=answers, routers=len(reports), troubles=troubles)
+
+    @routes.get("/live", summary="What goes on now: routers, requests, rates, and what is missing")
+    def now(by: By) -> LiveAnswer:
+        parts: Mapping[str, Mapping[str, str] | None]
+        try:
+            reports, parts, troubles = live.routers(), live.parts(), {}
+        except RedisError:
+            reports, parts, troubles = [], {}, {"redis": "does not answer"}
+        for report in reports:
+            troubles.update(report.get("troubles", {}))
+        every = [pool for report in reports for pool in report["pools"].values()]
+        return LiveAnswer(
+            at=datetime.now(UTC),
+            routers=[RouterAnswer.model_validate(report) for report in reports],
+            in_flight=sum(report["in_flight"] for report in reports),
+            waiting=sum(pool["waiting"] for pool in every),
+            running_tokens=sum(pool["running_tokens"] for pool in every),
+            waiting_tokens=sum(pool["waiting_tokens"] for pool in every),
+            rates=_rates(reports),
+            parts={part: None if told is None else dict(told) for part, told in parts.items()},
+            troubles=troubles,
+        )
+
+    return routes
+
+
+def _pool(pool: Pool, reports: Iterable[Mapping[str, Any]], registrations: Iterable[Replica]) -> PoolAnswer:
+    told = [report["pools"][pool.name] for report in reports if pool.name in report["pools"]]
+    known = {replica.address: replica for replica in registrations if replica.pool == pool.name}
+    seen: dict[str, list[Mapping[str, Any]]] = {address: [] for address in known}
+    for one in told:
+        for replica in one["replicas"]:
+            seen.setdefault(replica["address"], []).append(replica)
+    replicas = [_replica(address, views, known.get(address)) for address, views in sorted(seen.items())]
+    waiting = sum(one["waiting"] for one in told)
+    able = any(view["state"] in ("ready", "trial") for views in seen.values() for view in views)
+    return PoolAnswer(
+        pool=pool.name,
+        model=pool.model,
+        modes=list(pool.modes),
+        engine=pool.engine,
+        state="unknown" if not told else "unavailable" if not able else "full" if waiting else "ready",
+        replicas=replicas,
+        places=max((one["places"] for one in told), default=0),
+        running=sum(one["running"] for one in told),
+        running_tokens=sum(one["running_tokens"] for one in told),
+        waiting=waiting,
+        waiting_tokens=sum(one["waiting_tokens"] for one in told),
+        max_waiting=pool.max_waiting,
+    )
+
+
+def _replica(address: str, views: Iterable[Mapping[str, Any]], registration: Replica | None) -> ReplicaAnswer:
+    views = list(views)
+    return ReplicaAnswer(
+        address=address,
+        version=None if registration is None else registration.version,
+        registered=registration is not None,
+        states=dict(Counter(view["state"] for view in views)),
+        running=sum(view["running"] for view in views),
+        running_tokens=sum(view["running_tokens"] for view in views),
+        engine_load=None if registration is None else registration.load,
+    )
+
+
+def _rates(reports: Iterable[Mapping[str, Any]]) -> list[RateAnswer]:
+    sums: dict[tuple[str, str, str], list[float]] = {}
+    for report in reports:
+        for rate in report["rates"]:
+            found = sums.setdefault((rate["model"], rate["mode"], rate["pool"]), [0.0] * 5)
+            for place, value in enumerate(
+                (
+                    rate["requests"] / rate["window"],
+                    rate["requests"],
+                    rate["seconds"],
+                    rate["streams"],
+                    rate["first_byte_seconds"],
+                )
+            ):
+                found[place] += value
+    return [
+        RateAnswer(
+            model=model,
+            mode=mode,
+            pool=pool,
+            requests_per_second=per_second,
+            mean_seconds=seconds / requests,
+            mean_first_byte_seconds=first_byte / streams if streams else None,
+        )
+        for (model, mode, pool), (per_second, requests, seconds, streams, first_byte) in sorted(sums.items())
+    ]
