@@ -23,7 +23,7 @@ from pointsman.contracts.pricing import PriceList
 from pointsman.router import families
 from pointsman.router.admission.allowance import Need
 from pointsman.router.exchange import Endpoint, Exchange
-from pointsman.router.pipeline.limits import output_ceiling
+from pointsman.router.pipeline.limits import context_of, output_ceiling, prompts_and_choices
 from pointsman.router.snapshot import ModelView
 
 TEMPLATE = 256
@@ -112,7 +112,7 @@ class Tariff:
         self._prices = prices
         self.ceiling = max(output_ceiling(policy, pool, mode) for pool in pools)
         self.default = max(pool.default_max_tokens for pool in pools)
-        contexts = [_context(pool) for pool in pools]
+        contexts = [context_of(pool) for pool in pools]
         self.context = None if None in contexts else max(context for context in contexts if context is not None)
         self.images = max(pool.capabilities.context for pool in pools)
         self.reread = max(_reread(pool) for pool in pools) if mode is _THINK else 0
@@ -146,15 +146,11 @@ class Bounds:
         The tokens are those of its main part; the money is of all parts that may come. Where it does not matter
         what requests cost (`priced`), the money is 0.
         """
-        model, payload = exchange.model, exchange.payload
+        model = exchange.model
         assert model is not None
         tariff = self._tariff(exchange.policy, model, exchange.mode, at)
         chat = exchange.endpoint is _CHAT
-        prompts, choices = 1, payload.get("n", 1)
-        if not chat:
-            choices = max(choices, payload.get("best_of", 1))
-            if type(payload["prompt"]) is list:
-                prompts = len(payload["prompt"])
+        prompts, choices = prompts_and_choices(exchange)
         needs = exchange.needs
         structured = bool(needs) and ("tools" in needs or "json_schema" in needs)
         prompt = prompt_at_most(exchange.body, chat=chat, structured=structured)
@@ -203,11 +199,6 @@ def _reread(pool: Pool) -> int:
     if families.closing(pool, "") is not None:
         return _ALL
     return _PROMPT if Mode.NO_THINK in pool.modes else 0
-
-
-def _context(pool: Pool) -> int | None:
-    """Tokens of a prompt that the engine takes at most; None where the configuration does not say so."""
-    return pool.capabilities.context if not pool.urls or "context" in pool.capabilities.model_fields_set else None
 
 
 def _within(tokens: int, context: int | None, prompts: int) -> int:

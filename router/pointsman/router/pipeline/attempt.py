@@ -19,6 +19,7 @@ from pointsman.router.exchange import Exchange, Headers
 from pointsman.router.http.call import Call
 from pointsman.router.http.upstream import UpstreamConnection
 from pointsman.router.pipeline.events import Events
+from pointsman.router.pipeline.limits import context_of, prompts_and_choices
 from pointsman.router.pipeline.place import Place
 from pointsman.router.pipeline.reworked import Reworked
 from pointsman.router.wire import engine_errors
@@ -252,7 +253,14 @@ class Attempt(Call):
             return self._exchange.usage
         events = self._events
         reasoning, answer = (events.reasoning, events.answers) if events is not None else (0, 0)
-        return Usage(input=self._prompt_estimate(), reasoning=reasoning, answer=answer, estimated=True)
+        return self._estimated(reasoning, answer)
 
-    def _prompt_estimate(self) -> int:
-        return max(1, len(self._exchange.body) // 4)
+    def _estimated(self, reasoning: int, answer: int) -> Usage:
+        """Usage that the engine has not told: never more than was asked for, since no more was set aside."""
+        prompts, choices = prompts_and_choices(self._exchange)
+        most = self._ask.max_tokens * prompts * choices
+        prompt, context = max(1, len(self._exchange.body) // 4), context_of(self._pool)
+        if context is not None:
+            prompt = min(prompt, context * prompts)
+        reasoning = min(reasoning, most)
+        return Usage(input=prompt, reasoning=reasoning, answer=min(answer, most - reasoning), estimated=True)

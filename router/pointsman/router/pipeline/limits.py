@@ -56,6 +56,21 @@ def output_ceiling(policy: Policy, pool: Pool, mode: Mode) -> int:
     return min(ceilings, default=_NO_BOUND)
 
 
+def context_of(pool: Pool) -> int | None:
+    """Tokens of a prompt that the pool's engine takes at most; None where the configuration does not say so."""
+    capabilities = pool.capabilities
+    return capabilities.context if not pool.urls or "context" in capabilities.model_fields_set else None
+
+
+def prompts_and_choices(exchange: Exchange) -> tuple[int, int]:
+    """How many prompts a request has, and how many answers an engine makes to each."""
+    payload = exchange.payload
+    if exchange.endpoint is _CHAT:
+        return 1, payload.get("n", 1)
+    prompt = payload["prompt"]
+    return len(prompt) if type(prompt) is list else 1, max(payload.get("n", 1), payload.get("best_of", 1))
+
+
 class _Ceilings:
     """What holds for the requests of one policy to one pool in one mode, and what followed from it so far."""
 

@@ -124,7 +124,7 @@ class Relaying(Attempt):
             return
         usage = openai.usage_from(answer.get("usage"))
         if usage is None:
-            usage = Usage(input=self._prompt_estimate(), answer=max(1, len(body) // 4), estimated=True)
+            usage = self._estimated(0, max(1, len(body) // 4))
         if exchange.endpoint is not _CHAT:
             exchange.usage = usage
             self._deliver(answer)
