@@ -5,6 +5,8 @@ Shared by the commands that do so; each has the options below and says its error
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,11 +82,31 @@ class AdminApi:
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
         """The answer to one request, where it is a good one; raises `AdminError` with the router's words if not."""
+        with self._answering(method, path, json=json, params=params, headers=headers) as response:
+            response.read()
+        return response
+
+    @contextlib.contextmanager
+    def stream(self, path: str, *, params: dict[str, Any]) -> Iterator[httpx.Response]:
+        """As `ask` with GET, for answers of any size: the body is read piece by piece while the context lasts."""
+        with self._answering("GET", path, params=params) as response:
+            yield response
+
+    @contextlib.contextmanager
+    def _answering(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Iterator[httpx.Response]:
         import httpx
 
         target = self._target
         try:
-            response = httpx.request(
+            with httpx.stream(
                 method,
                 target.url + path,
                 json=json,
@@ -92,16 +114,21 @@ class AdminApi:
                 headers={"authorization": f"Bearer {target.key}", **(headers or {})},
                 timeout=TIMEOUT,
                 trust_env=not target.local,  # a proxy for the world outside cannot reach this machine
-            )
+            ) as response:
+                if not response.is_success:
+                    response.read()
+                    raise self._refused(response)
+                yield response
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise AdminError(
                 f"No router answers at {target.url} ({type(error).__name__}). "
                 "Start one with `pointsman up`, or say where it is with --url."
             ) from None
-        if response.is_success:
-            return response
+
+    def _refused(self, response: httpx.Response) -> AdminError:
+        target = self._target
         if response.status_code == 401:
-            raise AdminError(
+            return AdminError(
                 f"{target.url} takes no orders with this key (it came from {target.key_origin}): "
                 f"it wants {self._wanted}.",
                 status=401,
@@ -110,4 +137,4 @@ class AdminApi:
             message = str(response.json()["error"]["message"])
         except (ValueError, KeyError, TypeError):
             message = f"What answers at {target.url} is no Pointsman router (HTTP {response.status_code})."
-        raise AdminError(message, status=response.status_code)
+        return AdminError(message, status=response.status_code)

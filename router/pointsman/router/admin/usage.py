@@ -23,7 +23,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
-from pointsman.contracts.errors import InvalidRequest
+from pointsman.contracts.errors import EntryNotFound, InvalidRequest
 from pointsman.contracts.keys import Role
 from pointsman.contracts.ledger import Entry
 from pointsman.contracts.pricing import dollars
@@ -218,6 +218,14 @@ def usage_routes(access: Access, usage: UsageStore, entries: LedgerStore, bookin
             data=[shown_entry(number, entry) for number, entry in found],
             next_after=found[-1][0] if len(found) == limit else None,
         )
+
+    @routes.get("/usage/entries/{entry}", summary="One entry of the ledger, with what was put right of it")
+    def ledger_entry(entry: str, reader: Reader) -> dict[str, Any]:
+        found = entries.entry(entry)
+        if found is None:
+            raise EntryNotFound("The ledger has no entry of this id.")
+        corrections = [shown_entry(None, correction) for correction in entries.corrections_of(entry)]
+        return {**shown_entry(None, found), "corrections": corrections}
 
     @routes.post("/usage/corrections", status_code=201, summary="Put an entry right by another one")
     async def correct(by: Owner, request: Request) -> dict[str, Any]:
