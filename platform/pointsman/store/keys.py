@@ -156,10 +156,12 @@ class KeyStore:
             self._insert(connection, key, by, "keys.create")
         return key
 
-    def rotate(self, key: KeyRow, digest: str, *, until: int, by: str) -> tuple[KeyRow, KeyRow]:
+    def rotate(
+        self, key: KeyRow, digest: str, *, until: int, expires_at: int | None, by: str
+    ) -> tuple[KeyRow, KeyRow]:
         """
-        A new key with all that `key` has but its digest, and `key` itself, which ends at `until` (milliseconds
-        since 1970), or before where it does so anyway.
+        A new key with all that `key` has but its digest and its end, and `key` itself, which ends at `until`
+        (milliseconds since 1970), or before where it does so anyway.
 
         Raises `KeyConflict` where `key` was changed since it was read.
         """
@@ -174,7 +176,7 @@ class KeyStore:
             1,
             now,
             by,
-            key.expires_at,
+            expires_at,
             None,
             key.id,
             None,

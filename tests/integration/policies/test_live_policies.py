@@ -303,7 +303,7 @@ def test_the_command_line(gateway: PolicyGateway, workers: list[Worker], tmp_pat
     assert line.split()[1:4] == [str(version + 2), "1", "-"]
     assert pointsman("delete", "demo").stdout == "demo: the configuration's\n"
     nobody = pointsman("show", "nobody")
-    assert (nobody.exit_code, nobody.stderr) == (1, "The configuration has no tenant of this name.\n")
+    assert (nobody.exit_code, nobody.stderr) == (1, "There is no tenant of this name.\n")
     assert "wants an admin key" in pointsman("list", key=gateway.key).stderr
     lost = pointsman("list", "--url", "http://127.0.0.1:1")
     assert (lost.exit_code, lost.stdout) == (2, "")

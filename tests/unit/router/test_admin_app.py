@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, cast
+from typing import Any
 
 import httpx
 import pytest
@@ -86,7 +87,8 @@ def app(store: SlowStore, tmp_path: Path) -> Iterator[FastAPI]:
     nothing: Any = None
     access = Access(KeyRing(CONFIG, nothing, nothing))
     others = dict.fromkeys(("audit", "policies", "keeper", "prices", "usage", "entries", "bookings"), nothing)
-    parts = Parts(access=access, decisions=cast(Any, store), **others)
+    others = dict.fromkeys(field.name for field in dataclasses.fields(Parts))
+    parts = Parts(**{**others, "access": access, "decisions": store})
     yield build_app(CONFIG, tmp_path, parts, version="0")
     store.go.set()
 

@@ -17,6 +17,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from redis import Redis
 from starlette.exceptions import HTTPException
 
 from pointsman.contracts.config import Config, MetricsAccess
@@ -31,13 +32,20 @@ from pointsman.contracts.errors import (
 )
 from pointsman.contracts.names import Header as Name
 from pointsman.router.admin.access import Access, Caller
+from pointsman.router.admin.audit import audit_routes
 from pointsman.router.admin.bookings import Bookings
 from pointsman.router.admin.decisions import decision_routes
+from pointsman.router.admin.keys import key_routes
+from pointsman.router.admin.live import live_routes
+from pointsman.router.admin.live_keys import LiveKeys
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.admin.live_prices import LivePrices
+from pointsman.router.admin.live_tenants import LiveTenants
 from pointsman.router.admin.policies import policy_routes
 from pointsman.router.admin.prices import price_routes
 from pointsman.router.admin.reference import data_plane_paths
+from pointsman.router.admin.simulate import simulate_routes
+from pointsman.router.admin.tenants import tenant_routes
 from pointsman.router.admin.usage import usage_routes
 from pointsman.router.stages import StageKeeper
 from pointsman.router.wire import openai
@@ -53,10 +61,13 @@ class Parts:
 
     access: Access
     audit: AuditLog
+    tenants: LiveTenants
+    keys: LiveKeys
     policies: LivePolicies
     keeper: StageKeeper
     decisions: DecisionStore
     prices: LivePrices
+    redis: Redis
     usage: UsageStore
     entries: LedgerStore
     bookings: Bookings
@@ -79,9 +90,14 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
         redirect_slashes=False,  # they would lead to the host `admin`
     )
 
+    app.include_router(tenant_routes(access, parts.tenants))
+    app.include_router(key_routes(access, parts.keys))
+    app.include_router(audit_routes(access, parts.audit))
     app.include_router(policy_routes(access, parts.policies, parts.keeper))
     app.include_router(decision_routes(access, parts.decisions, parts.policies, parts.audit))
     app.include_router(price_routes(access, parts.prices))
+    app.include_router(simulate_routes(access, parts.decisions, parts.policies))
+    app.include_router(live_routes(access, config, parts.redis))
     app.include_router(usage_routes(access, parts.usage, parts.entries, parts.bookings))
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")

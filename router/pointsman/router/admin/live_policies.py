@@ -8,6 +8,7 @@ no event loop: all of it may be called from any thread.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from redis.exceptions import RedisError
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.errors import (
+    DatabaseUnavailable,
     InvalidRequest,
     NoCandidate,
     PreconditionFailed,
@@ -27,9 +29,11 @@ from pointsman.contracts.errors import (
     TenantNotFound,
 )
 from pointsman.contracts.policies import MAX_RULES, Candidate, Policy, PolicyDocument, Rule, Stage
+from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database
 from pointsman.store.policies import PolicyStore, PolicyVersion, VersionConflict, decoded
 from pointsman.store.policy_projection import PolicyProjection
+from pointsman.store.tenants import TenantStore, decoded_tenant
 
 log = logging.getLogger(__name__)
 
@@ -60,8 +64,9 @@ class PresentPolicy:
 
 class LivePolicies:
     """
-    Policies of the tenants of `config`. What touches the database raises `DatabaseUnavailable`, what names
-    a tenant `TenantNotFound`. That Redis is away hinders no change: it is made good when it is back.
+    Policies of the tenants of `config`, and of those in the database. What touches the database raises
+    `DatabaseUnavailable`, what names a tenant `TenantNotFound`. That Redis is away hinders no change: it is made
+    good when it is back.
     """
 
     def __init__(self, config: Config, database: Database, redis: Redis) -> None:
@@ -69,6 +74,7 @@ class LivePolicies:
             tenant.name: PolicyDocument(policy=tenant.policy, candidate=tenant.candidate)
             for tenant in config.tenants
         }
+        self._tenants = TenantStore(database, AuditLog(database))
         self._store = PolicyStore(database)
         self._projection = PolicyProjection(redis)
         self._present: dict[str, PresentPolicy] = {}
@@ -89,23 +95,41 @@ class LivePolicies:
 
     def present(self, tenant: str) -> PresentPolicy:
         """What holds for `tenant`, by the database."""
-        self._known(tenant)
         with self._changing:  # else what was read before a change could be remembered after it
-            return self._remember(tenant, self._store.latest(tenant))
+            document = self._document(tenant)
+            return self._remember(tenant, document, self._store.latest(tenant))
 
     def all_present(self) -> list[PresentPolicy]:
-        """What holds for every tenant of the configuration, in its order."""
+        """
+        What holds for every tenant of the configuration, in its order, then for the others that have a policy apart
+        from what was said when they were made.
+        """
         with self._changing:
             latest = self._store.all_latest()
-            return [self._remember(tenant, latest.get(tenant)) for tenant in self._configured]
+            present = [
+                self._remember(tenant, document, latest.pop(tenant, None))
+                for tenant, document in self._configured.items()
+            ]
+            for tenant, written in sorted(latest.items()):
+                if written.document is not None and (made := self._made(tenant)) is not None:
+                    present.append(self._remember(tenant, made, written))
+            return present
 
     def remembered(self, tenant: str) -> PresentPolicy | None:
-        """What held for `tenant` when the database was last asked; None: it never was, or no such tenant."""
+        """What held for `tenant` when the database was last asked; None: no such tenant, or it can't be asked."""
+        if tenant not in self._present and tenant not in self._configured:
+            with contextlib.suppress(TenantNotFound, DatabaseUnavailable):
+                return self.present(tenant)
         return self._present.get(tenant)
+
+    def made_anew(self, tenant: str) -> None:
+        """What was said of `tenant` when it was made has changed: what is remembered of it no longer holds."""
+        with self._changing:
+            self._present.pop(tenant, None)
 
     def history(self, tenant: str, *, limit: int, before: int | None) -> list[PolicyVersion]:
         """The newest `limit` versions of `tenant`, newest first; `before`: only those with lower numbers."""
-        self._known(tenant)
+        self._document(tenant)
         return self._store.history(tenant, limit=limit, before=before)
 
     def put(
@@ -226,20 +250,37 @@ class LivePolicies:
         except RedisError as error:
             log.warning("the policy of %s is not in Redis yet (%s)", written.tenant, type(error).__name__)
             self._unsent = True
-        return self._remember(present.tenant, written)
+        return self._remember(present.tenant, self._document(present.tenant), written)
 
-    def _known(self, tenant: str) -> None:
-        if tenant not in self._configured:
-            raise TenantNotFound("The configuration has no tenant of this name.")
+    def _document(self, tenant: str) -> PolicyDocument:
+        """What holds for `tenant` where no policy was set for it."""
+        document = self._made(tenant)
+        if document is None:
+            raise TenantNotFound("There is no tenant of this name.")
+        return document
 
-    def _remember(self, tenant: str, written: PolicyVersion | None) -> PresentPolicy:
+    def _made(self, tenant: str) -> PolicyDocument | None:
+        configured = self._configured.get(tenant)
+        if configured is not None:
+            return configured
+        row = self._tenants.get(tenant)
+        if row is None or row.document is None:
+            return None
+        try:
+            made = decoded_tenant(row.document)
+        except ValidationError:
+            log.error("the tenant %s can't be read: the default policy holds", tenant)
+            return PolicyDocument()
+        return PolicyDocument(policy=made.policy, candidate=made.candidate)
+
+    def _remember(self, tenant: str, made: PolicyDocument, written: PolicyVersion | None) -> PresentPolicy:
         known = self._present.get(tenant)
         if known is not None and known.written == written and known.live != self._unsent:
             return known
         document = None if written is None else _document_of(written)
         present = PresentPolicy(
             tenant,
-            self._configured[tenant] if document is None else document,
+            made if document is None else document,
             0 if written is None or document is None else written.version,
             0 if written is None else written.version,
             written,
@@ -294,8 +335,13 @@ class LivePolicies:
             self._remember_all(latest)
 
     def _remember_all(self, latest: Mapping[str, PolicyVersion]) -> None:
-        for tenant in self._configured:
-            self._remember(tenant, latest.get(tenant))
+        for tenant, document in self._configured.items():
+            self._remember(tenant, document, latest.get(tenant))
+        for tenant in self._present.keys() - self._configured.keys():
+            made = self._made(tenant)
+            self._present.pop(tenant)
+            if made is not None:
+                self._remember(tenant, made, latest.get(tenant))
 
 
 def _candidate_of(document: PolicyDocument) -> Candidate:

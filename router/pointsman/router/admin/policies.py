@@ -7,36 +7,27 @@ its newest version; a change that was made of an older one is refused.
 (FastAPI reads the annotations of functions inside a function, which use its names: hence they are no strings here.)
 """
 
-import re
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from pointsman.contracts.config_problems import ConfigError
 from pointsman.contracts.config_types import Probability
-from pointsman.contracts.errors import BodyTooLarge, InvalidRequest
 from pointsman.contracts.keys import Role
 from pointsman.contracts.policies import PolicyDocument, Stage
 from pointsman.contracts.policy_file import parse_policy
 from pointsman.router.admin.access import Access, Actor
+from pointsman.router.admin.bodies import MOST_TOLD, Tag, checked, expected_version, json_of, read_body
 from pointsman.router.admin.live_policies import LivePolicies, PresentPolicy
 from pointsman.router.stages import StageKeeper
 from pointsman.store.policies import PolicyVersion
 
-MAX_BYTES = 1024 * 1024
-"""Bytes of a policy at most; one of 200 rules, and a candidate of as many, is far below."""
-
 MAX_COMMENT = 500
 """Characters of a comment at most."""
 
-_TOLD = 10
-"""Problems of a policy that one error tells at most."""
-
-Tag = Annotated[str | None, Header(description="The policy's ETag, where the change must be made of no other one.")]
 Comment = Annotated[
     str, Query(max_length=MAX_COMMENT, description="Why; kept with the version.", pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
@@ -140,9 +131,9 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         tenant: str, by: By, request: Request, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PolicyAnswer:
         # In a thread: what is wrong with a large body takes its time to find, and others wait for answers.
-        document = await run_in_threadpool(_document, await _body(request))
+        document = await run_in_threadpool(_document, await read_body(request))
         present = await run_in_threadpool(
-            policies.put, tenant, document, expected=_expected(if_match), by=by.name, comment=comment
+            policies.put, tenant, document, expected=expected_version(if_match), by=by.name, comment=comment
         )
         return answer(response, present)
 
@@ -154,7 +145,9 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
     def delete(
         tenant: str, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PolicyAnswer:
-        return answer(response, policies.delete(tenant, expected=_expected(if_match), by=by.name, comment=comment))
+        return answer(
+            response, policies.delete(tenant, expected=expected_version(if_match), by=by.name, comment=comment)
+        )
 
     @routes.get("/{tenant}/history", summary="All versions of a tenant's policy, newest first")
     def history(
@@ -177,7 +170,7 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         tenant: str, to: Move, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PolicyAnswer:
         present = policies.move(
-            tenant, to.stage, share=to.share, expected=_expected(if_match), by=by.name, comment=comment
+            tenant, to.stage, share=to.share, expected=expected_version(if_match), by=by.name, comment=comment
         )
         return answer(response, present)
 
@@ -187,43 +180,17 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
     def promote(
         tenant: str, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
     ) -> PolicyAnswer:
-        return answer(response, policies.promote(tenant, expected=_expected(if_match), by=by.name, comment=comment))
+        return answer(
+            response, policies.promote(tenant, expected=expected_version(if_match), by=by.name, comment=comment)
+        )
 
     return routes
 
 
-async def _body(request: Request) -> bytes:
-    """The body, of at most `MAX_BYTES`."""
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BYTES:
-            raise BodyTooLarge(f"A policy has at most {MAX_BYTES:,} bytes.")
-    return bytes(body)
-
-
 def _document(body: bytes) -> PolicyDocument:
     """The policy in `body`; raises `InvalidRequest` that names the fields at fault."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from None
-    try:
-        return parse_policy(value, most=_TOLD + 1)
-    except ConfigError as error:
-        told = "; ".join(str(problem) for problem in error.problems[:_TOLD])
-        more = "; and more" if len(error.problems) > _TOLD else ""
-        raise InvalidRequest(f"{told}{more}.", param=error.problems[0].path or None, code="invalid_value") from None
-
-
-def _expected(tag: str | None) -> int | None:
-    """The version that the header `If-Match` names; None where there is none."""
-    if tag is None:
-        return None
-    match = re.fullmatch(r'"?(\d{1,9})"?', tag.strip())
-    if match is None:
-        raise InvalidRequest("If-Match takes the ETag of the policy.", param="if-match", code="invalid_value")
-    return int(match[1])
+    value = json_of(body)
+    return checked(lambda: parse_policy(value, most=MOST_TOLD + 1))
 
 
 def _answer(present: PresentPolicy, keeper: StageKeeper, *, defaults: bool) -> PolicyAnswer:

@@ -15,6 +15,8 @@ from types import FrameType
 
 import uvicorn
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.names import Metric, StateFile
@@ -23,9 +25,13 @@ from pointsman.router.admin.access import Access
 from pointsman.router.admin.app import Parts, build_app
 from pointsman.router.admin.bookings import Bookings
 from pointsman.router.admin.decision_writer import DecisionWriter
+from pointsman.router.admin.heartbeat import Heartbeat
 from pointsman.router.admin.key_ring import KeyRing
+from pointsman.router.admin.live_keys import LiveKeys
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.admin.live_prices import LivePrices
+from pointsman.router.admin.live_tenants import LiveTenants
+from pointsman.router.admin.tenant_projector import TenantProjector
 from pointsman.router.metrics import Metrics
 from pointsman.router.stages import StageKeeper
 from pointsman.store.audit import AuditLog
@@ -33,6 +39,7 @@ from pointsman.store.database import Database, database_url
 from pointsman.store.decisions import DecisionStore
 from pointsman.store.keys import KeyStore
 from pointsman.store.ledger import LedgerStore
+from pointsman.store.live import ADMIN, LiveState
 from pointsman.store.tenants import TenantStore
 from pointsman.store.usage import UsageStore
 
@@ -68,20 +75,40 @@ def run(config: Config, settings: Settings) -> None:
     writer = DecisionWriter(config, store, redis, readers=[keeper])
     version = importlib.metadata.version("pointsman")
     audit = AuditLog(database)
-    tenants = TenantStore(database, audit)
-    ring = KeyRing(config, KeyStore(database, audit), tenants)
+    stored_keys, stored_tenants = KeyStore(database, audit), TenantStore(database, audit)
+    ring = KeyRing(config, stored_keys, stored_tenants)
+    projector = TenantProjector(database, stored_keys, ring, redis)
+    tenants = LiveTenants(config, stored_tenants, stored_keys, projector, policies)
     entries = LedgerStore(database)
-    bookings = Bookings(config, entries, tenants, prices.book, audit)
-    usage = UsageStore(database)
-    parts = Parts(Access(ring), audit, policies, keeper, store, prices, usage, entries, bookings)
+    impatient = Redis.from_url(
+        settings.redis_url,
+        socket_timeout=REDIS_TIMEOUT,
+        socket_connect_timeout=REDIS_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+    )
+    parts = Parts(
+        redis=impatient,
+        access=Access(ring),
+        audit=audit,
+        tenants=tenants,
+        keys=LiveKeys(config, stored_keys, tenants, projector),
+        policies=policies,
+        keeper=keeper,
+        decisions=store,
+        prices=prices,
+        usage=UsageStore(database),
+        entries=entries,
+        bookings=Bookings(config, entries, stored_tenants, prices.book, audit),
+    )
     app = build_app(config, metrics_dir, parts, version=version)
     logging.getLogger("uvicorn.error").addFilter(without_messages)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
     with contextlib.ExitStack() as running:
         running.callback(database.close)
         running.callback(redis.close)
+        running.callback(impatient.close)
         running.callback(metrics.close)
-        for worker in (policies, prices, writer):
+        for worker in (policies, projector, prices, writer, Heartbeat(ADMIN, LiveState(impatient), database)):
             worker.start()
             running.callback(worker.stop)
         server.run(sockets=[_private_socket(settings.state_dir / StateFile.ADMIN_SOCKET)])
