@@ -128,6 +128,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     recall = Recall(answers, Keys(Versions(fleet)))
     leases = LeaseBook(LeaseStore(impatient_redis), ledger.run, ledger.now)
     snapshot.tenants.listen(leases.open)
+    snapshot.tenants.listen(answers.heed)
     admit = Admit(leases, Bounds(snapshot.prices), ledger, metrics)
     pipeline = Pipeline(
         [

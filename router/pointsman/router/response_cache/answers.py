@@ -18,10 +18,11 @@ from pointsman.router.metrics import Cell, DollarCell, Metrics
 from pointsman.router.pipeline import delivery
 from pointsman.router.response_cache.billing import recalled
 from pointsman.router.response_cache.flight import REUSED, Flight
+from pointsman.router.response_cache.keys import idempotent_scope, scope_of
 from pointsman.router.response_cache.memory import Memory
 from pointsman.router.response_cache.recorded import Recorded, Seal
 from pointsman.router.response_cache.shared import Shared
-from pointsman.router.snapshot import TenantView
+from pointsman.router.tenant_view import TenantView
 from pointsman.store.response_cache import AnswerKey, AnswerStore
 
 if TYPE_CHECKING:
@@ -105,6 +106,11 @@ class Answers:
         else:
             flight.join(exchange)
             flight.look()
+
+    def heed(self, tenant: TenantView) -> None:
+        """Once `tenant` is gone, none of its answers is given to another one that gets its name."""
+        if tenant.gone:
+            self.shared.invalidate([scope_of(tenant.name, None), idempotent_scope(tenant.name)])
 
     # -- for flights
 

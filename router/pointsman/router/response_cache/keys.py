@@ -20,7 +20,7 @@ from pointsman.contracts.modes import Mode
 from pointsman.contracts.policies import Policy
 from pointsman.router.exchange import Exchange
 from pointsman.router.pipeline import judging
-from pointsman.router.snapshot import ModelView, TenantView
+from pointsman.router.tenant_view import ModelView, TenantView
 from pointsman.router.wire import openai_request
 from pointsman.router.wire.upstream_request import is_forced
 from pointsman.store.response_cache import AnswerKey

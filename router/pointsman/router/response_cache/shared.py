@@ -12,8 +12,9 @@ import asyncio
 import logging
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
+from functools import partial
 from secrets import token_hex
 from time import time
 
@@ -157,6 +158,11 @@ class Shared:
         """End the flight of `key` without an answer: whoever waits for it makes it himself."""
         self._held.pop(claim, None)
         self._write(lambda: self._store.release([(key, claim)]))
+
+    def invalidate(self, scopes: Iterable[str]) -> None:
+        """Let no answer of `scopes` be given any more."""
+        for scope in scopes:
+            self._write(partial(self._store.invalidate, scope, None))
 
     async def begin(self) -> None:
         """Learn what is valid, as far as Redis answers."""
