@@ -11,10 +11,12 @@ import sys
 import typer
 
 from pointsman.cli import (
+    audit,
     chat,
     config,
     costs,
     decisions,
+    keys,
     policies,
     pools,
     predictor,
@@ -22,6 +24,7 @@ from pointsman.cli import (
     router,
     serving,
     simulate_engine,
+    tenants,
     up,
     usage,
 )
@@ -36,11 +39,14 @@ app = typer.Typer(
 app.command("up")(up.up)
 app.command("chat")(chat.chat)
 app.add_typer(config.app, name="config")
+app.add_typer(tenants.app, name="tenants")
+app.add_typer(keys.app, name="keys")
 app.add_typer(policies.app, name="policies")
 app.add_typer(decisions.app, name="decisions")
 app.command("pools")(pools.pools)
 app.add_typer(prices.app, name="prices")
 app.add_typer(usage.app, name="usage")
+app.command("audit")(audit.audit)
 app.command("costs")(costs.costs)
 app.command("serving")(serving.serving)
 app.command("simulate-engine")(simulate_engine.simulate_engine)

@@ -7,15 +7,19 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
+from typer.testing import CliRunner, Result
 
+from pointsman.cli.main import app
 from pointsman.contracts.keys import Role
-from pointsman.contracts.names import RedisKey
+from pointsman.contracts.names import Env, RedisKey
 from pointsman.contracts.tenants import is_well_formed, key_digest
 from pointsman.store.tenant_projection import TenantProjection, tenant_entry
 from support.gateway import Gateway, wait_for
@@ -306,3 +310,52 @@ def test_openapi_describes_it(gateway: Gateway) -> None:
     reference = page["paths"]["/admin/v1/tenants"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert "budgets" in page["components"]["schemas"][reference["$ref"].rpartition("/")[2]]["properties"]
     assert json.dumps(page).count("key_digests") <= 2  # the schema of a tenant alone
+
+
+def test_the_command_line(gateway: Gateway, tmp_path: Path) -> None:
+    def pointsman(*arguments: str | Path, key: str | None = None) -> Result:
+        variables = {Env.URL: gateway.url, Env.ADMIN_KEY: key or gateway.admin_key}
+        return CliRunner().invoke(app, [*map(str, arguments)], env=variables)
+
+    file = tmp_path / "tenant.yaml"
+    file.write_text("priority: 8\nbudgets:\n  daily:\n    hard_usd: -1\n")
+    wrong = pointsman("tenants", "create", "finance", file)
+    assert (wrong.exit_code, wrong.stdout) == (2, "")
+    assert wrong.stderr.startswith(
+        f"{file}: budgets.daily.hard_usd: must be greater than or equal to 0, not -1 (line 4)"
+    )
+    file.write_text("priority: 8\nbudgets:\n  monthly:\n    hard_usd: 250\n")
+    made = pointsman("tenants", "create", "finance", file)
+    assert (made.exit_code, made.stdout) == (0, "finance: version 1, managed by api\n")
+    shown = pointsman("tenants", "show", "finance")
+    file.write_text(shown.stdout.replace("priority: 8", "priority: 9"))
+    assert pointsman("tenants", "set", "finance", file).stdout == "finance: version 2, managed by api\n"
+    assert pointsman("tenants", "set", "finance", file, "--if-version", "1").exit_code == 1
+    listed = pointsman("tenants", "list", "--prefix", "fin").stdout.splitlines()
+    assert [line.split()[:7] for line in listed[1:]] == [
+        ["finance", "2", "api", "0", "9", "$250", listed[1].split()[6]]
+    ]
+
+    key = pointsman("keys", "create", "finance", "--label", "erp", "--mode", "think", "--expires-in", "90d")
+    assert is_well_formed(key.stdout.strip())
+    (one,) = map(json.loads, pointsman("keys", "list", "finance", "--json").stdout.splitlines())
+    assert (one["label"], one["scope"], one["state"]) == ("erp", {"modes": ["think"]}, "live")
+    rotated = pointsman("keys", "rotate", one["id"], "--overlap", "12h")
+    assert is_well_formed(rotated.stdout.strip())
+    assert f"{one['id']} stays good until" in rotated.stderr
+    old = json.loads(pointsman("keys", "show", one["id"], "--json").stdout)
+    assert 12 * 3600 - 60 < datetime.fromisoformat(old["expires_at"]).timestamp() - time.time() < 12 * 3600 + 60
+    assert pointsman("keys", "revoke", old["replaced_by"]).stdout == f"{old['replaced_by']}: revoked\n"
+    table = pointsman("keys", "list", "finance").stdout.splitlines()
+    assert sorted(line.split()[2] for line in table[1:]) == ["live", "revoked"]
+    assert pointsman("keys", "create").exit_code == 2
+    assert pointsman("keys", "create", "finance", "--expires-in", "soon").exit_code == 2
+    viewer = pointsman("keys", "create", "--role", "viewer").stdout.strip()
+    told = pointsman("keys", "create", "finance", key=viewer)
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert "needs an admin key with the role owner; this one has viewer" in told.stderr
+
+    assert pointsman("tenants", "delete", "finance").exit_code == 0
+    rows = pointsman("audit", "tenant:finance").stdout.splitlines()
+    assert [line.split()[5] for line in rows[1:]] == ["tenants.delete", "tenants.put", "tenants.create"]
+    assert pointsman("audit", "--action", "keys.rotate", "--limit", "1", "--json").stdout.count("\n") == 1

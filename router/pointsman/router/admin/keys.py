@@ -8,7 +8,7 @@ names a tenant, the other a role.
 
 import time
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -122,14 +122,16 @@ def key_routes(access: Access, keys: LiveKeys) -> APIRouter:
         response.headers["etag"] = f'"{new.row.version}"'
         response.headers["cache-control"] = "no-store"
         response.headers["location"] = f"/admin/v1/keys/{new.row.id}"
-        replaced = None if new.replaced is None else _answer(new.replaced, keys)
-        return MadeKeyAnswer(**_answer(new.row, keys).model_dump(), key=new.key, replaced=replaced)
+        fields = _fields(new.row, keys)
+        if new.replaced is not None:
+            fields["replaced"] = _answer(new.replaced, keys)
+        return MadeKeyAnswer(key=new.key, **fields)
 
     def answer(response: Response, row: KeyRow) -> KeyAnswer:
         response.headers["etag"] = f'"{row.version}"'
         return _answer(row, keys)
 
-    @routes.get("", response_model_exclude_none=True, summary="Keys by id, page by page")
+    @routes.get("", response_model_exclude_unset=True, summary="Keys by id, page by page")
     def some(
         by: Reader,
         limit: Annotated[int, Query(ge=1, le=MOST, description="How many at most.")] = 100,
@@ -146,7 +148,7 @@ def key_routes(access: Access, keys: LiveKeys) -> APIRouter:
     @routes.post(
         "",
         status_code=201,
-        response_model_exclude_none=True,
+        response_model_exclude_unset=True,
         summary="Make a key",
         description="The answer holds the key: it is shown this once.",
     )
@@ -162,14 +164,14 @@ def key_routes(access: Access, keys: LiveKeys) -> APIRouter:
         )
         return made(response, key)
 
-    @routes.get("/{id}", response_model_exclude_none=True, summary="One key")
+    @routes.get("/{id}", response_model_exclude_unset=True, summary="One key")
     def one(identity: Identity, by: Reader, response: Response) -> KeyAnswer:
         return answer(response, keys.get(identity))
 
     @routes.post(
         "/{id}/rotate",
         status_code=201,
-        response_model_exclude_none=True,
+        response_model_exclude_unset=True,
         summary="Replace a key by a new one",
         description="The old one stays good for the overlap. The answer holds the new one: it is shown this once.",
     )
@@ -178,7 +180,7 @@ def key_routes(access: Access, keys: LiveKeys) -> APIRouter:
         key = keys.rotate(identity, overlap=how.overlap, expires_at=how.milliseconds(), by=by.name)
         return made(response, key)
 
-    @routes.delete("/{id}", response_model_exclude_none=True, summary="Revoke a key")
+    @routes.delete("/{id}", response_model_exclude_unset=True, summary="Revoke a key")
     def revoke(identity: Identity, by: Owner, response: Response, if_match: Tag = None) -> KeyAnswer:
         return answer(response, keys.revoke(identity, expected=expected_version(if_match), by=by.name))
 
@@ -186,24 +188,30 @@ def key_routes(access: Access, keys: LiveKeys) -> APIRouter:
 
 
 def _answer(row: KeyRow, keys: LiveKeys) -> KeyAnswer:
+    return KeyAnswer(**_fields(row, keys))
+
+
+def _fields(row: KeyRow, keys: LiveKeys) -> dict[str, Any]:
+    """The fields of an answer, but those that say nothing."""
     live = row.opens(int(time.time() * 1000))
-    return KeyAnswer(
-        id=row.id,
-        tenant=row.tenant,
-        role=None if row.role is None else Role(row.role),
-        label=row.label,
-        state="live" if live else "expired" if row.revoked_at is None else "revoked",
-        live=keys.live(),
-        digest=row.digest,
-        scope=decoded_scope(row.scope),
-        version=row.version,
-        created_at=_moment(row.created_at),
-        created_by=row.created_by,
-        expires_at=_moment(row.expires_at),
-        revoked_at=_moment(row.revoked_at),
-        replaces=row.replaces,
-        replaced_by=row.replaced_by,
-    )
+    fields = {
+        "id": row.id,
+        "tenant": row.tenant,
+        "role": row.role,
+        "label": row.label,
+        "state": "live" if live else "expired" if row.revoked_at is None else "revoked",
+        "live": keys.live(),
+        "digest": row.digest,
+        "scope": decoded_scope(row.scope),
+        "version": row.version,
+        "created_at": _moment(row.created_at),
+        "created_by": row.created_by,
+        "expires_at": _moment(row.expires_at),
+        "revoked_at": _moment(row.revoked_at),
+        "replaces": row.replaces,
+        "replaced_by": row.replaced_by,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _moment(milliseconds: int | None) -> datetime | None:
