@@ -131,8 +131,8 @@ class Bookings:
         if wanted.after is not None and wanted.after != len(earlier):
             raise _overtaken()
         booked = [part for each in (entry, *earlier) for part in each.parts]
-        parts = tuple(_taken_back(part) for part in booked) if wanted.void else _changed(entry, booked, wanted)
-        if not parts or not any(any(part.cost) or any(_amounts(part.usage)) for part in parts):
+        parts = _taken_back(booked) if wanted.void else _changed(entry, booked, wanted)
+        if not parts:
             raise _wrong("void", "of this entry nothing is left to take back")
         now = _now()
         correction = entry._replace(
@@ -226,13 +226,26 @@ def _changed(entry: Entry, booked: list[Part], wanted: Correction) -> tuple[Part
     return (Part(last.pool, last.mode, Usage(), change, last.price_version),)
 
 
-def _taken_back(part: Part) -> Part:
-    taken: dict[str, Any] = {name: -getattr(part.usage, name) for name in Cost._fields}
-    return Part(part.pool, part.mode, Usage(**taken), Cost(*(-each for each in part.cost)), part.price_version)
+def _taken_back(booked: list[Part]) -> tuple[Part, ...]:
+    """What is left of `booked` when all of it is added up, below 0; nothing where they make up for each other."""
+    sums: dict[tuple[str, str, int], tuple[list[int], list[int]]] = {}
+    for part in booked:
+        used, cost = sums.setdefault((part.pool, part.mode, part.price_version), ([0] * _COUNT, [0] * _COUNT))
+        for place, name in enumerate(Cost._fields):
+            used[place] -= getattr(part.usage, name)
+            cost[place] -= part.cost[place]
+    return tuple(
+        Part(pool, mode, Usage(**_named(used)), Cost(*cost), version)
+        for (pool, mode, version), (used, cost) in sums.items()
+        if any(used) or any(cost)
+    )
 
 
-def _amounts(usage: Usage) -> tuple[int, ...]:
-    return tuple(getattr(usage, name) for name in Cost._fields)
+_COUNT = len(Cost._fields)
+
+
+def _named(used: list[int]) -> dict[str, Any]:
+    return dict(zip(Cost._fields, used, strict=True))
 
 
 def _parsed(model: type[Document], body: bytes) -> Document:

@@ -292,7 +292,8 @@ class _Report(NamedTuple):
         }
 
     def row(self, row: Any) -> dict[str, Any]:
-        return {**dict(zip(self.by, _values(self.by, row.values), strict=True)), **self.told(row)}
+        names = (dimension.value for dimension in self.by)
+        return {**dict(zip(names, _values(self.by, row.values), strict=True)), **self.told(row)}
 
 
 def _cost_of(row: CostRow) -> dict[str, Any]:
