@@ -66,9 +66,11 @@ def simulate(decisions: Iterable[Decision], threshold: float, policy: Policy) ->
     untouched: Counter[str] = Counter()
     cases = []
     for decision in decisions:
-        after = _again(decision, threshold, policy, ruled)
-        if isinstance(after, str):
-            untouched[after] += 1
+        kept = _kept(decision, policy, ruled)
+        if kept is None:
+            after = _again(decision, threshold, policy)
+        else:
+            untouched[kept] += 1
             after = decision.decided
         cases.append(_case(decision, after))
     priced = [(case.cost, cost) for case in cases if case.cost is not None and (cost := _cost(case)) is not None]
@@ -96,19 +98,26 @@ def simulate(decisions: Iterable[Decision], threshold: float, policy: Policy) ->
     )
 
 
-def _again(decision: Decision, threshold: float, policy: Policy, ruled: frozenset[str]) -> Mode | str:
-    """The mode by `threshold`, or a word for why it would have changed nothing."""
+def _kept(decision: Decision, policy: Policy, ruled: frozenset[str]) -> str | None:
+    """A word for why no threshold of the policy would have changed `decision`; None where one might have."""
     if not decision.by_predictor or decision.probability is None:
         return decision.source.value
     if decision.rule in ruled:
         return "rule"
     if decision.by_candidate:
         return "candidate"
-    raised = policy.saturation is not None and decision.threshold > policy.threshold
-    if raised and decision.source is Source.SATURATION:
-        return Source.SATURATION.value
-    held = max(threshold, decision.threshold) if raised else threshold
+    return Source.SATURATION.value if decision.source is Source.SATURATION and _raised(decision, policy) else None
+
+
+def _again(decision: Decision, threshold: float, policy: Policy) -> Mode:
+    assert decision.probability is not None
+    held = max(threshold, decision.threshold) if _raised(decision, policy) else threshold
     return _THINK if decision.probability >= held else _NO_THINK
+
+
+def _raised(decision: Decision, policy: Policy) -> bool:
+    """Whether load had raised the threshold."""
+    return policy.saturation is not None and decision.threshold > policy.threshold
 
 
 def _case(decision: Decision, after: Mode) -> _Case:

@@ -1,0 +1,190 @@
+"""A pool that is full: who is served, who is sent away, and what operators see of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from pointsman.cli.main import app
+from pointsman.contracts.names import Env, Header, Metric
+from support.gateway import Gateway, wait_for
+
+EASY = "What is the capital of France?"
+BODY = {"model": "smollm2:no_think", "messages": [{"role": "user", "content": EASY}]}
+
+
+def admin(gateway: Gateway, path: str, **options: Any) -> Any:
+    """What an operator reads at `path`."""
+    headers = {"authorization": f"Bearer {gateway.admin_key}"}
+    method = "POST" if "json" in options else "GET"
+    answer = httpx.request(method, f"{gateway.url}/admin/v1/{path}", headers=headers, timeout=20, **options)
+    return answer.raise_for_status().json()
+
+
+async def flood(gateway: Gateway, counts: dict[str, int], ended: list[tuple[str, int]]) -> None:
+    """All these requests at once; `ended` gets tenant and status of each, in the order in which they end."""
+    limits = httpx.Limits(max_connections=200)
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=60, limits=limits) as client:
+
+        async def one(tenant: str) -> None:
+            headers = {"authorization": f"Bearer {gateway.keys[tenant]}"}
+            answer = await client.post("/v1/chat/completions", json=BODY, headers=headers)
+            if answer.status_code == 503:
+                assert answer.headers["retry-after"] == "5"
+                assert answer.json()["error"]["code"] == "pool_unavailable"
+            ended.append((tenant, answer.status_code))
+
+        await asyncio.gather(*(one(tenant) for tenant, count in counts.items() for _ in range(count)))
+
+
+def test_two_that_flood_get_what_their_weights_say(gateway: Gateway) -> None:
+    ended: list[tuple[str, int]] = []
+    asyncio.run(flood(gateway, {"plain": 20, "favoured": 20}, ended))
+    assert Counter(status for _, status in ended) == {200: 40}
+    among_first = Counter(tenant for tenant, _ in ended[:24])
+    # both wait until the favoured one's twenty are through: three of four places are its own
+    assert among_first["favoured"] >= 15
+    assert among_first["plain"] >= 4
+
+
+def test_the_lowest_priority_is_sent_away_first_and_everybody_else_answered(gateway: Gateway) -> None:
+    before = gateway.total(Metric.SHED, pool="fast", priority="2")
+
+    async def scenario() -> list[tuple[str, int]]:
+        ended: list[tuple[str, int]] = []
+        first = asyncio.create_task(flood(gateway, {"late": 36}, ended))
+        await asyncio.sleep(0.1)  # they are there before the others
+        await flood(gateway, {"plain": 30}, ended)
+        await first
+        return ended
+
+    ended = asyncio.run(scenario())
+    counts = Counter(ended)
+    assert counts["plain", 200] == 30
+    assert counts["late", 503] >= 5
+    assert counts["late", 200] >= 4, "each priority keeps a few seats, and gets a turn now and then"
+    assert gateway.total(Metric.SHED, pool="fast", priority="2") - before == counts["late", 503]
+
+
+def test_operators_see_pools_routers_and_who_waits(gateway: Gateway) -> None:
+    async def scenario() -> None:
+        ended: list[tuple[str, int]] = []
+        task = asyncio.create_task(flood(gateway, {"demo": 42}, ended))
+        seen: dict[str, Any] = {}
+        for _ in range(60):
+            await asyncio.sleep(0.1)
+            answer = await asyncio.to_thread(admin, gateway, "pools")
+            pools = {pool["pool"]: pool for pool in answer["data"]}
+            if pools["fast"]["waiting"] > seen.get("waiting", 0):
+                seen = pools["fast"]
+            if task.done():
+                break
+        await task
+        assert seen["state"] == "full"
+        assert seen["running"] == seen["places"] == 2
+        assert 0 < seen["waiting"] <= 40
+        assert seen["waiting_tokens"] >= seen["waiting"]
+        (replica,) = seen["replicas"]
+        assert replica["states"] == {"ready": 1}
+        assert replica["registered"]
+        assert replica["running"] == 2
+
+    asyncio.run(scenario())
+    answer = admin(gateway, "live")
+    (router,) = answer["routers"]
+    assert (router["status"], router["troubles"], answer["troubles"]) == ("ready", {}, {})
+    assert answer["parts"]["admin"] == {}
+    (rate,) = (rate for rate in answer["rates"] if rate["pool"] == "fast" and rate["mode"] == "no_think")
+    assert rate["requests_per_second"] > 0.5
+    assert 0 < rate["mean_seconds"] < 30
+
+    wait_for(lambda: admin(gateway, "live")["in_flight"] == 0, "all to have ended")
+    done = {pool["pool"]: pool for pool in admin(gateway, "pools")["data"]}
+    assert [done["fast"][name] for name in ("state", "running", "waiting", "running_tokens", "waiting_tokens")] == [
+        *("ready", 0, 0, 0, 0)
+    ]
+    assert gateway.total(Metric.WAITING, pool="fast") == gateway.total(Metric.RUNNING, pool="fast") == 0
+
+
+@pytest.mark.parametrize("path", ["pools", "live", "policies/simulate"])
+def test_no_tenant_sees_them(gateway: Gateway, path: str) -> None:
+    for key in (gateway.key, "pk-nobody"):
+        headers = {"authorization": f"Bearer {key}"}
+        method = "POST" if "simulate" in path else "GET"
+        assert httpx.request(method, f"{gateway.url}/admin/v1/{path}", headers=headers).status_code == 401
+
+
+def cli(gateway: Gateway, *arguments: str) -> str:
+    told = CliRunner().invoke(app, arguments, env={Env.URL: gateway.url, Env.ADMIN_KEY: gateway.admin_key})
+    assert told.exit_code == 0, told.output
+    return told.stdout
+
+
+def test_the_command_shows_pools(gateway: Gateway) -> None:
+    lines = cli(gateway, "pools").splitlines()
+    assert lines[0].split()[:5] == ["POOL", "MODEL", "MODES", "STATE", "REPLICAS"]
+    assert [line.split()[:5] for line in lines[1:]] == [
+        ["fast", "smollm2", "no_think", "ready", "1/1"],
+        ["deep", "smollm2", "think", "ready", "1/1"],
+    ]
+    assert {pool["pool"] for pool in json.loads(cli(gateway, "pools", "--json"))["data"]} == {"fast", "deep"}
+
+
+def test_another_threshold_is_tried_on_the_decisions_that_were_made(gateway: Gateway) -> None:
+    headers = {"authorization": f"Bearer {gateway.keys['asked']}"}
+    questions = [EASY, "Prove that the square root of 2 is irrational, step by step."]
+    with httpx.Client(base_url=gateway.url, headers=headers, timeout=30) as client:
+        for number in range(20):
+            body = {**BODY, "model": "smollm2", "messages": [{"role": "user", "content": questions[number % 2]}]}
+            client.post("/v1/chat/completions", json=body).raise_for_status()
+        body["model"] = "smollm2:think"
+        probability = float(client.post("/v1/chat/completions", json=body).headers[Header.THINK_PROBABILITY])
+    assert 0.5 < probability < 1
+
+    def simulated(threshold: float) -> Any:
+        return admin(
+            gateway, "policies/simulate", json={"tenant": "asked", "threshold": threshold, "decisions": 21}
+        )
+
+    wait_for(lambda: simulated(0.5)["decisions"] == 21, "the records")
+    same = simulated(0.5)
+    assert (same["to_think"], same["to_no_think"], same["estimate"]) == (0, 0, True)
+    assert same["cost"]["actual"] == same["cost"]["simulated"] > 0
+    assert same["cost"]["decisions"] == same["seconds"]["decisions"] == 21
+    none = simulated(1.0)
+    assert (none["to_think"], none["to_no_think"], none["untouched"]) == (0, 10, {"client": 1})
+    assert none["think_share"] == {"actual": pytest.approx(11 / 21), "simulated": pytest.approx(1 / 21)}
+    assert none["cost"]["simulated"] < none["cost"]["actual"]
+    assert none["seconds"]["simulated"] < none["seconds"]["actual"]
+    every = simulated(0.0)
+    assert every["to_think"] == 10
+    assert every["cost"]["simulated"] > every["cost"]["actual"]
+    told = cli(gateway, "policies", "simulate", "asked", "--threshold", "1.0", "--last", "21")
+    assert "0 to think, 10 to no_think" in told
+    assert "An estimate" in told
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"tenant": "nobody", "threshold": 0.5}, 404, None),
+        ({"tenant": "demo", "threshold": 1.5}, 400, "threshold"),
+        ({"tenant": "demo", "threshold": 0.5, "decisions": 0}, 400, "decisions"),
+        ({"tenant": "demo", "threshold": 0.5, "decisions": 10_001}, 400, "decisions"),
+        ({"tenant": "demo", "threshold": 0.5, "last": 5}, 400, "last"),
+        ({"threshold": 0.5}, 400, "tenant"),
+    ],
+)
+def test_what_can_not_be_tried_is_refused_by_its_field(
+    gateway: Gateway, body: dict[str, Any], status: int, field: str | None
+) -> None:
+    headers = {"authorization": f"Bearer {gateway.admin_key}"}
+    answer = httpx.post(f"{gateway.url}/admin/v1/policies/simulate", json=body, headers=headers)
+    assert answer.status_code == status
+    assert answer.json()["error"]["param"] == field
