@@ -111,6 +111,8 @@ def _notes(config: Config) -> list[Problem]:
 
 def _row(pool: Pool) -> dict[str, Any]:
     """One pool as a script wants it: prices in US dollars per 1M tokens, GPUs per replica."""
+    from pointsman.contracts.pricing import CacheClass
+
     prices = pool.prices.price_list()
     return {
         "name": pool.name,
@@ -125,6 +127,7 @@ def _row(pool: Pool) -> dict[str, Any]:
             "cached_input": str(prices.cached_input),
             "reasoning": str(prices.reasoning),
             "output": str(prices.answer),
+            **{name.value: str(price) for name in CacheClass if (price := getattr(prices, name.value)) is not None},
         },
         "licence_notice": pool.licence_notice,
     }
@@ -158,10 +161,16 @@ def _described(pool: Pool) -> str:
         classes["reasoning"] = prices.reasoning
     classes["output"] = prices.answer
     costs = ", ".join(f"{price.normalize():f} {name}" for name, price in classes.items())
+    cached = {
+        "created": prices.cache_creation,
+        "kept for a minute": prices.cache_storage,
+        "a call (each)": prices.cache_call,
+    }
+    hosted = ", ".join(f"{price.normalize():f} {name}" for name, price in cached.items() if price is not None)
     return (
         f"{pool.name}: {pool.model} in {' and '.join(pool.modes)}, engine {pool.engine}, "
         f"{count} replica{'s'[: most != 1]} {_where(pool)}\n"
-        f"  US dollars per 1M tokens: {costs}"
+        f"  US dollars per 1M tokens: {costs}" + (f"; context cache: {hosted}" if hosted else "")
     )
 
 

@@ -72,6 +72,33 @@ def test_every_example_is_in_the_table_and_says_that_its_prices_are_examples(fil
     assert text.count("    prices: # example") == len(load_config(file).pools)
 
 
+def test_the_hosted_model_lacks_what_its_price_list_does_not_say_and_nothing_else(tmp_path: Path) -> None:
+    file = ROOT / "examples/hosted/moonshot-v1.yaml"
+    said = pointsman("config", "check", "--json", file)
+    assert said.exit_code == 2
+    errors = [(error["path"], error["message"]) for error in json.loads(said.stdout)["errors"]]
+    assert errors == [(f"pools[{number}].prices.output", "field required") for number in range(3)]
+
+    filled = tmp_path / "moonshot.yaml"
+    filled.write_text(file.read_text().replace("cached_input: 0 ", "output: 3\n      cached_input: 0 "))
+    checked = pointsman("config", "check", filled)
+    assert checked.exit_code == 0
+    assert "3 output; context cache: 1 created, 0.15 kept for a minute, 0.0015 a call (each)\n" in checked.stdout
+    prices = {pool.name: pool.prices.price_list() for pool in load_config(filled).pools}
+    assert {name: str(each.input) for name, each in prices.items()} == {
+        "moonshot-v1-8k": "0.2",
+        "moonshot-v1-32k": "1.0",
+        "moonshot-v1-128k": "2.0",
+    }
+    for each in prices.values():
+        assert (each.cached_input, each.answer) == (0, 3)
+        assert [str(each.cache_creation), str(each.cache_storage), str(each.cache_call)] == [
+            "1.0",
+            "0.15",
+            "0.0015",
+        ]
+
+
 def test_all_errors_are_named_by_path(broken: Path) -> None:
     said = pointsman("config", "check", broken)
     assert said.exit_code == 2
