@@ -98,8 +98,11 @@ class Seal:
         return hashlib.blake2b(data, key=self._key, digest_size=16, person=b"pm-fingerprint").hexdigest()
 
     def closed(self, key: AnswerKey, recorded: Recorded) -> bytes | None:
-        """The entry of `recorded` under `key`; None where it is too large."""
-        data = _head(recorded) + b"\n" + recorded.body
+        """The entry of `recorded` under `key`; None where it is too large, or nested too deeply."""
+        try:
+            data = _head(recorded) + b"\n" + recorded.body
+        except orjson.JSONEncodeError:  # orjson reads four times as deep as it writes
+            return None
         flag = _PLAIN
         if len(data) > _WORTH_PACKING:
             flag, data = _PACKED, self._packer.compress(data)
