@@ -201,7 +201,7 @@ class TenantWatch:
             return
         number = 0
         for line in lines:
-            name, parted, entry = line.lstrip(b',"').partition(b'":')
+            name, parted, entry = line.removeprefix(b",").removeprefix(b'"').partition(b'":')
             if parted and name:
                 number += self._tenants.take(name.decode("utf-8", "replace"), entry)
             elif parted:

@@ -154,7 +154,7 @@ class Tenants:
             if key.digest == digest:
                 try:
                     found = self.keys[digest] = Key(view, scope_of(key))
-                except ValueError:
+                except (ValueError, TypeError):
                     log.error("a key of the tenant %s can't be read: it opens nothing", name)
                     return None
                 return found
