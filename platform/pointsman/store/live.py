@@ -23,7 +23,7 @@ TTL = 5.0
 """Seconds after which a process that says nothing is missed."""
 
 ADMIN, LEDGER_WRITER = "admin", "ledger-writer"
-PARTS = (ADMIN,)
+PARTS = (ADMIN, LEDGER_WRITER)
 """The processes that routers can do without for a while, and miss."""
 
 _TTL_MS = int(TTL * 1000)

@@ -15,6 +15,7 @@ import orjson
 from pointsman.contracts.config import Pool
 from pointsman.router.fleet import Fleet
 from pointsman.router.fleet.breaker import Circuit
+from pointsman.router.tenants import Tenants
 
 Trouble = Callable[[], str | None]
 """What is wrong with a part, in a few words that hold nothing of a request; None while all is well."""
@@ -23,14 +24,16 @@ Trouble = Callable[[], str | None]
 class Health:
     """
     `/startupz`: 200 once every pool has answered once or sleeps on purpose, else 503.
-    `/readyz`: 503 before that, while draining, and when no pool at all can answer; else 200. Whatever else is
-    missing makes the status `degraded` and is listed under `missing`, with a few words under `troubles`.
+    `/readyz`: 503 before that, while draining, and when no pool at all can answer or nobody is let in; else 200.
+    Whatever else is missing makes the status `degraded` and is listed under `missing`, with a few words under
+    `troubles`.
     """
 
     PATHS = ("/startupz", "/readyz")
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, tenants: Tenants) -> None:
         self._fleet = fleet
+        self._tenants = tenants
         self._watched: dict[str, Trouble] = {}
         self._started = False
         self.draining = False
@@ -71,7 +74,7 @@ class Health:
             return "starting"
         if self.draining:
             return "draining"
-        if not any(state.can_answer() for state in self._fleet.pools.values()):
+        if self._tenants.stale or not any(state.can_answer() for state in self._fleet.pools.values()):
             return "unavailable"
         return "degraded" if troubles else "ready"
 

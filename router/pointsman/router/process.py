@@ -144,8 +144,9 @@ async def _serve(config: Config, settings: Settings) -> None:
         metrics,
     )
     admit.pipeline = place.pipeline = relay.pipeline = recall.pipeline = pipeline
-    health = Health(fleet)
+    health = Health(fleet, snapshot.tenants)
     health.watch("ledger", ledger.trouble)
+    health.watch("leases", leases.trouble)
     live = LiveReport(ledger.run, LiveRouters(impatient_redis), fleet, health, metrics)
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
@@ -157,6 +158,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         settings.state_dir / StateFile.KNOWN_TENANTS,
         max_age=config.router.max_snapshot_age,
     )
+    health.watch("tenants", tenants.trouble)
     thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants)
     prices = PriceWatch(PriceReader(redis), snapshot.prices, settings.state_dir / StateFile.KNOWN_PRICES)
     await asyncio.gather(policies.begin(), tenants.begin())

@@ -25,13 +25,13 @@ from pointsman.router.admin.access import Access
 from pointsman.router.admin.app import Parts, build_app
 from pointsman.router.admin.bookings import Bookings
 from pointsman.router.admin.decision_writer import DecisionWriter
-from pointsman.router.admin.heartbeat import Heartbeat
 from pointsman.router.admin.key_ring import KeyRing
 from pointsman.router.admin.live_keys import LiveKeys
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.admin.live_prices import LivePrices
 from pointsman.router.admin.live_tenants import LiveTenants
 from pointsman.router.admin.tenant_projector import TenantProjector
+from pointsman.router.heartbeat import Heartbeat
 from pointsman.router.metrics import Metrics
 from pointsman.router.stages import StageKeeper
 from pointsman.store.audit import AuditLog

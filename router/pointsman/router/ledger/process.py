@@ -10,9 +10,12 @@ from pathlib import Path
 from types import FrameType
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.names import StateFile
+from pointsman.router.heartbeat import Heartbeat
 from pointsman.router.ledger.budgets import BudgetReconciliation
 from pointsman.router.ledger.gauges import LedgerGauges
 from pointsman.router.ledger.writing import LedgerWriting
@@ -20,6 +23,7 @@ from pointsman.router.metrics import Metrics
 from pointsman.store.database import Database, database_url
 from pointsman.store.leases import BudgetKeeper
 from pointsman.store.ledger import LedgerStore
+from pointsman.store.live import LEDGER_WRITER, LiveState
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +53,19 @@ def run(config: Config, settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    impatient = Redis.from_url(
+        settings.redis_url,
+        socket_timeout=REDIS_TIMEOUT,
+        socket_connect_timeout=REDIS_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+    )
+    heartbeat = Heartbeat(LEDGER_WRITER, LiveState(impatient), database)
     with contextlib.ExitStack() as running:
         running.callback(database.close)
         running.callback(redis.close)
+        running.callback(impatient.close)
         running.callback(metrics.close)
+        heartbeat.start()
+        running.callback(heartbeat.stop)
         log.info("writing the ledger")
         writing.run()

@@ -11,6 +11,7 @@ from pointsman.router.fleet import Fleet, Replica
 from pointsman.router.fleet.breaker import IN_A_ROW, Circuit
 from pointsman.router.fleet.fleet import MISSES
 from pointsman.router.health import Health
+from pointsman.router.tenants import Tenants
 from support.fleets import config_with, fleet_of
 
 FAILURES = ("timeout", "closed", "garbage", "refused")
@@ -141,6 +142,6 @@ def test_readyz_and_the_gauges_show_circuits(tmp_path: Path) -> None:
     over(broken)
     told(fleet, broken, True)
     assert (able.value, resting.value) == (3, 1)
-    status, body = Health(fleet).answer("/readyz")
+    status, body = Health(fleet, Tenants(config_with())).answer("/readyz")
     assert status == 200
     assert b'"circuits":{"closed":2,"open":0,"half_open":1}' in body

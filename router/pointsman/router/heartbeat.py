@@ -1,6 +1,7 @@
-"""The admin process says that it lives, and whether the database answers, so that routers can show what is missing.
+"""A process beside the data plane says that it lives, and whether the database answers: routers show what is amiss.
 
-Threads of its own, beside the pages: a database that hangs must not keep the word from being said.
+For the admin process and the ledger writer. Threads of its own, beside what they do: a database that hangs must not
+keep the word from being said.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ PATIENCE = 3.0
 
 
 class Heartbeat:
-    """Says each second that `part` lives, between `start` and `stop`."""
+    """Says each second that `part` (one of `PARTS`) lives, between `start` and `stop`."""
 
     def __init__(self, part: str, live: LiveState, database: Database) -> None:
         self._part = part
