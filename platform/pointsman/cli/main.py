@@ -12,6 +12,7 @@ import typer
 
 from pointsman.cli import (
     audit,
+    cache,
     chat,
     config,
     costs,
@@ -46,6 +47,7 @@ app.add_typer(decisions.app, name="decisions")
 app.command("pools")(pools.pools)
 app.add_typer(prices.app, name="prices")
 app.add_typer(usage.app, name="usage")
+app.add_typer(cache.app, name="cache")
 app.command("audit")(audit.audit)
 app.command("costs")(costs.costs)
 app.command("serving")(serving.serving)

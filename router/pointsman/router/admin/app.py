@@ -34,6 +34,7 @@ from pointsman.contracts.names import Header as Name
 from pointsman.router.admin.access import Access, Caller
 from pointsman.router.admin.audit import audit_routes
 from pointsman.router.admin.bookings import Bookings
+from pointsman.router.admin.cache import cache_routes
 from pointsman.router.admin.decisions import decision_routes
 from pointsman.router.admin.keys import key_routes
 from pointsman.router.admin.live import live_routes
@@ -52,6 +53,7 @@ from pointsman.router.wire import openai
 from pointsman.store.audit import AuditLog
 from pointsman.store.decisions import DecisionStore
 from pointsman.store.ledger import LedgerStore
+from pointsman.store.response_cache import AnswerStore
 from pointsman.store.usage import UsageStore
 
 
@@ -68,6 +70,7 @@ class Parts:
     decisions: DecisionStore
     prices: LivePrices
     redis: Redis
+    answers: AnswerStore
     usage: UsageStore
     entries: LedgerStore
     bookings: Bookings
@@ -98,6 +101,7 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
     app.include_router(price_routes(access, parts.prices))
     app.include_router(simulate_routes(access, parts.decisions, parts.policies))
     app.include_router(live_routes(access, config, parts.redis))
+    app.include_router(cache_routes(access, parts.answers, parts.audit, parts.tenants))
     app.include_router(usage_routes(access, parts.usage, parts.entries, parts.bookings))
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")

@@ -15,6 +15,7 @@ from types import FrameType
 
 import uvicorn
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -40,6 +41,7 @@ from pointsman.store.decisions import DecisionStore
 from pointsman.store.keys import KeyStore
 from pointsman.store.ledger import LedgerStore
 from pointsman.store.live import ADMIN, LiveState
+from pointsman.store.response_cache import AnswerStore
 from pointsman.store.tenants import TenantStore
 from pointsman.store.usage import UsageStore
 
@@ -72,10 +74,10 @@ def run(config: Config, settings: Settings) -> None:
     prices = LivePrices(config, database, redis)
     keeper = StageKeeper(policies, returned=_Returns(metrics))
     store = DecisionStore(database)
-    writer = DecisionWriter(config, store, redis, readers=[keeper])
     version = importlib.metadata.version("pointsman")
     audit = AuditLog(database)
     stored_keys, stored_tenants = KeyStore(database, audit), TenantStore(database, audit)
+    writer = DecisionWriter(config, store, stored_tenants, redis, readers=[keeper])
     ring = KeyRing(config, stored_keys, stored_tenants)
     projector = TenantProjector(database, stored_keys, ring, redis)
     tenants = LiveTenants(config, stored_tenants, stored_keys, projector, policies)
@@ -88,6 +90,11 @@ def run(config: Config, settings: Settings) -> None:
     )
     parts = Parts(
         redis=impatient,
+        answers=AnswerStore(
+            AsyncRedis.from_url(
+                settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
+            )
+        ),
         access=Access(ring),
         audit=audit,
         tenants=tenants,

@@ -1,0 +1,140 @@
+"""The cache as clients and operators see it: over HTTP, with SDKs, in the metrics, in the bill, by the command."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from typer.testing import CliRunner
+
+from pointsman.cli.main import app
+from pointsman.contracts.names import Env, Header, Metric
+from support.gateway import Gateway, events, wait_for
+
+TENANTS = (
+    {"name": "cached", "cache": {"enabled": True, "hit_price_share": 0.5}},
+    {"name": "plain"},
+)
+ASKED: dict[str, Any] = {
+    "model": "smollm2:no_think",
+    "messages": [{"role": "user", "content": "Say it."}],
+    "temperature": 0,
+}
+PATH = "/v1/chat/completions"
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with Gateway(tmp_path_factory.mktemp("gw"), tenants=TENANTS) as gateway:
+        wait_for(lambda: asked(gateway, "are you there?").headers[Header.CACHE] != "bypass", "the cache", seconds=5)
+        yield gateway
+
+
+def asked(gateway: Gateway, text: str, *, tenant: str = "cached", **more: Any) -> httpx.Response:
+    headers = {"authorization": f"Bearer {gateway.keys[tenant]}", **more.pop("headers", {})}
+    body = {**ASKED, "messages": [{"role": "user", "content": text}], **more}
+    return httpx.post(gateway.url + PATH, json=body, headers=headers, timeout=20).raise_for_status()
+
+
+def test_a_crowd_is_answered_by_one_run_in_the_metrics_too(gateway: Gateway) -> None:
+    engine = gateway.engines["fast"][0]
+    engine.forget()
+    before = gateway.total(Metric.TOKENS, tenant="cached")
+    with ThreadPoolExecutor(8) as pool:
+        crowd = list(pool.map(lambda _: asked(gateway, "all at once"), range(8)))
+    assert len(engine.received()) == 1
+    assert len({one.json()["choices"][0]["message"]["content"] for one in crowd}) == 1
+    assert sorted(one.headers[Header.CACHE] for one in crowd) == ["hit"] * 7 + ["miss"]
+    costs = {one.headers[Header.CACHE]: one.headers[Header.COST_USD] for one in crowd}
+    assert float(costs["hit"]) == pytest.approx(float(costs["miss"]) / 2, abs=1e-9)
+    usage = crowd[0].json()["usage"]
+    assert all(one.json()["usage"] == usage for one in crowd)
+    assert gateway.total(Metric.TOKENS, tenant="cached") == before + usage["total_tokens"]
+    assert gateway.total(Metric.CACHE, tenant="cached", status="hit") >= 7
+    assert gateway.total(Metric.CACHE_SAVED, tenant="cached") > 0
+    assert Header.CACHE not in asked(gateway, "all at once", tenant="plain").headers
+
+
+def test_sdks_get_streams_and_repeated_requests_from_the_record(gateway: Gateway) -> None:
+    client = openai.OpenAI(base_url=gateway.url + "/v1", api_key=gateway.keys["cached"])
+
+    def streamed() -> tuple[str, Any]:
+        options: Any = {**ASKED, "stream": True, "stream_options": {"include_usage": True}}
+        chunks = list(client.chat.completions.create(**options))
+        return "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]), chunks[-1].usage
+
+    assert streamed() == streamed()
+    raw = asked(gateway, "Say it.", stream=True, headers={Header.INCLUDE_COST: "true"})
+    assert raw.headers[Header.CACHE] == "hit"
+    assert float(events(raw.text)[-2]["pointsman"]["cost_usd"]) > 0
+    keyed = {Header.IDEMPOTENCY_KEY: "order-66"}
+    first = asked(gateway, "buy", tenant="plain", temperature=1, headers=keyed)
+    again = asked(gateway, "buy", tenant="plain", temperature=1, headers=keyed)
+    assert first.content == again.content
+    assert again.headers[Header.REPLAYED] == "true"
+    assert float(again.headers[Header.COST_USD]) == 0
+    with pytest.raises(openai.UnprocessableEntityError, match=Header.IDEMPOTENCY_KEY):
+        client.with_options(api_key=gateway.keys["plain"]).chat.completions.create(**ASKED, extra_headers=keyed)
+
+
+def test_a_client_that_leaves_and_comes_back_with_its_key_gets_the_answer(gateway: Gateway) -> None:
+    engine = gateway.engines["fast"][0]
+    engine.forget()
+    engine.faults({"kind": "hang", "seconds": 0.5})
+    keyed = {Header.IDEMPOTENCY_KEY: "impatient"}
+    headers = {"authorization": f"Bearer {gateway.keys['plain']}", **keyed}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(gateway.url + PATH, json=ASKED, headers=headers, timeout=0.2)
+    answer = asked(gateway, "Say it.", tenant="plain", headers=keyed)
+    assert answer.headers[Header.REPLAYED] == "true"
+    assert len(engine.received()) == 1
+
+
+def test_operators_see_and_invalidate(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert asked(gateway, "to be forgotten").headers[Header.CACHE] == "miss"
+    assert asked(gateway, "to be forgotten").headers[Header.CACHE] == "hit"
+    monkeypatch.setenv(Env.URL, gateway.url)
+    monkeypatch.setenv(Env.ADMIN_KEY, gateway.admin_key)
+
+    def command(*words: str, code: int = 0) -> str:
+        result = CliRunner().invoke(app, ["cache", *words])
+        assert result.exit_code == code, result.output
+        return result.output
+
+    there_is = json.loads(command("show", "--tenant", "cached", "--json"))
+    assert there_is["answers"] >= 1
+    assert "answers" in command("show")
+    assert "0 answers deleted" in command("invalidate", "--tenant", "cached", "--model", "another")
+    assert f"{there_is['answers']} answers deleted" in command("invalidate", "--tenant", "cached")
+    wait_for(
+        lambda: asked(gateway, "to be forgotten").headers[Header.CACHE] == "miss", "routers to hear", seconds=5
+    )
+    command("invalidate", "--all")
+    command("invalidate", code=2)
+    command("invalidate", "--all", "--model", "smollm2", code=2)
+    command("invalidate", "--tenant", "nobody", code=1)
+    admin = httpx.Client(base_url=gateway.url, headers={"authorization": f"Bearer {gateway.admin_key}"})
+    audited = admin.get("/admin/v1/audit").raise_for_status().json()["data"]
+    assert {"cache:tenant:cached", "cache:all"} <= {row["object"] for row in audited}
+    both = admin.get("/admin/v1/cache", params={"tenant": "cached", "group": "g"})
+    assert (both.status_code, both.json()["error"]["param"]) == (400, "group")
+    assert admin.get("/admin/v1/cache", params={"tenant": "no such"}).status_code == 400
+    stranger = {"authorization": f"Bearer {gateway.keys['cached']}"}
+    assert httpx.delete(gateway.url + "/admin/v1/cache", headers=stranger).status_code == 401
+
+
+def test_hits_take_less_time_than_any_engine_would(gateway: Gateway) -> None:
+    client = gateway.client()
+    times = []
+    for _ in range(60):
+        began = time.perf_counter()
+        assert client.post(PATH, json=ASKED).status_code == 200
+        times.append(time.perf_counter() - began)
+    assert statistics.median(times) < 0.03  # an answer of 24 tokens takes twice that
