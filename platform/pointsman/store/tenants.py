@@ -82,6 +82,17 @@ class TenantStore:
         with self._database.reading() as connection:
             return [TenantRow(*row) for row in connection.execute(rows)]
 
+    def decision_days(self) -> dict[str, int]:
+        """For how many days decisions of a tenant are kept, where that is said of it."""
+        rows = sa.select(tenants.c.name, tenants.c.document).where(tenants.c.document.contains('"decisions":'))
+        days: dict[str, int] = {}
+        with self._database.reading() as connection:
+            for row in connection.execution_options(yield_per=1000).execute(rows):
+                said = orjson.loads(row.document).get("decisions", {}).get("days")
+                if isinstance(said, int):
+                    days[row.name] = said
+        return days
+
     def write(self, name: str, tenant: Tenant | None, *, after: int, by: str, managed_by: str) -> TenantRow:
         """
         The tenant `name` as it follows version `after` (0: it is new), written; None deletes it and revokes its

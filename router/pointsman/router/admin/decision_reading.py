@@ -21,12 +21,11 @@ _THINK, _NO_THINK = Mode.THINK, Mode.NO_THINK
 
 
 class RecordReader:
-    """Makes records whole. Opens the predictor's weights where any tenant keeps prompts."""
+    """Makes records whole. Opens the predictor's weights with the first prompt that is kept."""
 
     def __init__(self, config: Config) -> None:
+        self._weights = Path(config.predictor) if config.predictor else None
         self._predictor: Predictor | None = None
-        if any(tenant.decisions.prompts for tenant in config.tenants):
-            self._predictor = Predictor.load(Path(config.predictor) if config.predictor else None)
         self._prices: dict[tuple[str, Mode], PriceList] = {}
         for pool in config.pools:
             for mode in pool.modes:
@@ -55,7 +54,9 @@ class RecordReader:
         if question is not None and question.get("text") is not None:
             text = question["text"]
             fields["question"] = {**question, "language": language_of(text)}
-            if self._predictor is not None and self._predictor.version == fields["predictor"]:
+            if self._predictor is None:
+                self._predictor = Predictor.load(self._weights)
+            if self._predictor.version == fields["predictor"]:
                 told = self._predictor.explain(text, length=question["characters"])
                 evidence = [each._asdict() for each in told]
         fields["evidence"] = evidence

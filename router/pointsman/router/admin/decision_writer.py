@@ -23,6 +23,7 @@ from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import RedisKey
 from pointsman.router.admin.decision_reading import RecordReader
 from pointsman.store.decisions import DecisionStore
+from pointsman.store.tenants import TenantStore
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,16 @@ class DecisionWriter:
     """Writes decisions in a thread of its own between `start` and `stop`."""
 
     def __init__(
-        self, config: Config, store: DecisionStore, redis: Redis, *, readers: Sequence[Reader] = ()
+        self,
+        config: Config,
+        store: DecisionStore,
+        tenants: TenantStore,
+        redis: Redis,
+        *,
+        readers: Sequence[Reader] = (),
     ) -> None:
         self._store = store
+        self._tenants = tenants
         self._redis = redis
         self._readers = tuple(readers)
         self._days = {tenant.name: tenant.decisions.days for tenant in config.tenants}
@@ -87,7 +95,8 @@ class DecisionWriter:
             now = time.monotonic()
             try:
                 if now >= expire_at:
-                    self._store.expire(self._days, otherwise=DecisionLog().days, now=time.time())
+                    days = {**self._tenants.decision_days(), **self._days}
+                    self._store.expire(days, otherwise=DecisionLog().days, now=time.time())
                     expire_at = now + HOUR
                 if now >= pending_at:
                     while self._step("0"):
