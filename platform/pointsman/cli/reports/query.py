@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -77,14 +78,22 @@ def copied(api: AdminApi, path: str, params: dict[str, Any], output: Path | None
 
 @contextmanager
 def opened(output: Path | None) -> Iterator[Any]:
-    """A binary file to write, or the terminal; a file that can't be written ends the command with a sentence."""
+    """
+    A binary file to write, or the terminal. The file is there under its name once all of it is written, and not
+    before; one that can't be written ends the command with a sentence.
+    """
     if output is None:
         stream = typer.get_binary_stream("stdout")
         yield stream
         stream.flush()
         return
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}")
     try:
-        with output.open("wb") as file:
+        with unfinished.open("wb") as file:
             yield file
+        unfinished.replace(output)
     except OSError as error:
         raise refuse(f"{output} can't be written: {error.strerror or type(error).__name__}") from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)

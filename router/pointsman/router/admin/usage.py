@@ -43,6 +43,9 @@ MAX_POINTS = 2_200
 MAX_SERIES = 200
 """Courses in one answer at most."""
 
+MAX_ROWS = 250_000
+"""Rows of a report at most: the answer must begin before whoever asked gives up."""
+
 MAX_ENTRIES = 1_000
 """Entries in one answer at most."""
 
@@ -340,13 +343,20 @@ def _sent(report: _Report, format: Format) -> StreamingResponse:
     """The answer with all of `report`; raises what reading its rows raises."""
     file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 # closed by who sends it
     try:
-        media = _WRITERS[format](file, report)
+        media = _WRITERS[format](file, report._replace(rows=_not_too_many(report.rows)))
         size = file.tell()
         file.seek(0)
     except BaseException:
         file.close()
         raise
     return StreamingResponse(_pieces(file), media_type=media, headers={"content-length": str(size)})
+
+
+def _not_too_many(rows: Iterator[Any]) -> Iterator[Any]:
+    for number, row in enumerate(rows):
+        if number == MAX_ROWS:
+            raise _wrong("by", f"gives more than {MAX_ROWS:,} rows: ask for less time, or split by less")
+        yield row
 
 
 def _write_json(file: IO[bytes], report: _Report) -> str:
