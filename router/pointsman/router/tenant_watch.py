@@ -69,7 +69,7 @@ class TenantWatch:
         self._keeps = keeps
         self._keeping: asyncio.Task[None] | None = None
         self._kept = True  # whether the file holds all that is known
-        self._next_keep = time.monotonic()
+        self._rest = self._confirm = time.monotonic()
 
     async def begin(self) -> None:
         """Look for the first time, not for longer than `FIRST` seconds; where nothing is there, read the file."""
@@ -213,7 +213,7 @@ class TenantWatch:
     def _keep_if_due(self) -> None:
         """Write what is known to the file, or only that it is still true: in a thread, as a disk takes its time."""
         now = time.monotonic()
-        if not self._keeps or not self._reachable or now < self._next_keep:
+        if not self._keeps or not self._reachable or now < (self._confirm if self._kept else self._rest):
             return
         if self._keeping is None or self._keeping.done():
             self._keeping = asyncio.get_running_loop().create_task(self.keep())
@@ -229,12 +229,15 @@ class TenantWatch:
         self._kept = True  # what changes from now on is to be written again
         try:
             await asyncio.to_thread(_write, self._file, lines, true_at)
+        except FileNotFoundError:
+            self._kept = lines is None  # while nobody has made a tenant there is no file
         except OSError as error:
             log.warning("the tenants that are known can't be written: %s", error.strerror)
             self._kept = False
         now = time.monotonic()
-        took = now - began
-        self._next_keep = now + (CONFIRM if lines is None else max(INTERVAL, REST * took))
+        self._confirm = now + CONFIRM
+        if lines is not None:
+            self._rest = now + REST * (now - began)
 
 
 def _write(path: Path, lines: list[tuple[str, bytes]] | None, true_at: float) -> None:
