@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,12 +11,13 @@ import httpx
 import pytest
 
 from pointsman.contracts.names import Header, StateFile
+from pointsman.contracts.tenants import new_key
 from support.gateway import DEEP, FAST, Gateway, wait_for
 
 SOON = 2.0
 """Seconds after which a key that was made or revoked has to be so for the data plane."""
 
-MAX_AGE = 3.0
+MAX_AGE = 30.0
 """Seconds without word from Redis after which nobody is let in."""
 
 CHAT = "/v1/chat/completions"
@@ -132,12 +134,13 @@ def test_cut_off_from_redis_the_known_keys_hold_but_not_forever(gateway: Gateway
     wait_for(lambda: made["digest"] in file.read_text(), "the key to be in the file", seconds=5)
     gateway.valkey.popen.kill()
     gateway.valkey.popen.wait()
-    gateway.router.stop()
-    gateway.start_router()
-    wait_for(lambda: gateway.startupz() == 200, "the router to start", gateway.router)
-    assert ask(gateway, key)[1] not in ("invalid_api_key", "snapshot_too_old")
-    wait_for(lambda: ask(gateway, key) == (503, "snapshot_too_old", None), "the keys to be too old", seconds=10)
-    assert ask(gateway, gateway.key) == (503, "snapshot_too_old", None)  # one of the configuration
-    assert ask(gateway, "pk-wrong") == (401, "invalid_api_key", None)
+    for age, code in ((0.0, None), (MAX_AGE, "snapshot_too_old")):
+        gateway.router.stop()
+        os.utime(file, (time.time() - age, time.time() - age))
+        gateway.start_router()
+        wait_for(lambda: gateway.startupz() == 200, "the router to start", gateway.router)
+        for known in (key, gateway.key):  # the latter is one of the configuration
+            assert ask(gateway, known)[:2] == ((503, code) if code else (200, None))
+    assert ask(gateway, new_key()) == (401, "invalid_api_key", None)
     gateway.start_valkey()
     wait_for(lambda: ask(gateway, key)[1] != "snapshot_too_old", "the keys to be known again", seconds=15)
