@@ -154,17 +154,11 @@ class Purse:
         else:
             self.target -= self.target // 16
         self.starved = False
-        every = sum(needs)
         target = self.target if hoards and not self.scarce else 0
-        keep = max(0, min(self.free, max(every, 2 * target)))
+        keep = _kept(self.free, needs, target)
         self.free = keep
-        first = max(0, needs[0] - keep) if needs else 0
-        every = max(0, every - keep)
-        unit = self.unit
-        return (
-            *(self.hard, settled, self.reserved + keep),
-            *(first, every, max(0, target - keep), unit, self.forgotten_at),
-        )
+        first, every, want = _missing(keep, needs, target)
+        return self.hard, settled, self.reserved + keep, first, every, want, self.unit, self.forgotten_at
 
     def granted(self, grant: MoneyGrant, settled_then: int) -> None:
         """Take what Redis has given; `settled_then` is what `settled` was when it was asked."""
@@ -408,6 +402,13 @@ class Allowance:
     # -- leases
 
     @property
+    def hoards(self) -> bool:
+        """Whether money is held here for no request, though there is little of it left anywhere."""
+        return not self.waiting and any(
+            purse.scarce and purse.hard >= 0 and purse.free > 0 for purse in (self.day, self.month)
+        )
+
+    @property
     def low(self) -> bool:
         """Whether a lease should be filled up before it runs out."""
         for kind, amount in enumerate((*self._left(), self.places)):
@@ -451,11 +452,9 @@ class Allowance:
         if self.concurrency is not None:
             self._aim(4, self.concurrency, 2)
             target = self._targets[4] if hoards else 0
-            keep = max(0, min(self.places, max(len(needs), 2 * target)))
-            self.places = keep
-            first = max(0, min(1, len(needs)) - keep)
-            every = max(0, len(needs) - keep)
-            places = (self.concurrency, self.running, keep, first, every, max(0, target - keep))
+            ones = [1] * len(needs)
+            self.places = keep = _kept(self.places, ones, target)
+            places = (self.concurrency, self.running, keep, *_missing(keep, ones, target))
         nanos = [need.nano for need in needs]
         day, month = (
             purse.ask(nanos, hoards=hoards) if purse.matters else None for purse in (self.day, self.month)
@@ -576,11 +575,8 @@ class Allowance:
         unit = self._units[kind]
         self._aim(kind, limit, 2 * unit)
         target = self._targets[kind] if hoards else 0
-        every = sum(needs)
-        keep = max(0, min(left, max(every, 2 * target)))
-        first = max(0, needs[0] - keep) if needs else 0
-        rate = (limit, keep, left - keep, first, max(0, every - keep), max(0, target - keep), unit)
-        return rate, keep
+        keep = _kept(left, needs, target)
+        return (limit, keep, left - keep, *_missing(keep, needs, target), unit), keep
 
     def _turn(self, at: int) -> None:
         """Another day has begun by the calendar, or an earlier one again where the clock was put right."""
@@ -608,11 +604,32 @@ class Allowance:
 
 
 class Waiter(Protocol):
-    """A request that waits for a lease. `need` is what it needs."""
+    """A request that waits for a lease."""
 
     @property
     def need(self) -> Need:
         """What it needs."""
+
+    def look(self, now: float) -> None:
+        """Something has changed: go on or give up, where that is clear by now."""
+
+
+def _kept(left: int, needs: Sequence[int], target: int) -> int:
+    """
+    How much of what is `left` here is kept; the rest is given back.
+
+    Nothing where requests wait that need more: two routers that each keep a half would wait for each other. It is
+    given back and asked for in one step.
+    """
+    if needs and left < sum(needs):
+        return 0
+    return max(0, min(left, max(sum(needs), 2 * target)))
+
+
+def _missing(kept: int, needs: Sequence[int], target: int) -> tuple[int, int, int]:
+    """What is missing for the first that waits, for all that do, and beside that for a stock of `target`."""
+    every = max(0, sum(needs) - kept)
+    return (needs[0] if every else 0), every, max(0, target - kept)
 
 
 def _untold(purse: Purse) -> bool:

@@ -166,9 +166,9 @@ class LeaseBook:
         asked: list[tuple[Allowance, Asked]] = []
         crowded = len(self._active) > MANY
         for allowance in allowances:
-            idle = not allowance.moved and now - allowance.moved_at > (TELL if crowded else IDLE)
+            hoards = not (leaving or _idle(allowance, now, crowded))
             self._number += 1
-            asked.append((allowance, allowance.ask(self._number, at, now, hoards=not (idle or leaving))))
+            asked.append((allowance, allowance.ask(self._number, at, now, hoards=hoards)))
             if allowance.old:
                 of_old = allowance.asks_of_old(self._number + 1)
                 self._number += len(of_old)
@@ -195,8 +195,11 @@ class LeaseBook:
         for allowance in allowances:
             if allowance.waiting:
                 self._serve(allowance)
-            elif not self._failed and not allowance.moved and allowance.empty:
+            elif not self._failed and allowance.hoards:
+                self.urge(allowance)
+            elif not self._failed and not allowance.moved and allowance.empty and _idle(allowance, now, crowded):
                 self._active.pop(allowance.name, None)
+                allowance.deadline = 0.0  # so that the next request has it looked after again
                 if allowance.view.allowance is not allowance and self._allowances.get(allowance.name) is allowance:
                     del self._allowances[allowance.name]
 
@@ -208,3 +211,7 @@ class LeaseBook:
                 waiter.look(now)
         if allowance.waiting:
             asyncio.get_running_loop().call_later(AGAIN, self.urge, allowance)
+
+
+def _idle(allowance: Allowance, now: float, crowded: bool) -> bool:
+    return not allowance.moved and now - allowance.moved_at > (TELL if crowded else IDLE)
