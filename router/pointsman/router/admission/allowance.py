@@ -150,7 +150,7 @@ class Purse:
         if self.hard < 0:
             return (-1, settled, 0, 0, 0, 0, 0, self.forgotten_at)
         if self.starved:
-            self.target = max(2 * self.target, 2 * self.unit)
+            self.target = min(self.hard, max(2 * self.target, 2 * self.unit))
         else:
             self.target -= self.target // 16
         self.starved = False
