@@ -23,6 +23,14 @@ class KeyConflict(Exception):
     """The key has another version by now than the writer thought; nothing was written."""
 
 
+class TooManyKeys(Exception):
+    """The tenant, or the administrators, have `MOST_LIVE` keys already; nothing was written."""
+
+
+MOST_LIVE = 1000
+"""Keys of one tenant, and admin keys, that open anything, at most: routers hold all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRow:
     """
@@ -102,20 +110,16 @@ class KeyStore:
     def admin_keys(self) -> list[KeyRow]:
         """All admin keys that open anything."""
         now = int(time.time() * 1000)
-        rows = sa.select(api_keys).where(api_keys.c.role.is_not(None), api_keys.c.revoked_at.is_(None))
+        rows = sa.select(api_keys).where(api_keys.c.role.is_not(None), _opens(now))
         with self._database.reading() as connection:
-            return [row for row in (KeyRow(*found) for found in connection.execute(rows)) if row.opens(now)]
+            return [KeyRow(*row) for row in connection.execute(rows)]
 
     def live_counts(self, tenants: list[str]) -> dict[str, int]:
         """How many keys open anything, of each of `tenants` that has any."""
         now = int(time.time() * 1000)
         rows = (
             sa.select(api_keys.c.tenant, sa.func.count())
-            .where(
-                api_keys.c.tenant.in_(tenants),
-                api_keys.c.revoked_at.is_(None),
-                sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now),
-            )
+            .where(api_keys.c.tenant.in_(tenants), _opens(now))
             .group_by(api_keys.c.tenant)
         )
         with self._database.reading() as connection:
@@ -132,7 +136,7 @@ class KeyStore:
         expires_at: int | None,
         by: str,
     ) -> KeyRow:
-        """A new key, written. Raises `KeyConflict` where the tenant was deleted."""
+        """A new key, written. Raises `KeyConflict` where the tenant was deleted, and `TooManyKeys`."""
         key = KeyRow(
             _new_id(),
             digest,
@@ -153,6 +157,7 @@ class KeyStore:
             deleted = sa.select(tenants.c.name).where(tenants.c.name == tenant, tenants.c.document.is_(None))
             if connection.execute(deleted).one_or_none() is not None:
                 raise KeyConflict
+            self._count(connection, key)
             self._insert(connection, key, by, "keys.create")
         return key
 
@@ -163,7 +168,7 @@ class KeyStore:
         A new key with all that `key` has but its digest and its end, and `key` itself, which ends at `until`
         (milliseconds since 1970), or before where it does so anyway.
 
-        Raises `KeyConflict` where `key` was changed since it was read.
+        Raises `KeyConflict` where `key` was changed since it was read, and `TooManyKeys`.
         """
         now = int(time.time() * 1000)
         new = KeyRow(
@@ -185,6 +190,7 @@ class KeyStore:
         with self._database.writing() as connection:
             _mark(connection, key)
             self._update(connection, key, expires_at=end, replaced_by=new.id)
+            self._count(connection, new)
             self._insert(connection, new, by, "keys.rotate")
         old = self.get(key.id)
         assert old is not None
@@ -227,11 +233,25 @@ class KeyStore:
         )
 
     @staticmethod
+    def _count(connection: sa.Connection, key: KeyRow) -> None:
+        """Raises `TooManyKeys` where the owner of `key` has as many as there may be."""
+        owned = api_keys.c.role.is_not(None) if key.tenant is None else api_keys.c.tenant == key.tenant
+        live = sa.select(sa.func.count()).where(owned, _opens(key.created_at))
+        if connection.execute(live).scalar_one() >= MOST_LIVE:
+            raise TooManyKeys
+
+    @staticmethod
     def _update(connection: sa.Connection, key: KeyRow, **values: Any) -> None:
         same = sa.and_(api_keys.c.id == key.id, api_keys.c.version == key.version)
         changed = sa.update(api_keys).where(same).values(version=key.version + 1, **values)
         if not connection.execute(changed).rowcount:
             raise KeyConflict
+
+
+def _opens(now: int) -> sa.ColumnElement[bool]:
+    """Of keys that are good at `now`, in milliseconds since 1970."""
+    unexpired = sa.or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > now)
+    return sa.and_(api_keys.c.revoked_at.is_(None), unexpired)
 
 
 def _new_id() -> str:

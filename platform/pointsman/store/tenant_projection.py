@@ -105,9 +105,9 @@ local found = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 return {found[1], table.concat(found[2], '\\0')}
 """
 """
-Takes the key of the hash; a cursor and how many entries. Returns the next cursor, and names and entries in turn with
-a zero byte between, which neither can hold: as one value, since a client takes longer to find the beginning of the
-next of two hundred thousand values than to read it.
+Takes the key of the hash; a cursor and how many entries. Returns the next cursor, and names and entries in turn
+with a zero byte between, which neither can hold: as one value, since a client takes longer to find the beginning of
+the next of two hundred thousand values than to read it.
 """
 
 
@@ -161,13 +161,13 @@ class TenantProjection:
 
         None: Redis was emptied or lost a part of it. A few tenants alone would look as if all others were gone.
         """
-        revision = self.revision()
+        revision: str | None = None
         for some in _pieces(changes, _AT_ONCE):
             arguments = [part for change in some for part in change]
             revision = _text(self._put(keys=_KEYS, args=[CHANGES_KEPT, *arguments]))
             if revision is None:
                 return None
-        return revision
+        return revision or self.revision()
 
     def put_admin_keys(self, roles: Mapping[str, Role]) -> str | None:
         """Let these be the admin keys, by the digest in hexadecimal; the result is `put`'s."""

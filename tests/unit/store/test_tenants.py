@@ -12,9 +12,10 @@ import sqlalchemy as sa
 from pointsman.contracts.config import Tenant
 from pointsman.contracts.keys import KeyScope, Role
 from pointsman.contracts.tenants import key_digest, new_key
+from pointsman.store import keys
 from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database
-from pointsman.store.keys import KeyConflict, KeyRow, KeyStore
+from pointsman.store.keys import KeyConflict, KeyRow, KeyStore, TooManyKeys
 from pointsman.store.tenant_changes import TenantChanges
 from pointsman.store.tenant_projection import OF_FILE, tenant_entry
 from pointsman.store.tenants import TenantConflict, TenantStore
@@ -142,6 +143,20 @@ def test_rotation_ends_the_old_key_at_the_overlap_or_before(stores: Stores) -> N
         assert {new.id, old.id} <= stores.projected("t")[1]
     past = stores.key("t", expires_at=1)
     assert past.id not in stores.projected("t")[1]
+
+
+def test_a_tenant_has_so_many_keys_and_no_more(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "MOST_LIVE", 3)
+    stores.key("t", expires_at=1)
+    first, *_ = [stores.key("t") for _ in range(3)]
+    with pytest.raises(TooManyKeys):
+        stores.key("t")
+    with pytest.raises(TooManyKeys):
+        stores.keys.rotate(first, key_digest(new_key()), until=4_000_000_000_000, expires_at=None, by="a")
+    stores.key("other")
+    stores.key(None, role=Role.OWNER)
+    stores.keys.rotate(first, key_digest(new_key()), until=0, expires_at=None, by="a")
+    assert stores.keys.live_counts(["t"]) == {"t": 3}
 
 
 def test_audit_rows_are_found_by_what_they_say(stores: Stores) -> None:

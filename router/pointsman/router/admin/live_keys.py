@@ -16,7 +16,7 @@ from pointsman.contracts.keys import KeyScope, Role
 from pointsman.contracts.tenants import key_digest, new_key
 from pointsman.router.admin.live_tenants import LiveTenants
 from pointsman.router.admin.tenant_projector import TenantProjector
-from pointsman.store.keys import KeyConflict, KeyRow, KeyStore
+from pointsman.store.keys import MOST_LIVE, KeyConflict, KeyRow, KeyStore, TooManyKeys
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,8 @@ class LiveKeys:
             )
         except KeyConflict:
             raise TenantNotFound("There is no tenant of this name any more.") from None
+        except TooManyKeys:
+            raise _too_many() from None
         log.info("%s of %s made by %s", row.id, tenant or role, by)
         self._publish(row)
         return MadeKey(key, row, None)
@@ -107,6 +109,8 @@ class LiveKeys:
             )
         except KeyConflict:
             raise KeyEnded("Somebody else has just rotated or revoked this key.") from None
+        except TooManyKeys:
+            raise _too_many() from None
         log.info("%s rotated by %s: %s takes its place", old.id, by, row.id)
         self._publish(row)
         return MadeKey(key, row, replaced)
@@ -162,6 +166,12 @@ def _check_end(expires_at: int | None) -> None:
         raise _invalid("expires_at", "lies in the past")
     if expires_at > now + LONGEST * 1000:
         raise _invalid("expires_at", f"lies more than {LONGEST // 86_400:,} days ahead")
+
+
+def _too_many() -> InvalidRequest:
+    return InvalidRequest(
+        f"There are {MOST_LIVE:,} keys already that are good: revoke those that nobody uses.", code="too_many_keys"
+    )
 
 
 def _invalid(field: str, message: str) -> InvalidRequest:

@@ -70,6 +70,12 @@ def run(config: Config, settings: Settings) -> None:
     metrics = Metrics(metrics_dir)
     database = Database(database_url(config.database, settings.state_dir))
     redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
+    impatient = Redis.from_url(
+        settings.redis_url,
+        socket_timeout=REDIS_TIMEOUT,
+        socket_connect_timeout=REDIS_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+    )
     policies = LivePolicies(config, database, redis)
     prices = LivePrices(config, database, redis)
     keeper = StageKeeper(policies, returned=_Returns(metrics))
@@ -79,15 +85,9 @@ def run(config: Config, settings: Settings) -> None:
     stored_keys, stored_tenants = KeyStore(database, audit), TenantStore(database, audit)
     writer = DecisionWriter(config, store, stored_tenants, redis, readers=[keeper])
     ring = KeyRing(config, stored_keys, stored_tenants)
-    projector = TenantProjector(database, stored_keys, ring, redis)
+    projector = TenantProjector(database, stored_keys, ring, impatient)
     tenants = LiveTenants(config, stored_tenants, stored_keys, projector, policies)
     entries = LedgerStore(database)
-    impatient = Redis.from_url(
-        settings.redis_url,
-        socket_timeout=REDIS_TIMEOUT,
-        socket_connect_timeout=REDIS_TIMEOUT,
-        retry=Retry(NoBackoff(), 0),
-    )
     parts = Parts(
         redis=impatient,
         answers=AnswerStore(
