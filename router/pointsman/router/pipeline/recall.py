@@ -23,6 +23,8 @@ _CACHE_CONTROL = Header.CACHE_CONTROL.encode()
 _IDEMPOTENCY_KEY = Header.IDEMPOTENCY_KEY.encode()
 _WISHES = (b"bypass", b"refresh", b"force")
 
+_NEXT, _WAIT = Outcome.NEXT, Outcome.WAIT  # members of an Enum are slow to look up by way of its class
+
 LONGEST_KEY = 255
 """Characters of an idempotency key at most."""
 
@@ -51,23 +53,23 @@ class Recall:
         if _IDEMPOTENCY_KEY in exchange.headers:
             return self._once(exchange, cached=cached)
         if not cached:
-            return Outcome.NEXT
+            return _NEXT
         answers, wish = self._answers, _wish_of(exchange)
         if wish != b"force" and not is_deterministic(exchange):
-            return Outcome.NEXT
+            return _NEXT
         if wish == b"bypass" or answers.shared.away:
             answers.tell(exchange, CacheStatus.BYPASS)
-            return Outcome.NEXT
+            return _NEXT
         assert exchange.model is not None
         generation = answers.shared.generation(self._keys.scope(exchange), exchange.model.name)
         key = self._keys.key(exchange, generation)
         if key is None:
-            return Outcome.NEXT
+            return _NEXT
         if wish == b"refresh":
             answers.refresh(exchange, key, generation)
-            return Outcome.NEXT
+            return _NEXT
         answers.recall(exchange, key, generation)
-        return Outcome.WAIT
+        return _WAIT
 
     def _once(self, exchange: Exchange, *, cached: bool) -> Outcome:
         """The client has named the request, and gets the same answer however often it sends it."""
@@ -86,7 +88,7 @@ class Recall:
         key = idempotent_key(tenant.name, name, generation)
         fingerprint = answers.seal.fingerprint(request_digest(exchange))
         answers.once(exchange, key, fingerprint, generation)
-        return Outcome.WAIT
+        return _WAIT
 
 
 def is_deterministic(exchange: Exchange) -> bool:

@@ -97,6 +97,9 @@ class Answers:
             else:
                 flight.join(exchange)
             return
+        if self.shared.slow and not fingerprint:
+            self.alone(exchange, CacheStatus.BYPASS)
+            return
         assert exchange.model is not None
         model = "" if fingerprint else exchange.model.name
         flight = self._flights[key] = Flight(self, key, model=model, generation=generation, fingerprint=fingerprint)

@@ -90,7 +90,6 @@ class Seal:
 
     def __init__(self, secret: str) -> None:
         self._key = hashlib.blake2b(secret.encode(), person=b"pm-answers").digest()
-        self._packer = zstandard.ZstdCompressor(level=_LEVEL)
         self._unpacker = zstandard.ZstdDecompressor()
 
     def fingerprint(self, data: bytes) -> str:
@@ -105,7 +104,7 @@ class Seal:
             return None
         flag = _PLAIN
         if len(data) > _WORTH_PACKING:
-            flag, data = _PACKED, self._packer.compress(data)
+            flag, data = _PACKED, zstandard.ZstdCompressor(level=_LEVEL).compress(data)
         data = flag + data
         entry = _MAGIC + self._mac(key, data) + data
         return entry if len(entry) <= LARGEST else None

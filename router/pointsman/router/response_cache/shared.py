@@ -27,11 +27,11 @@ from pointsman.store.response_cache import FLIGHT_TTL, AnswerKey, AnswerStore, L
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 0.02
-"""Seconds that a look takes at most."""
+SLOW = 0.02
+"""Seconds after which a look that has no answer yet keeps others from looking."""
 
-_ONCE_MORE = 0.005
-"""Seconds after `PATIENCE` in which a process that was itself too slow may find that the answer has come."""
+PATIENCE = 0.1
+"""Seconds that a look takes at most."""
 
 EVERY = 0.5
 """Seconds between two rounds of the second task."""
@@ -92,7 +92,8 @@ class _Wanted:
 
 class Shared:
     """
-    Answers in Redis. `away`: nothing may be looked up. `changed` is called when answers have been invalidated.
+    Answers in Redis. `away`: nothing may be looked up; `slow`: whoever looked now would wait for too long.
+    `changed` is called when answers have been invalidated.
 
     Owned by one event loop.
     """
@@ -112,6 +113,7 @@ class Shared:
         self._generations: dict[str, int] = {}
         self._revision: str | None = None
         self.away = True  # until the generations are known
+        self.slow = False
 
     def generation(self, scope: str, model: str) -> int:
         """The generation of the answers of `scope` by `model` that are valid now."""
@@ -201,14 +203,7 @@ class Shared:
 
     async def _look_at(self, batch: list[_Wanted]) -> None:
         loop = asyncio.get_running_loop()
-        timers: list[asyncio.TimerHandle] = [
-            loop.call_later(PATIENCE, lambda: timers.append(loop.call_later(_ONCE_MORE, late)))
-        ]
-
-        def late() -> None:
-            self._is_away("it is too slow")
-            self._tell_all_waiting(batch)
-
+        timers = loop.call_later(SLOW, self._is_slow), loop.call_later(PATIENCE, self._is_late, batch)
         try:
             looks = await self._store.look([(wanted.key, wanted.claim) for wanted in batch])
         except _FAILURES as error:
@@ -217,12 +212,18 @@ class Shared:
                 wanted.tell(Absent.UNKNOWN)
             return
         finally:
+            self.slow = False
             for timer in timers:
                 timer.cancel()
         for wanted, look in zip(batch, looks, strict=True):
             self._tell(wanted, look)
 
-    def _tell_all_waiting(self, batch: list[_Wanted]) -> None:
+    def _is_slow(self) -> None:
+        self.slow = True
+
+    def _is_late(self, batch: list[_Wanted]) -> None:
+        """Let all go on that wait for `batch`, and those that wait behind it."""
+        self._is_away("it is too slow")
         for wanted in [*batch, *self._queue]:
             wanted.tell(Absent.UNKNOWN)
         self._queue.clear()
