@@ -12,6 +12,7 @@ import typer
 
 from pointsman.cli.standalone import read_config, refuse
 from pointsman.cli.state import default_state_dir
+from pointsman.contracts.names import StateFile
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -64,7 +65,9 @@ def restore(
 
     try:
         database = file_of(_url(config, state_dir))
-        StateFolder(state_dir or default_state_dir()).open()  # no instance may start meanwhile
+        folder = state_dir or default_state_dir()
+        if (folder / StateFile.CONFIG).exists():
+            StateFolder(folder).open()  # no `pointsman up` may run there, nor start meanwhile
         aside = put_in_place(file, database)
     except (BackupError, StateFolderError) as error:
         refuse(str(error))

@@ -16,12 +16,11 @@ import httpx
 import pyarrow.parquet
 import pytest
 from redis import Redis
-from typer.testing import CliRunner, Result
 
-from pointsman.cli.main import app
 from pointsman.contracts.config_pools import Prices
-from pointsman.contracts.names import Env, Header, RedisKey
+from pointsman.contracts.names import Header, RedisKey
 from pointsman.contracts.pricing import Usage, cost_of, dollars
+from support.admin import admin, invoked, pointsman, refused
 from support.gateway import DEEP, FAST, Gateway
 from support.policies import within
 
@@ -46,26 +45,6 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp("gw")
     with Gateway(folder, pools=[PAID, TWIN, DEEP], tenants=TENANTS) as gateway:
         yield gateway
-
-
-def admin(gateway: Gateway, method: str, path: str, **options: Any) -> httpx.Response:
-    headers = {"authorization": f"Bearer {gateway.admin_key}", **options.pop("headers", {})}
-    return httpx.request(method, f"{gateway.url}/admin/v1{path}", headers=headers, timeout=30, **options)
-
-
-def refused(gateway: Gateway, method: str, path: str, **options: Any) -> tuple[int, str | None]:
-    answer = admin(gateway, method, path, **options)
-    return answer.status_code, answer.json()["error"]["param"]
-
-
-def pointsman(gateway: Gateway, *arguments: str) -> Result:
-    said = CliRunner().invoke(
-        app,
-        list(arguments),
-        env={Env.URL: gateway.url, Env.ADMIN_KEY: gateway.admin_key, "COLUMNS": "160", "NO_COLOR": "1"},
-    )
-    assert said.exit_code == 0, said.output
-    return said
 
 
 def ask(gateway: Gateway, tenant: str, mode: str = "no_think") -> tuple[Usage, str, int]:
@@ -256,11 +235,7 @@ def test_reports_add_up_to_what_clients_were_told(gateway: Gateway, tmp_path: Pa
         assert sum(Decimal(row["cost_usd"]) for row in rows) == bill
         assert [row["id"] for row in rows] == [entry["id"] for entry in every]
 
-    unwritable = CliRunner().invoke(
-        app,
-        ["usage", "export", "--output", "/nowhere/at/all.csv"],
-        env={Env.URL: gateway.url, Env.ADMIN_KEY: gateway.admin_key},
-    )
+    unwritable = invoked(gateway, "usage", "export", "--output", "/nowhere/at/all.csv")
     assert (unwritable.exit_code, unwritable.stderr) == (
         2,
         "/nowhere/at/all.csv can't be written: No such file or directory\n",
