@@ -28,10 +28,14 @@ COPIED = 1.0
 
 
 class SoakGateway(Gateway):
-    """A gateway that is watched. With `observed`, the router tells its live objects (`observed_router.py`)."""
+    """
+    A gateway that is watched. With `observed`, the router tells its live objects (`observed_router.py`); with
+    `workers`, that many processes share its port.
+    """
 
-    def __init__(self, folder: Path, *, observed: bool = False, **options: Any) -> None:
+    def __init__(self, folder: Path, *, observed: bool = False, workers: int = 1, **options: Any) -> None:
         super().__init__(folder, **options)
+        self._workers = workers
         self._window = folder / "window.sock" if observed else None
 
     def __enter__(self) -> Self:
@@ -40,13 +44,20 @@ class SoakGateway(Gateway):
 
     def start_router(self) -> None:
         if self._window is None:
-            super().start_router()
+            self.router = self._command(
+                *("router", "--config", str(self.config), "--redis-url", self.redis_url),
+                *("--state-dir", str(self.state), "--port", str(self.port), "--workers", str(self._workers)),
+            )
             return
         self._window.unlink(missing_ok=True)
         argv = [sys.executable, str(Path(__file__).with_name("observed_router.py")), str(self._window), "router"]
         argv += ["--config", str(self.config), "--redis-url", self.redis_url]
         argv += ["--state-dir", str(self.state), "--port", str(self.port)]
         self.router = self._process("router", argv, {Env.REPLICA_SECRET: SECRET})
+
+    def workers(self) -> list[int]:
+        """The process ids of the router's workers."""
+        return [child.pid for child in psutil.Process(self.router.popen.pid).children()]
 
     def alive(self) -> dict[str, int]:
         """Live objects of the router by class; `Task`: unfinished asyncio tasks."""
