@@ -12,6 +12,7 @@ from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
@@ -19,7 +20,7 @@ import pointsman.store
 import pointsman.store.decisions
 from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import StateFile
-from pointsman.store.database import Database, DatabaseError, database_url, metadata
+from pointsman.store.database import Database, DatabaseError, _alembic_config, database_url, metadata, revisions
 
 for module in pkgutil.iter_modules(pointsman.store.__path__):
     importlib.import_module(f"pointsman.store.{module.name}")  # each hangs its tables on `metadata`
@@ -50,6 +51,39 @@ def test_many_may_start_at_once(tmp_path: Path, kind: str, request: pytest.Fixtu
         assert len(set(pool.map(start, starters))) == 1
     for database in starters:
         database.close()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_what_an_earlier_release_kept_is_there_after_the_upgrade(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    url = database_url(None, tmp_path) if kind == "sqlite" else request.getfixturevalue("postgresql").empty()
+    engine = sa.create_engine(url)
+    config = _alembic_config()
+    rows = [
+        "INSERT INTO policy_versions VALUES ('demo', 1, '{}', 1, 'me', 'kept')",
+        "INSERT INTO decisions (id, at, tenant, model, mode, source, reviewable, queued, record) "
+        "VALUES ('dec-1', 1, 'demo', 'm', 'think', 'policy', false, false, '{}')",
+    ]
+    with engine.begin() as connection:  # as the release before tenants, ledger and prices left it
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+        for row in rows:
+            connection.execute(sa.text(row))
+    engine.dispose()
+
+    database = Database(url)
+    assert database.revision() == "0003"
+    with database.reading() as connection:
+        assert connection.scalar(sa.text("SELECT comment FROM policy_versions")) == "kept"
+        assert connection.scalar(sa.text("SELECT tenant FROM decisions")) == "demo"
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    assert database.revision() == max(revisions())
+    with database.writing() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+    with pytest.raises(DatabaseError, match="newer release"):
+        Database(url).migrate()
 
 
 def test_its_file_is_this_users_alone_and_bears_the_name_of_the_house(tmp_path: Path) -> None:
