@@ -147,6 +147,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     health = Health(fleet, snapshot.tenants)
     health.watch("ledger", ledger.trouble)
     health.watch("leases", leases.trouble)
+    health.watch("response cache", answers.trouble)
     live = LiveReport(ledger.run, LiveRouters(impatient_redis), fleet, health, metrics)
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)

@@ -110,6 +110,10 @@ class Answers:
             flight.join(exchange)
             flight.look()
 
+    def trouble(self) -> str | None:
+        """What is missing, in a few words; None while all is well."""
+        return "response cache: Redis is away" if self.shared.away else None
+
     def heed(self, tenant: TenantView) -> None:
         """Once `tenant` is gone, none of its answers is given to another one that gets its name."""
         if tenant.gone:
