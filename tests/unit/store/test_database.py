@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 import pkgutil
+import shlex
 import stat
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -21,6 +23,9 @@ import pointsman.store.decisions
 from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import StateFile
 from pointsman.store.database import Database, DatabaseError, _alembic_config, database_url, metadata, revisions
+from support.postgresql import PostgreSQL
+
+ROOT = Path(__file__).parents[3]
 
 for module in pkgutil.iter_modules(pointsman.store.__path__):
     importlib.import_module(f"pointsman.store.{module.name}")  # each hangs its tables on `metadata`
@@ -84,6 +89,35 @@ def test_what_an_earlier_release_kept_is_there_after_the_upgrade(
     database.close()
     with pytest.raises(DatabaseError, match="newer release"):
         Database(url).migrate()
+
+
+def test_what_pg_dump_takes_along_pg_restore_brings_back(postgresql: PostgreSQL, tmp_path: Path) -> None:
+    """With the very options of `docs/backup.md`."""
+    database = postgresql.database()
+    url = database._engine.url
+    address = f"postgresql://postgres@/{url.database}?host={url.query['host']}"
+    page = (ROOT / "docs/backup.md").read_text()
+
+    def run(name: str) -> None:
+        (line,) = [line for line in page.splitlines() if line.startswith(f"{name} ")]
+        words = shlex.split(line, comments=True)
+        known = {"$DATABASE": address, "monday.dump": str(tmp_path / "monday.dump")}
+        argv = [str(postgresql.program(name)), *(known.get(word, word) for word in words[1:])]
+        subprocess.run(argv, check=True, capture_output=True)
+
+    def write(tenant: str) -> None:
+        with database.writing() as connection:
+            connection.execute(sa.text(f"INSERT INTO policy_versions VALUES ('{tenant}', 1, '{{}}', 1, 'me', '')"))
+
+    write("kept")
+    run("pg_dump")
+    write("later")
+    database.close()
+    run("pg_restore")
+    with database.reading() as connection:
+        assert connection.scalars(sa.text("SELECT tenant FROM policy_versions")).all() == ["kept"]
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    database.close()
 
 
 def test_its_file_is_this_users_alone_and_bears_the_name_of_the_house(tmp_path: Path) -> None:
