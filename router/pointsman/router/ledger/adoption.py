@@ -8,6 +8,7 @@ is sealed further.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -33,6 +34,10 @@ class Adopted:
         self.spool = spool
         self.shipping = Shipping(redis, spool)
         self.shipping.ends = True
+
+    def delete(self) -> None:
+        self.spool.close()
+        self.spool.folder.delete()
 
 
 class Adoption:
@@ -83,8 +88,9 @@ class Adoption:
             await adopted.shipping.round()
             if adopted.shipping.finished:
                 self._adopted.remove(adopted)
-                adopted.spool.close()
-                adopted.spool.folder.delete()
+                await asyncio.to_thread(adopted.delete)
+            elif adopted.spool.untidy:
+                await asyncio.to_thread(adopted.spool.sweep)
 
     def close(self) -> None:
         """Leave the rest to others."""

@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 INTERVAL = 0.2
 """Seconds between two rounds."""
 
+SPARES = 2
+"""Segments that lie ready: one lasts for some 1,700 requests."""
+
 LOOK_FOR_DEAD = 3.0
 """Seconds between two looks for spools whose routers have died."""
 
@@ -52,7 +55,7 @@ class Ledger:
 
     def __init__(self, parent: Path, redis: Redis, metrics: Metrics, *, most: int) -> None:
         self.run = secrets.token_hex(8)
-        self._spool = Spool(Folder.fresh(parent, self.run), most=most)
+        self._spool = Spool(Folder.fresh(parent, self.run), most=most, spares=SPARES)
         self._shipping = Shipping(redis, self._spool)
         self._fresh = self._shipping.fresh
         self._adoption = Adoption(parent, redis, own=self.run)
@@ -159,9 +162,9 @@ class Ledger:
         while True:
             now = perf_counter()
             self._since = time() - now
-            if not self._spool.prepared:
-                self._prepare()
             await self._shipping.round()
+            if self._spool.untidy or self._spool.prepared < SPARES:
+                await asyncio.to_thread(self._tidy)
             if now >= look_at:
                 look_at = now + LOOK_FOR_DEAD
                 await asyncio.to_thread(self._adoption.look)
@@ -177,19 +180,17 @@ class Ledger:
     async def close(self) -> None:
         """Bring the last entries to the database if that can be done soon; what can't is a successor's to do."""
         self._adoption.close()
-        finished = False
-        if not self._open:
-            try:
-                async with asyncio.timeout(LAST_WORDS):
-                    self._shipping.ends = True
-                    while not self._shipping.finished:
-                        await self._shipping.round()
-                        await asyncio.sleep(0.02)
-                finished = True
-            except TimeoutError:
-                log.warning("%d entries of the ledger wait in the spool for a successor", self.waiting)
+        shipping = self._shipping
+        shipping.ends = not self._open
+        try:
+            async with asyncio.timeout(LAST_WORDS):
+                while not shipping.finished and (shipping.ends or self.waiting):
+                    await shipping.round()
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            log.warning("%d entries of the ledger wait in the spool for a successor", self.waiting)
         self._spool.close()
-        if finished:
+        if shipping.finished:
             self._spool.folder.delete()
         else:
             self._spool.folder.release()
@@ -218,8 +219,11 @@ class Ledger:
                     "Usage can't be accounted for now; no request is taken until it can.", retry_after=5
                 ) from None
 
-    def _prepare(self) -> None:
+    def _tidy(self) -> None:
+        """What takes the disk some time: in a thread, so that no stream waits for it."""
+        self._spool.sweep()
         try:
-            self._spool.prepare()
+            while self._spool.prepared < SPARES:
+                self._spool.prepare()
         except SpoolFull:
             return  # what that means is told where room is needed

@@ -139,6 +139,8 @@ class Shipping:
         elif said is not None:
             self.committed = max(self.committed, int(said))
         self._spool.forget(self.committed)
+        if self._place is not None and self._place.segment not in self._spool.segments:
+            self._place = None  # it may be written to again
         if self.finished:
             await self._redis.hdel(RedisKey.LEDGER_COMMITTED, self._run)
             return

@@ -21,6 +21,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from zlib import crc32
 
@@ -34,6 +35,7 @@ _MAGIC = b"PMSPOOL1"
 _HEADER = struct.Struct("<8sQ")
 FIRST = _HEADER.size
 """Where the first record of a segment is."""
+_ZEROS = bytes(SEGMENT)
 _LOCK = "lock"
 _SUFFIX = ".segment"
 _MOST_LENGTH = (1 << 30) - 1
@@ -134,6 +136,15 @@ class Segment:
             record = b""
         return word & 3, record, (end + 7) & -8
 
+    def recycle(self, path: Path) -> None:
+        """Be a new segment at `path`: cheaper than to delete one and make another. Raises OSError."""
+        self.words[0] = 0  # from now on it is none to whoever reads the folder
+        self._map[:] = _ZEROS
+        self.path.rename(path)
+        self.path = path
+        self.first = self.count = self.open = 0
+        self.at = FIRST
+
     def close(self) -> None:
         self.words.release()
         self._map.close()
@@ -219,17 +230,20 @@ def other_folders(parent: Path, own: str) -> list[Path]:
 
 class Spool:
     """
-    The segments of one folder, and what is written to the last of them. `most`: bytes that they may have together.
+    The segments of one folder, and what is written to the last of them. `most`: bytes that they may have together;
+    `spares`: how many are kept to be written to again.
 
-    Owned by one event loop.
+    Owned by one event loop; `prepare` and `sweep` alone may run in a thread beside it.
     """
 
-    def __init__(self, folder: Folder, *, most: int) -> None:
+    def __init__(self, folder: Folder, *, most: int, spares: int = 0) -> None:
         self.folder = folder
         self.segments: list[Segment] = []
         self._spares: list[Segment] = []
+        self._done: list[Segment] = []
         self._most = most
-        self._made = 0
+        self._kept = spares
+        self._numbers = count(1)
 
     @property
     def number(self) -> int:
@@ -252,21 +266,22 @@ class Spool:
 
     def take_over(self) -> None:
         """Read what another process has left."""
+        last = 0
         for path in self.folder.segments():
             segment = Segment.read(path)
-            self._made = max(self._made, int(path.stem))
+            last = max(last, int(path.stem))
             if segment is not None:
                 self.segments.append(segment)
+        self._numbers = count(last + 1)
 
     def prepare(self) -> None:
         """Make one segment in advance. Raises `SpoolFull`."""
         if self.size + SEGMENT > self._most:
             raise SpoolFull
         try:
-            self._spares.append(Segment.make(self.folder.path / f"{self._made + 1:08d}{_SUFFIX}"))
+            self._spares.append(Segment.make(self._new_path()))
         except OSError:
             raise SpoolFull from None
-        self._made += 1
 
     @property
     def prepared(self) -> int:
@@ -287,16 +302,35 @@ class Spool:
         return segments[-1]
 
     def forget(self, committed: int) -> None:
-        """Delete the segments of which all settlements are numbered below `committed`, and no intent is open."""
-        kept = []
-        for segment in self.segments[:-1]:
+        """Let go of the segments whose settlements are all numbered below `committed`, and no intent is open."""
+        for segment in [*self.segments[:-1]]:
             if segment.open or segment.first + segment.count > committed:
-                kept.append(segment)
+                continue
+            self.segments.remove(segment)
+            if len(self._spares) >= self._kept:
+                self._done.append(segment)
+                continue
+            try:
+                segment.recycle(self._new_path())
+            except OSError:
+                self._done.append(segment)
             else:
-                segment.delete()
-        self.segments[:-1] = kept
+                self._spares.append(segment)
+
+    @property
+    def untidy(self) -> bool:
+        """Whether there is something to `sweep`."""
+        return bool(self._done)
+
+    def sweep(self) -> None:
+        """Delete the segments that were let go of."""
+        while self._done:
+            self._done.pop().delete()
 
     def close(self) -> None:
-        for segment in (*self.segments, *self._spares):
+        for segment in (*self.segments, *self._spares, *self._done):
             segment.close()
-        self.segments, self._spares = [], []
+        self.segments, self._spares, self._done = [], [], []
+
+    def _new_path(self) -> Path:
+        return self.folder.path / f"{next(self._numbers):08d}{_SUFFIX}"

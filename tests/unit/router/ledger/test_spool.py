@@ -178,8 +178,30 @@ def test_segments_go_when_all_is_committed_and_nothing_in_them_is_open(tmp_path:
     first.open -= 1
     one.forget(ends[3])
     assert [segment.first for segment in one.segments] == [ends[2]]
+    one.sweep()
     assert len(one.folder.segments()) == 1
     one.close()
+
+
+def test_a_segment_that_is_written_to_again_says_nothing_of_before(tmp_path: Path) -> None:
+    one = Spool(Folder.fresh(tmp_path, "run"), most=LARGE, spares=1)
+    while len(one.segments) < 3:
+        one.append(SETTLEMENT, b"y" * 4000)
+    one.forget(one.segments[1].first + one.segments[1].count)
+    one.sweep()
+    assert (len(one.segments), one.prepared, len(one.folder.segments())) == (1, 1, 2)
+    while one.prepared:
+        one.append(SETTLEMENT, b"z")
+    numbers, last = one.number, one.segments[-1].first
+    one.close()
+    one.folder.release()
+    folder = Folder.dead(tmp_path / "run")
+    assert folder is not None
+    again = Spool(folder, most=LARGE)
+    again.take_over()
+    assert (again.number, again.segments[-1].first) == (numbers, last)
+    assert settled(again)[-1] == b"z"
+    again.close()
 
 
 @pytest.fixture
