@@ -217,6 +217,9 @@ def projected(versions: Iterable[PriceVersion], *, now: int) -> bytes:
 def periods_of(text: bytes) -> list[PricePeriod]:
     """The periods in what `projected` made. Raises ValueError where it makes no sense."""
     try:
+        found = orjson.loads(text)
+        if not isinstance(found, list):
+            raise TypeError
         return [
             PricePeriod(
                 str(each["pool"]),
@@ -225,7 +228,7 @@ def periods_of(text: bytes) -> list[PricePeriod]:
                 None if each["until"] is None else int(each["until"]),
                 Prices.model_validate(each["prices"]),
             )
-            for each in orjson.loads(text)
+            for each in found
         ]
     except (ValidationError, KeyError, TypeError):
         raise ValueError("not the prices that the admin process writes") from None

@@ -29,7 +29,7 @@ from pointsman.contracts.ledger import Entry
 from pointsman.contracts.pricing import dollars
 from pointsman.router.admin.access import Access, Actor
 from pointsman.router.admin.bodies import read_body
-from pointsman.router.admin.bookings import Bookings
+from pointsman.router.admin.bookings import Bookings, Charge, Correction
 from pointsman.store.ledger import LedgerStore
 from pointsman.store.ledger_tables import CLASSES, HOUR
 from pointsman.store.usage import DAY, TIMES, CostRow, Dimension, UsageRow, UsageStore
@@ -230,15 +230,35 @@ def usage_routes(access: Access, usage: UsageStore, entries: LedgerStore, bookin
         corrections = [shown_entry(None, correction) for correction in entries.corrections_of(entry)]
         return {**shown_entry(None, found), "corrections": corrections}
 
-    @routes.post("/usage/corrections", status_code=201, summary="Put an entry right by another one")
+    @routes.post(
+        "/usage/corrections",
+        status_code=201,
+        summary="Put an entry right by another one",
+        openapi_extra=_body_of(Correction),
+    )
     async def correct(by: Owner, request: Request) -> dict[str, Any]:
         return shown_entry(None, await run_in_threadpool(bookings.correct, await read_body(request), by.name))
 
-    @routes.post("/usage/charges", status_code=201, summary="Charge the use of a hosted context cache")
+    @routes.post(
+        "/usage/charges",
+        status_code=201,
+        summary="Charge the use of a hosted context cache",
+        openapi_extra=_body_of(Charge),
+    )
     async def charge(by: Owner, request: Request) -> dict[str, Any]:
         return shown_entry(None, await run_in_threadpool(bookings.charge, await read_body(request), by.name))
 
     return routes
+
+
+def _body_of(model: type[BaseModel]) -> dict[str, Any]:
+    """How OpenAPI tells a body that is read by hand; without references, which nothing there would resolve."""
+    schema = model.model_json_schema()
+    for name, definition in schema.pop("$defs", {}).items():
+        for field, described in schema["properties"].items():
+            if {"$ref": f"#/$defs/{name}"} in described.get("anyOf", []):
+                schema["properties"][field] = {**described, "anyOf": [definition, {"type": "null"}]}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def shown_entry(number: int | None, entry: Entry) -> dict[str, Any]:
