@@ -124,16 +124,18 @@ _EVER = -(2**63)
 
 class PriceBook:
     """
-    The prices of all pools at all times. `replace` lets other periods hold from then on, in one step.
+    The prices of all pools at all times. `replace` lets other periods hold from then on, in one step; `changes`
+    counts how often it did.
 
     Raises KeyError for a pool that the configuration does not have. Read by one thread or by many.
     """
 
-    __slots__ = ("_configured", "_schedules")
+    __slots__ = ("_configured", "_schedules", "changes")
 
     def __init__(self, configured: Mapping[str, PriceList], periods: Iterable[PricePeriod] = ()) -> None:
         self._configured = dict(configured)
         self._schedules: dict[str, tuple[tuple[int, Priced], ...]] = {}
+        self.changes = 0
         self.replace(periods)
 
     def at(self, pool: str, moment: int) -> Priced:
@@ -141,6 +143,15 @@ class PriceBook:
         for since, priced in self._schedules[pool]:
             if moment >= since:
                 return priced
+        raise AssertionError("the last one has always held")
+
+    def span(self, pool: str, moment: int) -> tuple[int, int]:
+        """From when on the price of `pool` holds that holds at `moment`, and until when, if nothing changes."""
+        until = -_EVER
+        for since, _ in self._schedules[pool]:
+            if moment >= since:
+                return since, until
+            until = since
         raise AssertionError("the last one has always held")
 
     def __getitem__(self, pool: str) -> PriceList:
@@ -154,6 +165,7 @@ class PriceBook:
             if period.pool in by_pool:
                 by_pool[period.pool].append(period)
         self._schedules = {pool: schedule(self._configured[pool], by_pool[pool]) for pool in by_pool}
+        self.changes += 1
 
 
 def price_book(config: Config) -> PriceBook:

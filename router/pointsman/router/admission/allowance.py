@@ -77,8 +77,9 @@ class Purse:
     """
     One period's money of one tenant, in nano-dollars.
 
-    `free` is leased and set aside for nothing, `reserved` set aside for requests that run, `settled` what
-    requests of this run have cost, `spent` what is known of all runs; `ends` is a Unix time. `base` is what the
+    `free` is leased and set aside for nothing (below 0: what has to come back before anything is spent), `reserved`
+    set aside for requests that run, `settled` what requests of this run have cost, `spent` what is known of all
+    runs; `ends` is a Unix time. `base` is what the
     run had settled before this object began to count; None while Redis has not said.
     """
 
@@ -166,10 +167,14 @@ class Purse:
             self.base = self.told = grant.settled
             self.spent = grant.spent + self.settled
         else:
+            # The ledger may know more of this run by now: what it spent before there was a mark to tell it of.
+            self.base = max(self.base, grant.settled - settled_then)
             self.spent = grant.spent + self.settled - settled_then
         self.scarce = grant.scarce
         if self.hard >= 0:
-            self.free += grant.given
+            self.free = max(0, self.free) + grant.given
+            # More was leased than there is where the mark was lowered: none of it is spent, nor what comes back.
+            self.free -= max(0, self.spent + grant.leased + self.reserved + self.free - self.hard)
 
 
 class Admission:
@@ -257,6 +262,7 @@ class Allowance:
         self.known_at = 0.0
         self.soft = False
         self._known: list[RateGrant | None] = [None] * 4
+        self._elsewhere = [0] * 4
         self._known_places: PlacesGrant | None = None
         self.sharers = 1
         self._targets = [0] * 5
@@ -490,6 +496,7 @@ class Allowance:
         left = self._left()
         for kind, rate in enumerate(grant.rates):
             self._known[kind] = rate
+            self._elsewhere[kind] = 0 if rate is None else rate.level + rate.others
             if rate is not None and self.limits[kind] is not None:
                 left[kind] += rate.given
         self._set_left(left)
@@ -537,17 +544,14 @@ class Allowance:
 
     def header_lines(self, now: float) -> bytes:
         """The header lines that tell how much is left of the limits, and whether a soft mark was reached."""
-        lines = b""
-        for kind, template in ((0, _OF_REQUESTS), (self._told_tokens, _OF_TOKENS)):
-            limit = None if kind is None else self.limits[kind]
-            if kind is None or limit is None:
-                continue
-            known = self._known[kind]
-            left = float((self.requests, self.tokens, self.input, self.output)[kind])
-            if known is not None:
-                left += known.others + known.level + (now - self.known_at) * limit / 60
-            left = 0.0 if left < 0 else min(left, limit)
-            lines += template % (limit, int(left), (limit - left) * 60 / limit)
+        lines, since = b"", now - self.known_at
+        limit = self.limits[0]
+        if limit is not None:
+            lines = _told(_OF_REQUESTS, limit, self.requests + self._elsewhere[0] + since * limit / 60)
+        kind = self._told_tokens
+        if kind is not None and (limit := self.limits[kind]) is not None:
+            left = self.tokens if kind == 1 else self.input if kind == 2 else self.output
+            lines += _told(_OF_TOKENS, limit, left + self._elsewhere[kind] + since * limit / 60)
         return lines + _SOFT if self.soft else lines
 
     # -- within
@@ -636,12 +640,19 @@ def _untold(purse: Purse) -> bool:
     return purse.settled > 0 and (purse.base is None or purse.base + purse.settled > purse.told)
 
 
-_OF_REQUESTS = b"%b: %%d\r\n%b: %%d\r\n%b: %%.3fs\r\n" % (
+def _told(template: bytes, limit: int, left: float) -> bytes:
+    """The lines that tell of `limit` a minute, of which so many are `left`."""
+    whole = 0 if left < 0.0 else limit if left > limit else int(left)
+    seconds, thousandths = divmod((limit - whole) * 60_000 // limit, 1000)
+    return template % (limit, whole, seconds, thousandths)
+
+
+_OF_REQUESTS = b"%b: %%d\r\n%b: %%d\r\n%b: %%d.%%03ds\r\n" % (
     Header.LIMIT_REQUESTS.encode(),
     Header.REMAINING_REQUESTS.encode(),
     Header.RESET_REQUESTS.encode(),
 )
-_OF_TOKENS = b"%b: %%d\r\n%b: %%d\r\n%b: %%.3fs\r\n" % (
+_OF_TOKENS = b"%b: %%d\r\n%b: %%d\r\n%b: %%d.%%03ds\r\n" % (
     Header.LIMIT_TOKENS.encode(),
     Header.REMAINING_TOKENS.encode(),
     Header.RESET_TOKENS.encode(),

@@ -21,7 +21,7 @@ from pointsman.contracts.policies import Policy
 from pointsman.contracts.price_book import PriceBook
 from pointsman.contracts.pricing import PriceList
 from pointsman.router import families
-from pointsman.router.admission.allowance import Need
+from pointsman.router.admission.allowance import BOUNDLESS, Need
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.pipeline.limits import context_of, output_ceiling, prompts_and_choices
 from pointsman.router.snapshot import ModelView
@@ -90,46 +90,76 @@ def prompt_at_most(body: bytes, *, chat: bool, structured: bool) -> int:
 
 
 class Tariff:
-    """What requests of one policy to one model in one mode have in common."""
+    """
+    What requests of one policy to one model in one mode have in common; its prices hold from `since` to `until`.
+
+    `then`: the same in mode think, where an answer may be asked for once more in it.
+    """
 
     __slots__ = (
-        "_lists",
-        "_pools",
         "_prices",
+        "_rates",
         "ceiling",
+        "changes",
         "context",
         "default",
         "images",
+        "per_input",
+        "per_output",
         "policy",
-        "rates",
         "reread",
+        "since",
+        "then",
+        "until",
     )
 
     def __init__(self, policy: Policy, model: ModelView, mode: Mode, prices: PriceBook, at: int) -> None:
         pools = model.pools[mode]
         self.policy = policy
-        self._pools = tuple(pool.name for pool in pools)
-        self._prices = prices
         self.ceiling = max(output_ceiling(policy, pool, mode) for pool in pools)
         self.default = max(pool.default_max_tokens for pool in pools)
         contexts = [context_of(pool) for pool in pools]
-        self.context = None if None in contexts else max(context for context in contexts if context is not None)
+        self.context = max(BOUNDLESS if context is None else context for context in contexts)
         self.images = max(pool.capabilities.context for pool in pools)
         self.reread = max(_reread(pool) for pool in pools) if mode is _THINK else 0
-        self._lists: list[PriceList] = []
-        self.rates = Rates((0, 1), (0, 1))
-        self.look(at)
+        self.changes = prices.changes
+        spans = [prices.span(pool.name, at) for pool in pools]
+        self.since, self.until = max(since for since, _ in spans), min(until for _, until in spans)
+        rates = dearest([prices.at(pool.name, at).prices for pool in pools])
+        self._rates = None if rates.whole else rates
+        self.per_input, self.per_output = rates.input[0], rates.output[0]
+        self.then: Tariff | None = None
+        if mode is _NO_THINK and policy.escalation.triggers and _THINK in model.modes:
+            self.then = Tariff(policy, model, _THINK, prices, at)
+            self.since, self.until = max(self.since, self.then.since), min(self.until, self.then.until)
 
-    def look(self, at: int) -> None:
-        """Know the prices that held at `at` (milliseconds since 1970)."""
-        lists = [self._prices.at(name, at).prices for name in self._pools]
-        self._lists = lists
-        self.rates = dearest(lists)
+    def nano(self, prompt: int, tokens_in: int, asked: int | None, tokens_out: int, *, single: bool) -> int:
+        """
+        Nano-dollars of all that may be asked for a chat: `tokens_in` are those of its `prompt` that a context
+        holds, `tokens_out` those of its answers, of each of which the client has `asked` so many.
+        """
+        parts = 1
+        if self.reread and single:
+            parts = 2
+            # What was thought is read as text again, of which no more than twice the tokens can be made.
+            second = prompt + 2 * tokens_out + TEMPLATE if self.reread == _ALL else prompt
+            tokens_in += min(second, self.context)
+        if self._rates is None:
+            nano = tokens_in * self.per_input + tokens_out * self.per_output
+        else:
+            nano = cost_at_most(self._rates, tokens_in, tokens_out, parts)
+        then = self.then
+        if then is not None:
+            choices = 1 if single else tokens_out // min(asked or self.default, self.ceiling)
+            again = min(asked or then.default, then.ceiling) * choices
+            nano += then.nano(prompt, min(prompt, then.context), asked, again, single=single)
+        return nano
 
-    def holds(self, at: int) -> bool:
-        """Whether the prices are still the ones that were looked at."""
-        price_at = self._prices.at
-        return all(price_at(name, at).prices is known for name, known in zip(self._pools, self._lists, strict=True))
+    def of_completion(self, tokens_in: int, tokens_out: int) -> int:
+        """Nano-dollars of a completion, which is never gone on from and never asked for once more."""
+        if self._rates is None:
+            return tokens_in * self.per_input + tokens_out * self.per_output
+        return cost_at_most(self._rates, tokens_in, tokens_out, 1)
 
 
 class Bounds:
@@ -137,7 +167,7 @@ class Bounds:
 
     def __init__(self, prices: PriceBook) -> None:
         self._prices = prices
-        self._tariffs: dict[tuple[int, str, bool], Tariff] = {}
+        self._tariffs: dict[tuple[int, str, Mode], Tariff] = {}
 
     def of(self, exchange: Exchange, at: int, *, priced: bool) -> Need:
         """
@@ -146,48 +176,43 @@ class Bounds:
         The tokens are those of its main part; the money is of all parts that may come. Where it does not matter
         what requests cost (`priced`), the money is 0.
         """
-        model = exchange.model
+        model, decision, policy = exchange.model, exchange.decision, exchange.policy
         assert model is not None
-        tariff = self._tariff(exchange.policy, model, exchange.mode, at)
+        assert decision is not None
+        tariff = self._tariffs.get((id(policy), model.name, decision.mode))
+        if (
+            tariff is None
+            or tariff.policy is not policy
+            or tariff.changes != self._prices.changes
+            or not tariff.since <= at < tariff.until
+        ):
+            tariff = self._new_tariff(policy, model, decision.mode, at)
+        asked, context, needs = exchange.max_tokens, tariff.context, exchange.needs
+        tokens_out = asked or tariff.default
+        if tokens_out > tariff.ceiling:
+            tokens_out = tariff.ceiling
         chat = exchange.endpoint is _CHAT
-        prompts, choices = prompts_and_choices(exchange)
-        needs = exchange.needs
         structured = bool(needs) and ("tools" in needs or "json_schema" in needs)
         prompt = prompt_at_most(exchange.body, chat=chat, structured=structured)
-        if "images" in needs:
+        if needs and "images" in needs:
             prompt += tariff.images
-        tokens_in = _within(prompt, tariff.context, prompts)
-        tokens_out = min(exchange.max_tokens or tariff.default, tariff.ceiling) * choices * prompts
+        single = True
+        if not chat or "n" in exchange.payload:
+            prompts, choices = prompts_and_choices(exchange)
+            tokens_out *= prompts * choices
+            context *= prompts
+            single = choices == 1
+        tokens_in = prompt if prompt < context else context  # noqa: FURB136 - a call costs more
         if not priced:
             return Need(tokens_in, tokens_out, 0)
-        single = chat and choices == 1
-        nano = self._all_parts(exchange, tariff, prompt, tokens_in, tokens_out, single=single)
-        if chat and exchange.mode is _NO_THINK and exchange.policy.escalation.triggers and _THINK in model.modes:
-            thinking = self._tariff(exchange.policy, model, _THINK, at)
-            again_in = _within(prompt, thinking.context, 1)
-            again_out = min(exchange.max_tokens or thinking.default, thinking.ceiling) * choices
-            nano += self._all_parts(exchange, thinking, prompt, again_in, again_out, single=single)
-        return Need(tokens_in, tokens_out, nano)
+        if chat:
+            return Need(tokens_in, tokens_out, tariff.nano(prompt, tokens_in, asked, tokens_out, single=single))
+        return Need(tokens_in, tokens_out, tariff.of_completion(tokens_in, tokens_out))
 
-    def _all_parts(
-        self, exchange: Exchange, tariff: Tariff, prompt: int, tokens_in: int, tokens_out: int, *, single: bool
-    ) -> int:
-        """Nano-dollars of an answer in the tariff's mode, and of going on from thinking that was closed."""
-        if not tariff.reread or not single:
-            return cost_at_most(tariff.rates, tokens_in, tokens_out, 1)
-        # What was thought is read as text again, of which no more than twice the tokens can be made.
-        second = _within(prompt + (2 * tokens_out + TEMPLATE if tariff.reread == _ALL else 0), tariff.context, 1)
-        return cost_at_most(tariff.rates, tokens_in + second, tokens_out, 2)
-
-    def _tariff(self, policy: Policy, model: ModelView, mode: Mode, at: int) -> Tariff:
-        key = (id(policy), model.name, mode is _THINK)
-        tariff = self._tariffs.get(key)
-        if tariff is None or tariff.policy is not policy:
-            if len(self._tariffs) >= MOST_TARIFFS:
-                self._tariffs.clear()
-            tariff = self._tariffs[key] = Tariff(policy, model, mode, self._prices, at)
-        elif not tariff.holds(at):
-            tariff.look(at)
+    def _new_tariff(self, policy: Policy, model: ModelView, mode: Mode, at: int) -> Tariff:
+        if len(self._tariffs) >= MOST_TARIFFS:
+            self._tariffs.clear()
+        tariff = self._tariffs[id(policy), model.name, mode] = Tariff(policy, model, mode, self._prices, at)
         return tariff
 
 
@@ -199,7 +224,3 @@ def _reread(pool: Pool) -> int:
     if families.closing(pool, "") is not None:
         return _ALL
     return _PROMPT if Mode.NO_THINK in pool.modes else 0
-
-
-def _within(tokens: int, context: int | None, prompts: int) -> int:
-    return tokens if context is None else min(tokens, context * prompts)
