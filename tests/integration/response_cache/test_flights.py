@@ -204,6 +204,22 @@ def test_a_long_stream_goes_to_those_that_wait_and_is_not_kept(play: Play, monke
         await ended(again)
         assert said(again) == "short"
 
+        here.answers.most_recording = 300  # of all streams together
+        asked = len(here.engine.asked)
+        first, second = here.ask("first", stream=True), here.ask("second", stream=True)
+        await here.asked(asked + 2)
+        for exchange in (first, second):
+            here.begin_stream(exchange, "one ")
+            here.stream(exchange, "two")
+        for exchange in (first, second):
+            here.end_stream(exchange)
+        assert said(first) == said(second) == "one two"
+        assert here.answers.recording == 0
+        kept, lost = here.ask("first", stream=True), here.ask("second", stream=True)
+        await here.asked(asked + 3)
+        assert client_of(kept).ended
+        assert here.engine.asked[-1] is lost
+
     play(scenario)
 
 

@@ -41,7 +41,8 @@ class Answers:
     """
     The response cache of one router process. `pipeline` is set once the pipeline exists.
 
-    `secret` is what the routers of an instance share; `most_bytes` of answers are held in the process.
+    `secret` is what the routers of an instance share; `most_bytes` of answers are held in the process, and as many
+    of streams that are being recorded: `recording` are these now, `most_recording` they may be.
     """
 
     pipeline: Pipeline
@@ -58,6 +59,8 @@ class Answers:
         self._flights: dict[AnswerKey, Flight] = {}
         self._counters: dict[tuple[str, str, str], Cell] = {}
         self._saved: dict[tuple[str, str], DollarCell] = {}
+        self.recording = 0
+        self.most_recording = most_bytes
 
     # -- finding
 

@@ -50,6 +50,7 @@ class Flight:
     The search for the answer under `key`: `exchange.Flight` towards the pipeline.
 
     `fingerprint` is empty, but where the key is the client's own: then it tells which request it stands for.
+    `outgrown`: the stream is longer than what is recorded of any.
     """
 
     __slots__ = (
@@ -67,6 +68,7 @@ class Flight:
         "key",
         "leader",
         "model",
+        "outgrown",
     )
 
     def __init__(self, answers: Answers, key: AnswerKey, *, model: str, generation: int, fingerprint: str) -> None:
@@ -82,8 +84,9 @@ class Flight:
         self._timer: asyncio.TimerHandle | None = None
         self._begun = False
         self._outlived = False
-        self._pieces: list[tuple[bytes, bool]] | None = []
+        self._pieces: list[tuple[bytes, bool]] = []
         self._size = 0
+        self.outgrown = False
 
     # -- before anybody leads
 
@@ -177,26 +180,26 @@ class Flight:
         for waiter in self._waiters:
             waiter.add(self.leader, data, framed=framed)
 
-    @property
-    def outgrown(self) -> bool:
-        """Whether the answer is longer than what is recorded of any."""
-        return self._pieces is None
-
     def _record(self, data: bytes, *, framed: bool) -> None:
-        if self._pieces is None:
+        if self.outgrown:
             return
         self._size += len(data)
+        self._answers.recording += len(data)
         self._pieces.append((data, framed))
-        if self._size > LARGEST_BODY:
-            self._pieces = None
+        if self._size > LARGEST_BODY or self._answers.recording > self._answers.most_recording:
+            self.outgrown = True
+            self._forget_pieces()
             self._answers.remove(self)  # whoever comes now can't be given what came before
             self._release()
 
+    def _forget_pieces(self) -> None:
+        self._pieces.clear()
+        self._answers.recording -= self._size
+        self._size = 0
+
     def _so_far(self) -> bytes:
-        pieces = self._pieces or []
-        joined = b"".join(unframed(data) if framed else data for data, framed in pieces)
-        if self._pieces is not None:
-            self._pieces = [(joined, False)]
+        joined = b"".join(unframed(data) if framed else data for data, framed in self._pieces)
+        self._pieces = [(joined, False)]
         return joined
 
     # -- exchange.Flight
@@ -216,13 +219,15 @@ class Flight:
         """The leader has ended."""
         exchange.flight = None
         self._answers.remove(self)
+        body = self._so_far() if exchange.answer is None else exchange.answer.body
+        self._forget_pieces()
         usage = exchange.told_usage
         aborted = exchange.abandoned and not self._outlived
         if exchange.error is not None or aborted or usage is None or exchange.pool is None:
             self._release()
             self._failed(exchange.error)
             return
-        made = self._made(exchange)
+        made = self._made(exchange, body)
         if self._is_worth_keeping(exchange, made):
             self._answers.memory.put(self.key, made)
             self._answers.shared.keep(
@@ -232,7 +237,7 @@ class Flight:
             self._release()
         self._give_all(made)
 
-    def _made(self, exchange: Exchange) -> Recorded:
+    def _made(self, exchange: Exchange, body: bytes) -> Recorded:
         tenant, pool, chunk = exchange.tenant, exchange.pool, exchange.usage_chunk
         assert tenant is not None
         assert pool is not None
@@ -240,7 +245,7 @@ class Flight:
             chunk = {**chunk, "id": exchange.course.id}
         now = time()
         return Recorded(
-            body=self._so_far() if exchange.stream else b"" if exchange.answer is None else exchange.answer.body,
+            body=body,
             stream=exchange.stream,
             rid=exchange.rid,
             mode=exchange.mode,

@@ -39,8 +39,11 @@ EVERY = 0.5
 MOST_LOOKS = 64
 """Answers that are looked up in one go."""
 
-MOST_WRITES = 1000
-"""Answers and ends of flights that may wait to be written; with more, what comes is dropped."""
+MOST_UNWRITTEN = 64 * 1024 * 1024
+"""Bytes of answers that may wait to be written; with more, what comes is dropped."""
+
+MOST_WRITES = 100_000
+"""Answers and ends of flights that may wait to be written, likewise."""
 
 BULKY = 128 * 1024
 """Bytes from which on an answer is packed in a thread."""
@@ -109,6 +112,7 @@ class Shared:
         self._wanted = asyncio.Event()
         self._writes: deque[Callable[[], Awaitable[object]]] = deque()
         self._written = asyncio.Event()
+        self._unwritten = 0
         self._held: dict[bytes, AnswerKey] = {}
         self._generations: dict[str, int] = {}
         self._revision: str | None = None
@@ -142,8 +146,12 @@ class Shared:
     def keep(self, key: AnswerKey, recorded: Recorded, *, model: str, generation: int, claim: bytes) -> None:
         """Write `recorded` under `key`, and end its flight."""
         self._held.pop(claim, None)
+        if self._unwritten > MOST_UNWRITTEN:
+            return  # the flight ends by itself before long
+        self._unwritten += len(recorded.body)
 
         async def write() -> None:
+            self._unwritten -= len(recorded.body)
             if len(recorded.body) > BULKY:
                 entry = await asyncio.to_thread(Seal.closed, self._seal, key, recorded)
             else:
@@ -186,6 +194,7 @@ class Shared:
                 await self._write_all()
         except _FAILURES:
             self._writes.clear()
+            self._unwritten = 0
 
     # -- looking
 
@@ -247,7 +256,7 @@ class Shared:
     # -- writing and following
 
     def _write(self, write: Callable[[], Awaitable[object]]) -> None:
-        if len(self._writes) < MOST_WRITES:  # else the flight ends by itself before long
+        if len(self._writes) < MOST_WRITES:
             self._writes.append(write)
             self._written.set()
 
@@ -267,6 +276,7 @@ class Shared:
             except _FAILURES as error:
                 self._is_away(type(error).__name__)
                 self._writes.clear()
+                self._unwritten = 0
 
     async def _keep_up(self) -> None:
         task = asyncio.current_task()
