@@ -24,6 +24,7 @@ from pointsman.contracts.decisions import DecisionRecord, Doubt
 from pointsman.contracts.modes import ClientSignal, Mode, ModeDecision, Source
 from pointsman.contracts.names import Metric
 from pointsman.contracts.policies import Candidate, Policy, PolicyDocument, Stage, Trigger
+from pointsman.contracts.price_book import price_book
 from pointsman.contracts.pricing import Cost, Usage
 from pointsman.router import decision_log
 from pointsman.router.admin.decision_reading import RecordReader
@@ -47,7 +48,7 @@ CONFIG = Config.model_validate(
     }
 )
 DEEP, FAST = CONFIG.pools
-READER = RecordReader(CONFIG)
+READER = RecordReader(CONFIG, price_book(CONFIG))
 DOCUMENT = PolicyDocument()
 TRIAL = PolicyDocument(candidate=Candidate(policy=Policy(threshold=0.9), stage=Stage.CANARY))
 

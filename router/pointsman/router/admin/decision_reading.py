@@ -13,7 +13,8 @@ from typing import Any
 from pointsman.contracts.config import Config
 from pointsman.contracts.decisions import DecisionRecord
 from pointsman.contracts.modes import Mode
-from pointsman.contracts.pricing import PriceList, Usage, cost_of
+from pointsman.contracts.price_book import PriceBook
+from pointsman.contracts.pricing import Usage, cost_of
 from pointsman.router.policies import language_of
 from pointsman.router.predictor import Predictor, features
 
@@ -21,15 +22,20 @@ _THINK, _NO_THINK = Mode.THINK, Mode.NO_THINK
 
 
 class RecordReader:
-    """Makes records whole. Opens the predictor's weights with the first prompt that is kept."""
+    """
+    Makes records whole. `prices` are those that other modes would have been billed by.
 
-    def __init__(self, config: Config) -> None:
+    Opens the predictor's weights with the first prompt that is kept.
+    """
+
+    def __init__(self, config: Config, prices: PriceBook) -> None:
         self._weights = Path(config.predictor) if config.predictor else None
         self._predictor: Predictor | None = None
-        self._prices: dict[tuple[str, Mode], PriceList] = {}
+        self._prices = prices
+        self._pools: dict[tuple[str, Mode], str] = {}
         for pool in config.pools:
             for mode in pool.modes:
-                self._prices.setdefault((pool.model, mode), pool.prices.price_list())
+                self._pools.setdefault((pool.model, mode), pool.name)
 
     def read(self, plain: Mapping[str, Any]) -> DecisionRecord:
         """The record; raises KeyError, TypeError or ValueError (pydantic's too) where `plain` makes no sense."""
@@ -48,7 +54,7 @@ class RecordReader:
             usage = Usage(*fields["usage"])
             fields["usage"] = usage._asdict()
             fields["other_mode_cost_estimated"] = self._cost(
-                fields["model"], Mode(fields["mode"]).other, usage, lengths
+                fields["model"], Mode(fields["mode"]).other, usage, lengths, int(fields["at"] * 1000)
             )
         question = fields.get("question")
         if question is not None and question.get("text") is not None:
@@ -62,19 +68,22 @@ class RecordReader:
         fields["evidence"] = evidence
         return DecisionRecord.model_validate(fields)
 
-    def _cost(self, model: str, mode: Mode, usage: Usage, lengths: Any) -> int | None:
+    def _cost(self, model: str, mode: Mode, usage: Usage, lengths: Any, at: int) -> int | None:
         """
-        Nano-dollars that the request would have cost in `mode`, or None while nothing is known of that.
+        Nano-dollars that the request would have cost in `mode` at the prices of `at` (milliseconds since 1970), or
+        None while nothing is known of that.
 
         Its own input at full price, and the running median of output tokens there; of an answer with thinking,
         what it is longer than one without counts as thinking.
         """
-        prices = self._prices.get((model, mode))
-        if prices is None or not lengths:
+        pool = self._pools.get((model, mode))
+        if pool is None or not lengths:
             return None
         think, no_think = lengths
         output = think if mode is _THINK else no_think
         if not output:
             return None
         reasoning = max(0, think - no_think) if mode is _THINK and no_think else 0
-        return cost_of(Usage(usage.prompt_tokens, 0, reasoning, output - reasoning), prices).total
+        return cost_of(
+            Usage(usage.prompt_tokens, 0, reasoning, output - reasoning), self._prices.at(pool, at).prices
+        ).total

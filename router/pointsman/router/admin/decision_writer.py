@@ -21,6 +21,7 @@ from pointsman.contracts.config import Config, DecisionLog
 from pointsman.contracts.decisions import DecisionRecord
 from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import RedisKey
+from pointsman.contracts.price_book import PriceBook
 from pointsman.router.admin.decision_reading import RecordReader
 from pointsman.store.decisions import DecisionStore
 from pointsman.store.tenants import TenantStore
@@ -67,6 +68,7 @@ class DecisionWriter:
         store: DecisionStore,
         tenants: TenantStore,
         redis: Redis,
+        prices: PriceBook,
         *,
         readers: Sequence[Reader] = (),
     ) -> None:
@@ -75,7 +77,7 @@ class DecisionWriter:
         self._redis = redis
         self._readers = tuple(readers)
         self._days = {tenant.name: tenant.decisions.days for tenant in config.tenants}
-        self._reader = RecordReader(config)
+        self._reader = RecordReader(config, prices)
         self._grouped = False
         self._stopping = Event()
         self._thread = Thread(target=self._run, name="decision-writer", daemon=True)

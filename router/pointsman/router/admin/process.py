@@ -83,7 +83,7 @@ def run(config: Config, settings: Settings) -> None:
     version = importlib.metadata.version("pointsman")
     audit = AuditLog(database)
     stored_keys, stored_tenants = KeyStore(database, audit), TenantStore(database, audit)
-    writer = DecisionWriter(config, store, stored_tenants, redis, readers=[keeper])
+    writer = DecisionWriter(config, store, stored_tenants, redis, prices.book, readers=[keeper])
     ring = KeyRing(config, stored_keys, stored_tenants)
     projector = TenantProjector(database, stored_keys, ring, impatient)
     tenants = LiveTenants(config, stored_tenants, stored_keys, projector, policies)
