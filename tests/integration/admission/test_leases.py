@@ -135,6 +135,52 @@ def test_one_request_can_use_all_that_is_left_wherever_it_was_leased(
     play(scenario)
 
 
+def test_a_lowered_mark_holds_for_what_was_leased_before(server: tuple[str, Process], store: redis.Redis) -> None:
+    async def scenario() -> None:
+        wide = Budgets.model_validate({"daily": {"hard_usd": 1}})
+        async with (
+            Router(server[0], View("t", budgets=wide)) as one,
+            Router(server[0], View("t", budgets=wide)) as two,
+        ):
+            routers = (one, two)
+            for _ in range(4):
+                asks = [router.ask("t", Need(1, 1, 5 * CENT), CENT // 10) for router in routers for _ in range(8)]
+                assert not any(await asyncio.gather(*asks))
+            held = budget(store, "t")
+            spent = sum(router.settled["t"] for router in routers)
+            assert sum(nano for name, nano in held.items() if name[:2] == "l:") > 3 * CENT
+            narrow = Budgets.model_validate({"daily": {"hard_usd": (spent + CENT) / 1e9}})
+            for router in routers:
+                router.views["t"].budgets = narrow
+                router.book.open(router.views["t"])
+            await spend(list(routers), "t", CENT // 5, 4, until=3)
+            assert sum(router.settled["t"] for router in routers) <= spent + CENT
+
+    play(scenario)
+
+
+def test_what_was_spent_before_there_was_a_mark_counts_when_the_ledger_tells_it(
+    server: tuple[str, Process], store: redis.Redis
+) -> None:
+    async def scenario() -> None:
+        mark = Budgets.model_validate({"daily": {"hard_usd": 0.4}})
+        view = View("t", limits=Limits(requests_per_minute=1_000_000))
+        async with Router(server[0], view) as one, Router(server[0], View("t", budgets=mark)) as two:
+            for _ in range(20):
+                assert await one.ask("t", Need(1, 1, 0), CENT) is None
+            view.budgets = mark
+            one.book.open(view)
+            assert await one.ask("t", Need(1, 1, CENT), CENT) is None
+            assert budget(store, "t").get(f"s:{one.run}", 0) <= CENT  # nobody has told Redis of the rest yet
+            told = one.settled["t"]
+            BudgetKeeper(store).settled(one.run, {("t", day): told for day in (period(), period()[:7])})
+            await spend([one, two], "t", CENT, 4, until=4)
+            assert one.settled["t"] + two.settled["t"] <= 40 * CENT
+        assert budget(store, "t")[f"s:{one.run}"] == one.settled["t"]
+
+    play(scenario)
+
+
 def test_what_a_dead_run_held_comes_back_once_the_ledger_has_all_of_it(
     server: tuple[str, Process], store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

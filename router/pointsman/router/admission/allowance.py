@@ -79,8 +79,8 @@ class Purse:
 
     `free` is leased and set aside for nothing (below 0: what has to come back before anything is spent), `reserved`
     set aside for requests that run, `settled` what requests of this run have cost, `spent` what is known of all
-    runs; `ends` is a Unix time. `base` is what the
-    run had settled before this object began to count; None while Redis has not said.
+    runs; `ends` is a Unix time. `base` is what the run had settled before this object began to count; None while
+    Redis has not said.
     """
 
     __slots__ = (
@@ -157,7 +157,7 @@ class Purse:
         self.starved = False
         target = self.target if hoards and not self.scarce else 0
         keep = _kept(self.free, needs, target)
-        self.free = keep
+        self.free = min(self.free, keep)
         first, every, want = _missing(keep, needs, target)
         return self.hard, settled, self.reserved + keep, first, every, want, self.unit, self.forgotten_at
 
