@@ -79,11 +79,15 @@ class PriceList:
     cache_call: Decimal | None = None
     rates: tuple[tuple[int, int], ...] = field(init=False, repr=False)
     """The same as exact fractions of nano-dollars a token: what a request is billed by, in integers alone."""
+    whole: tuple[int, int, int, int] | None = field(init=False, repr=False)
+    """Nano-dollars a token, where all four are whole: what most requests are billed by. Else None."""
 
     def __post_init__(self) -> None:
         prices = (self.input, self.cached_input, self.reasoning, self.answer)
         rates = tuple((Fraction(price) * _NANO_PER_TOKEN).as_integer_ratio() for price in prices)
         object.__setattr__(self, "rates", rates)
+        whole = tuple(rate for rate, unit in rates if unit == 1)
+        object.__setattr__(self, "whole", whole if len(whole) == len(rates) else None)
 
 
 class Cost(NamedTuple):
@@ -133,6 +137,8 @@ def _times(count: int, price: Decimal, unit: int) -> tuple[int, int]:
 
 def cost_of(usage: Usage, prices: PriceList) -> Cost:
     """What the request with `usage` costs at `prices`, each class rounded half-even once."""
+    if (whole := prices.whole) is not None:
+        return Cost(usage[0] * whole[0], usage[1] * whole[1], usage[2] * whole[2], usage[3] * whole[3])
     (per_input, a), (per_cached, b), (per_reasoning, c), (per_answer, d) = prices.rates
     return Cost(
         _half_even(usage.input * per_input, a),
