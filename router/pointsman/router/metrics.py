@@ -22,6 +22,12 @@ from pointsman.contracts.pricing import NANO, Cost, TokenClass, Usage
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Upper bounds in seconds."""
 
+MAX_TENANTS = 2000
+"""Tenants that have numbers of their own in one process: the first to come. The others' are counted together."""
+
+OTHERS = "(others)"
+"""The tenant, by a name that none can have, under which the numbers of those beyond `MAX_TENANTS` are counted."""
+
 _HELP = {
     Metric.REQUESTS: "Requests by outcome (HTTP status).",
     Metric.TOKENS: "Tokens billed, by token class.",
@@ -214,6 +220,7 @@ class Metrics:
         self._files: dict[str, _File] = {}
         self._latencies: dict[tuple[str, str, str], Latencies] = {}
         self._accounts: dict[tuple[str, str, str, str], Account] = {}
+        self._tenants = {"", OTHERS}
         self.in_flight = self.cell("gauge_livesum", Metric.IN_FLIGHT, Metric.IN_FLIGHT, {})
         self.in_flight.set(0)
 
@@ -222,7 +229,12 @@ class Metrics:
         key = (tenant, model, mode, pool)
         account = self._accounts.get(key)
         if account is None:
-            account = self._accounts[key] = Account(self, tenant, model, mode, pool)
+            shown = self._shown(tenant)
+            if shown == tenant:
+                account = Account(self, tenant, model, mode, pool)
+            else:
+                account = self.account(shown, model, mode, pool)
+            self._accounts[key] = account
         return account
 
     def latencies(self, model: str, mode: str, pool: str) -> Latencies:
@@ -238,7 +250,10 @@ class Metrics:
         return self._latencies.items()
 
     def counter(self, name: str, labels: dict[str, str]) -> Cell:
-        """The counter `name` (as scraped, ending in `_total`) with `labels`."""
+        """The counter `name` (as scraped, ending in `_total`) with `labels`; a tenant's may be all others'."""
+        tenant = labels.get("tenant")
+        if tenant is not None:
+            labels = {**labels, "tenant": self._shown(tenant)}
         return self.cell("counter", name.removesuffix("_total"), name, labels)
 
     def gauge(self, name: str, labels: dict[str, str]) -> Cell:
@@ -260,6 +275,14 @@ class Metrics:
         """Take the gauges back: those of a process that has ended say nothing any more."""
         for path in self._directory.glob(f"gauge_*_{os.getpid()}.db"):
             path.unlink()
+
+    def _shown(self, tenant: str) -> str:
+        """The label of `tenant`: his name, or that of all who came later than `MAX_TENANTS` others."""
+        if tenant not in self._tenants:
+            if len(self._tenants) >= MAX_TENANTS + 2:
+                return OTHERS
+            self._tenants.add(tenant)
+        return tenant
 
     def _place(self, kind: str, family: str, sample: str, labels: dict[str, str]) -> tuple[memoryview[float], int]:
         help_text = _HELP[sample] if sample in _HELP else _HELP[family]

@@ -16,7 +16,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pointsman.contracts.names import Metric
 from pointsman.contracts.pricing import NANO, Cost, Usage
-from pointsman.router.metrics import LATENCY_BUCKETS, Metrics
+from pointsman.router import metrics as metrics_module
+from pointsman.router.metrics import LATENCY_BUCKETS, OTHERS, Metrics
 from support.gateway import sample_sum
 
 
@@ -46,6 +47,30 @@ def test_numbers_stay_right_while_their_file_grows(tmp_path: Path) -> None:
     assert {sample_sum(text, Metric.REQUESTS, tenant=f"t{index}") for index in (0, 1, 150, 299)} == {3}
     assert sample_sum(text, Metric.TOKENS) == 3 * tenants * (1 + 2 + 3 + 4)
     assert round(sample_sum(text, Metric.COST) * NANO) == 3 * tenants * (5 + 6 + 7 + 8)
+
+
+def test_of_too_many_tenants_the_later_ones_are_counted_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_module, "MAX_TENANTS", 2)
+    metrics = Metrics(tmp_path)
+    for _ in range(2):
+        for tenant in ("", "a", "b", "c", "d"):
+            account = metrics.account(tenant, "m", "think", "p")
+            account.spent(Usage(1, 2, 3, 4), Cost(5, 6, 7, 8))
+            account.ended(200)
+            metrics.counter(Metric.REPLAYS, {"tenant": tenant}).add(1)
+    text = page(tmp_path)
+    for name, one in ((Metric.REQUESTS, 2), (Metric.TOKENS, 20), (Metric.REPLAYS, 2)):
+        assert {tenant: sample_sum(text, name, tenant=tenant) for tenant in ("", "a", "b", "c", "d", OTHERS)} == {
+            "": one,
+            "a": one,
+            "b": one,
+            "c": 0,
+            "d": 0,
+            OTHERS: 2 * one,
+        }
+    assert round(sample_sum(text, Metric.COST, tenant=OTHERS) * NANO) == 4 * 26
 
 
 @settings(max_examples=40)
