@@ -139,8 +139,8 @@ class Router(Strict):
     """Records of decisions that a router process keeps in a second, over ten seconds; of further requests none, but
     of those of tenants with a new policy on trial. Default: 100."""
     response_cache_bytes: Bytes = 64 * MEBI
-    """Bytes of recorded answers that a router process holds beside Redis, for tenants with a response cache. Default:
-    64 MiB."""
+    """Bytes of recorded answers that a router process holds beside Redis, for tenants with a response cache.
+    Default: 64 MiB."""
     tls: Tls | None = None
     """Speak TLS (1.2 or newer) to clients, and nothing else. Default: plain HTTP."""
     metrics_access: MetricsAccess = MetricsAccess.LOOPBACK
