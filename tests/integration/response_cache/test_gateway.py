@@ -97,6 +97,29 @@ def test_a_client_that_leaves_and_comes_back_with_its_key_gets_the_answer(gatewa
     assert len(engine.received()) == 1
 
 
+def test_a_stream_outlives_the_client_it_was_made_for(gateway: Gateway) -> None:
+    engine = gateway.engines["fast"][0]
+    engine.forget()
+    engine.faults({"kind": "slow", "factor": 10})
+    body = {**ASKED, "messages": [{"role": "user", "content": "slowly"}], "stream": True}
+    headers = {"authorization": f"Bearer {gateway.keys['cached']}"}
+    with httpx.stream("POST", gateway.url + PATH, json=body, headers=headers, timeout=20) as first:
+        seen = next(first.iter_raw())
+        with httpx.stream("POST", gateway.url + PATH, json=body, headers=headers, timeout=20) as second:
+            assert second.headers[Header.CACHE] == "hit"
+            told = [next(pieces := second.iter_raw())]
+            first.close()
+            told += pieces
+    assert len(engine.received()) == 1
+    later = asked(gateway, "slowly", stream=True)
+    assert later.headers[Header.CACHE] == "hit"
+    heard, again = events(b"".join(told).decode()), events(later.text)
+    assert [one["choices"] for one in heard[:-1]] == [one["choices"] for one in again[:-1]]
+    assert again[-1] == "[DONE]"
+    assert len(again) > 20
+    assert seen.count(b"data: ") < 10  # what the one that left had got of it
+
+
 def test_operators_see_and_invalidate(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked(gateway, "to be forgotten").headers[Header.CACHE] == "miss"
     assert asked(gateway, "to be forgotten").headers[Header.CACHE] == "hit"
