@@ -52,6 +52,7 @@ class Adoption:
         self._redis = redis
         self._own = own
         self._adopted: list[Adopted] = []
+        self._hopeless: set[str] = set()
 
     @property
     def size(self) -> int:
@@ -74,8 +75,10 @@ class Adoption:
             spool = Spool(folder, most=NO_LIMIT)
             try:
                 lost = seal(spool)
-            except (OSError, SpoolFull) as error:
-                log.error("the spool of router %s can't be taken over: %s", path.name, type(error).__name__)
+            except (OSError, SpoolFull, records.UnreadableRecord) as error:
+                if path.name not in self._hopeless:
+                    self._hopeless.add(path.name)
+                    log.error("the spool of router %s can't be taken over: %s", path.name, type(error).__name__)
                 spool.close()
                 folder.release()
                 continue
@@ -104,7 +107,8 @@ def seal(spool: Spool) -> int:
     """
     Settle, as lost, each request of `spool` that was intended and never settled; returns how many they are.
 
-    `spool` belongs to nobody else. Raises OSError, `SpoolFull`; what was done until then stays.
+    `spool` belongs to nobody else. Raises OSError, `SpoolFull`, `UnreadableRecord`; what was done until then
+    stays.
     """
     spool.take_over()
     intended: dict[str, bytes] = {}

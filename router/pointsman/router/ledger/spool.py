@@ -74,7 +74,11 @@ class Segment:
 
     @classmethod
     def read(cls, path: Path) -> Segment | None:
-        """The segment that another process has left; None where it was never used."""
+        """
+        The segment that another process has left; None where it was never used.
+
+        Raises OSError where it can't be read, as one of another release can't.
+        """
         with path.open("r+b") as file:
             if os.fstat(file.fileno()).st_size != SEGMENT:
                 return None
@@ -82,8 +86,11 @@ class Segment:
         magic, first = _HEADER.unpack_from(mapped)
         segment = cls(path, mapped)
         if magic != _MAGIC:
+            unused = not segment.words[0]
             segment.close()
-            return None
+            if unused:
+                return None
+            raise OSError(f"{path} is no segment of this release")
         segment.first = first
         for kind, _ in segment.records():
             if kind == SETTLEMENT:
@@ -216,12 +223,12 @@ class Folder:
 
 
 def other_folders(parent: Path, own: str) -> list[Path]:
-    """The folders beside that called `own`; those that were never finished are deleted."""
+    """The folders beside that called `own`, of runs as it; those that were never finished are deleted."""
     found = []
     with suppress(OSError):
         for path in sorted(parent.iterdir()):
             if not path.name.startswith("."):
-                if path.name != own:
+                if path.name != own and len(path.name) == len(own) and path.name.isalnum():
                     found.append(path)
             elif time.time() - path.stat().st_mtime > STRAY and (stray := Folder.dead(path)) is not None:
                 stray.delete()

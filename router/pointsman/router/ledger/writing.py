@@ -88,36 +88,39 @@ class LedgerWriting:
             now = monotonic()
             try:
                 if now >= pending_at:
-                    self._catch_up()
+                    self.catch_up()
                     pending_at = now + PENDING
                 if now >= tick_at:
                     tick_at = now + TICK
                     for follower in self._followers:
                         follower.tick()
-                self._step(">")
+                self.step()
                 waiting = False
             except (RedisError, DatabaseUnavailable) as error:
-                if isinstance(error, ResponseError) and str(error).startswith("NOGROUP"):
-                    self._grouped = False  # Redis was emptied
-                    continue
                 if not waiting:
                     log.warning("entries wait to be written: %s", type(error).__name__)
                 waiting = True
                 pending_at = 0.0
                 self._stopping.wait(WAIT)
 
-    def _catch_up(self) -> None:
+    def catch_up(self) -> None:
         """Write what was read before and never written."""
         last: bytes | None = b"0"
         while last is not None and not self._stopping.is_set():
-            last = self._step(last)
+            last = self.step(last)
 
-    def _step(self, start: bytes | str) -> bytes | None:
+    def step(self, start: bytes | str = ">") -> bytes | None:
         """Write some batches: new ones (`>`) or those read before, behind `start`. Returns the last one's place."""
         if not self._grouped:
             self._make_group()
         wait = int(WAIT * 1000) if start == ">" else None
-        found: Any = self._redis.xreadgroup(GROUP, CONSUMER, {RedisKey.LEDGER: start}, MESSAGES, wait)
+        try:
+            found: Any = self._redis.xreadgroup(GROUP, CONSUMER, {RedisKey.LEDGER: start}, MESSAGES, wait)
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise
+            self._grouped = False  # Redis was emptied
+            return None
         messages: Messages = found[0][1] if found else ()
         if not messages:
             return None
