@@ -196,6 +196,7 @@ class Answers:
         assert tenant is not None
         assert model is not None
         if replayed:
+            exchange.cache = CacheStatus.HIT
             self._metrics.counter(Metric.REPLAYS, {"tenant": tenant.name}).add(1)
             return
         self.tell(exchange, CacheStatus.HIT)

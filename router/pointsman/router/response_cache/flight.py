@@ -357,10 +357,9 @@ class Waiter:
         exchange.decision = exchange.decision._replace(mode=leader.mode)
         exchange.escalated, exchange.judgement = leader.escalated, leader.judgement
         exchange.allowance, exchange.clamped = leader.allowance, leader.clamped
-        replayed = bool(self._flight.fingerprint)
-        if not replayed:
-            exchange.cache = CacheStatus.HIT
-        exchange.recalled = recalled((), 0.0, None, replayed=replayed)  # who leaves now is billed nothing
+        exchange.cache = CacheStatus.HIT
+        # Who leaves now is billed nothing.
+        exchange.recalled = recalled((), 0.0, None, replayed=bool(self._flight.fingerprint))
         delivery.start_stream(exchange, self._own(leader, first))
 
     def add(self, leader: Exchange, data: bytes, *, framed: bool) -> None:

@@ -132,7 +132,6 @@ def response_headers(exchange: Exchange) -> bytes:
             or exchange.stopped
             or exchange.judgement is not None
             or exchange.cache is not None
-            or exchange.recalled is not None
         ):
             lines += _remark_lines(exchange)
     if cost is not None and not exchange.stream_started and exchange.policy.show_cost:
