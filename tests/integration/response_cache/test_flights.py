@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.names import Header
+from pointsman.router.exchange import Exchange
 from pointsman.router.response_cache import flight
 from pointsman.store import response_cache as store
 from support.recalls import COST, Router, client_of, ended, headers_of, said, until
@@ -167,6 +168,40 @@ def test_streams_are_shared_as_they_come_and_replayed_as_they_were(play: Play) -
         here.answer(whole)
         assert headers_of(far)[Header.CACHE] == headers_of(late)[Header.CACHE] == "hit"
         assert sorted(here.books.settled) == [(200, COST // 4)] * 3 + [(200, COST), (499, COST)]
+
+    play(scenario)
+
+
+def test_others_get_their_turn_while_many_are_given_long_answers(play: Play) -> None:
+    class Turns:
+        """How often the event loop comes round while `answers` are given."""
+
+        def __init__(self, *answers: Exchange) -> None:
+            self.answers, self.seen = answers, 0
+
+        async def count(self) -> int:
+            given = -1
+            while given < len(self.answers):
+                ended = sum(client_of(answer).ended for answer in self.answers)
+                self.seen += 0 < ended < len(self.answers)
+                given = ended
+                await asyncio.sleep(0)
+            return self.seen
+
+    long = "Because. " * 180_000
+
+    async def scenario(here: Router, there: Router, redis: Redis) -> None:
+        for number in range(40):
+            first = here.ask(f"{number}?")
+            here.answer((await here.asked(number + 1))[-1], long)
+            await ended(first)
+        await until(lambda: not here.answers.shared._writes)
+        await asyncio.sleep(0.1)
+        assert await Turns(*(there.ask(f"{number}?") for number in range(40))).count() >= 3
+        crowd = [here.ask("All of you?") for _ in range(100)]
+        here.answer((await here.asked(41))[-1], long)
+        assert await Turns(*crowd).count() >= 3
+        assert {said(one) for one in crowd} == {long}
 
     play(scenario)
 

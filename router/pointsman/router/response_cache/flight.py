@@ -22,7 +22,7 @@ from pointsman.router.http.wire import unframed
 from pointsman.router.pipeline import delivery
 from pointsman.router.response_cache.billing import recalled
 from pointsman.router.response_cache.recorded import LARGEST_BODY, Recorded
-from pointsman.router.response_cache.shared import Absent
+from pointsman.router.response_cache.shared import TURN, Absent
 from pointsman.store.response_cache import AnswerKey
 
 if TYPE_CHECKING:
@@ -279,13 +279,18 @@ class Flight:
 
     def _give_all(self, made: Recorded) -> None:
         self._answers.remove(self)
-        waiters, self._waiters = self._waiters, {}
-        for waiter in waiters:
+        began = perf_counter()
+        while self._waiters:
+            waiter = next(iter(self._waiters))
+            del self._waiters[waiter]
             exchange = waiter.end()
             if waiter.begun or self._answers.suits(exchange, made):
                 self._answers.give(exchange, made, begun=waiter.begun)
             else:
                 self._answers.alone(exchange, CacheStatus.MISS)
+            if self._waiters and perf_counter() - began > TURN:
+                asyncio.get_running_loop().call_soon(self._give_all, made)
+                return
 
     def _let_go(self, status: CacheStatus) -> None:
         self._answers.remove(self)

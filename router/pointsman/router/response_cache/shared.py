@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
 from functools import partial
 from secrets import token_hex
-from time import time
+from time import perf_counter, time
 
 from redis.exceptions import RedisError
 
@@ -44,6 +44,9 @@ MOST_UNWRITTEN = 64 * 1024 * 1024
 
 MOST_WRITES = 100_000
 """Answers and ends of flights that may wait to be written, likewise."""
+
+TURN = 0.005
+"""Seconds of giving answers after which other work of the process gets its turn: a long one takes milliseconds."""
 
 BULKY = 128 * 1024
 """Bytes from which on an answer is packed in a thread."""
@@ -224,8 +227,12 @@ class Shared:
             self.slow = False
             for timer in timers:
                 timer.cancel()
+        began = perf_counter()
         for wanted, look in zip(batch, looks, strict=True):
             self._tell(wanted, look)
+            if perf_counter() - began > TURN:
+                await asyncio.sleep(0)
+                began = perf_counter()
 
     def _is_slow(self) -> None:
         self.slow = True
