@@ -58,6 +58,41 @@ def decoded(text: str | bytes) -> PolicyDocument:
     return PolicyDocument.model_validate_json(text)
 
 
+def withdraw(connection: sa.Connection, audit: AuditLog, tenant: str, *, by: str, comment: str) -> None:
+    """Take the policy of `tenant` back, where there is one, in the transaction of `connection`."""
+    newest = (
+        sa.select(policy_versions.c.version, policy_versions.c.document)
+        .where(policy_versions.c.tenant == tenant)
+        .order_by(policy_versions.c.version.desc())
+        .limit(1)
+    )
+    present = connection.execute(newest).one_or_none()
+    if present is not None and present.document is not None:
+        after = int(present.version)
+        _insert(connection, audit, PolicyVersion(tenant, after + 1, None, int(time.time() * 1000), by, comment))
+
+
+def _insert(connection: sa.Connection, audit: AuditLog, written: PolicyVersion) -> None:
+    connection.execute(
+        sa.insert(policy_versions).values(
+            tenant=written.tenant,
+            version=written.version,
+            document=written.document,
+            updated_at=written.updated_at,
+            updated_by=written.updated_by,
+            comment=written.comment,
+        )
+    )
+    audit.record(
+        actor=written.updated_by,
+        action="policies.delete" if written.document is None else "policies.put",
+        object=f"policy:{written.tenant}",
+        before={"version": written.version - 1} if written.version > 1 else None,
+        after={"version": written.version, "comment": written.comment},
+        connection=connection,
+    )
+
+
 class PolicyStore:
     """Reads and writes versions. Every method raises `DatabaseUnavailable` where the database fails."""
 
@@ -115,24 +150,7 @@ class PolicyStore:
             with self._database.writing() as connection:
                 if (connection.scalar(newest) or 0) != after:
                     raise VersionConflict
-                connection.execute(
-                    sa.insert(policy_versions).values(
-                        tenant=written.tenant,
-                        version=written.version,
-                        document=written.document,
-                        updated_at=written.updated_at,
-                        updated_by=written.updated_by,
-                        comment=written.comment,
-                    )
-                )
-                self._audit.record(
-                    actor=by,
-                    action="policies.delete" if document is None else "policies.put",
-                    object=f"policy:{tenant}",
-                    before={"version": after} if after else None,
-                    after={"version": written.version, "comment": comment},
-                    connection=connection,
-                )
+                _insert(connection, self._audit, written)
         except IntegrityError:
             raise VersionConflict from None
         return written

@@ -13,11 +13,13 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from pointsman.contracts.config import Tenant
 from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database
 from pointsman.store.keys import revoke_all
+from pointsman.store.policies import withdraw
 from pointsman.store.tenant_changes import mark, tenants
 
 
@@ -95,36 +97,52 @@ class TenantStore:
 
     def write(self, name: str, tenant: Tenant | None, *, after: int, by: str, managed_by: str) -> TenantRow:
         """
-        The tenant `name` as it follows version `after` (0: it is new), written; None deletes it and revokes its
-        keys.
+        The tenant `name` as it follows version `after` (0: it is new), written; None deletes it, revokes its keys
+        and takes its policy back.
 
         Raises `TenantConflict` where `after` is not its version.
         """
+        try:
+            with self._database.writing() as connection:
+                return self._write(connection, name, tenant, after=after, by=by, managed_by=managed_by)
+        except IntegrityError:  # its policy was changed at that very moment
+            raise TenantConflict from None
+
+    def _write(
+        self,
+        connection: sa.Connection,
+        name: str,
+        tenant: Tenant | None,
+        *,
+        after: int,
+        by: str,
+        managed_by: str,
+    ) -> TenantRow:
         now = int(time.time() * 1000)
         document = None if tenant is None else encoded_tenant(tenant)
-        with self._database.writing() as connection:
-            mark(connection, name)  # first: other writers wait here, so that what is read now stays so
-            row = connection.execute(sa.select(tenants).where(tenants.c.name == name)).one_or_none()
-            if (0 if row is None else row.version) != after:
-                raise TenantConflict
-            created = now if row is None or row.document is None else row.created_at
-            written = TenantRow(name, after + 1, document, managed_by, created, now, by)
-            values = {column: getattr(written, column) for column in written.__slots__}
-            if row is None:
-                connection.execute(sa.insert(tenants).values(values))
-            else:
-                connection.execute(sa.update(tenants).where(tenants.c.name == name).values(values))
-            if tenant is None:
-                revoke_all(connection, name, at=now)
-            before = None if row is None or row.document is None else row.document
-            self._audit.record(
-                actor=by,
-                action="tenants.delete" if tenant is None else "tenants.put" if before else "tenants.create",
-                object=f"tenant:{name}",
-                before=_summary(before),
-                after=_summary(document),
-                connection=connection,
-            )
+        mark(connection, name)  # first: other writers wait here, so that what is read now stays so
+        row = connection.execute(sa.select(tenants).where(tenants.c.name == name)).one_or_none()
+        if (0 if row is None else row.version) != after:
+            raise TenantConflict
+        created = now if row is None or row.document is None else row.created_at
+        written = TenantRow(name, after + 1, document, managed_by, created, now, by)
+        values = {column: getattr(written, column) for column in written.__slots__}
+        if row is None:
+            connection.execute(sa.insert(tenants).values(values))
+        else:
+            connection.execute(sa.update(tenants).where(tenants.c.name == name).values(values))
+        if tenant is None:
+            revoke_all(connection, name, at=now)
+            withdraw(connection, self._audit, name, by=by, comment="the tenant was deleted")
+        before = None if row is None or row.document is None else row.document
+        self._audit.record(
+            actor=by,
+            action="tenants.delete" if tenant is None else "tenants.put" if before else "tenants.create",
+            object=f"tenant:{name}",
+            before=_summary(before),
+            after=_summary(document),
+            connection=connection,
+        )
         return written
 
 

@@ -127,6 +127,12 @@ class LivePolicies:
         with self._changing:
             self._present.pop(tenant, None)
 
+    def withdrawn(self, tenant: str) -> None:
+        """The policy of `tenant` was taken back together with the tenant: Redis is to hear of it."""
+        with self._changing:
+            self._present.pop(tenant, None)
+            self._unsent = True
+
     def history(self, tenant: str, *, limit: int, before: int | None) -> list[PolicyVersion]:
         """The newest `limit` versions of `tenant`, newest first; `before`: only those with lower numbers."""
         self._document(tenant)

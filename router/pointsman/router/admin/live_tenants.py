@@ -123,14 +123,14 @@ class LiveTenants:
         return self._write(tenant.name, tenant, after=row.version, manager=manager, by=by)
 
     def delete(self, name: str, *, expected: int | None, manager: str, by: str) -> None:
-        """Delete the tenant `name` and revoke its keys. `expected`: as in `put`, but it may be left out."""
+        """Delete the tenant `name`, with its keys and its policy. `expected`: as in `put`; it may be left out."""
         row = self._changeable(name, manager)
         if row is None or row.document is None:
             raise TenantNotFound("There is no tenant of this name.")
         if expected is not None:
             _as_expected(row, expected)
-        self._policies.delete(name, expected=None, by=by, comment="the tenant is deleted")
         self._write(name, None, after=row.version, manager=manager, by=by)
+        self._policies.withdrawn(name)
 
     def _write(
         self, name: str, tenant: Tenant | None, *, after: int, manager: str, by: str, new: bool = False
