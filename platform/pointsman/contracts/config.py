@@ -146,7 +146,7 @@ class Router(Strict):
     metrics_access: MetricsAccess = MetricsAccess.LOOPBACK
     """Who may read `/metrics`. Default: `loopback`."""
     admin_key_digests: tuple[Digest, ...] = ()
-    """SHA-256 (hexadecimal) of each admin key. Default: none."""
+    """SHA-256 (hexadecimal) of each admin key that is an owner's; owners make further ones. Default: none."""
     max_snapshot_age: Seconds = 900.0
     """Seconds without word from Redis after which no request is admitted, as keys may have been revoked. Default:
     900."""

@@ -47,8 +47,8 @@ class PolicyAnswer(BaseModel):
     """A tenant's policy as it holds now."""
 
     tenant: str
-    version: int = Field(description="0: the configuration's.")
-    source: str = Field(description="`api` or `config`.")
+    version: int = Field(description="0: the configuration's, or what the tenant was made with.")
+    source: str = Field(description="`api` where this API has set it, else `config`.")
     live: bool = Field(description="Whether it is where routers read it; if not, it will be when Redis is back.")
     updated_at: datetime | None = None
     updated_by: str | None = None
