@@ -16,8 +16,9 @@ from redis.backoff import NoBackoff
 from pointsman.contracts.errors import ApiError
 from pointsman.contracts.limits import Budgets, Limits
 from pointsman.contracts.pricing import Usage
-from pointsman.router.admission.allowance import Allowance, Need
+from pointsman.router.admission.allowance import Allowance
 from pointsman.router.admission.lease_book import LeaseBook
+from pointsman.router.admission.stock import Need
 from pointsman.router.exchange import Exchange
 from pointsman.router.pipeline.admit import Admit
 from pointsman.router.pipeline.outcome import Outcome

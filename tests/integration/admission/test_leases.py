@@ -17,7 +17,7 @@ from pointsman.contracts.errors import ApiError, BudgetSpent, LimitsUnavailable,
 from pointsman.contracts.limits import AtSoftMark, Budget, Budgets, Limits
 from pointsman.contracts.names import RedisKey
 from pointsman.router.admission import allowance
-from pointsman.router.admission.allowance import Need
+from pointsman.router.admission.stock import Need
 from pointsman.router.pipeline import admit
 from pointsman.store import leases
 from pointsman.store.leases import BudgetKeeper

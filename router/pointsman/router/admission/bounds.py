@@ -21,7 +21,7 @@ from pointsman.contracts.policies import Policy
 from pointsman.contracts.price_book import PriceBook
 from pointsman.contracts.pricing import PriceList
 from pointsman.router import families
-from pointsman.router.admission.allowance import BOUNDLESS, Need
+from pointsman.router.admission.stock import BOUNDLESS, Need
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.pipeline.limits import context_of, output_ceiling, prompts_and_choices
 from pointsman.router.snapshot import ModelView

@@ -130,10 +130,12 @@ class LeaseBook:
                 await self._rest()
 
     async def close(self) -> None:
-        """Give back what is held, and tell what was spent: the last requests have ended."""
+        """Give back what is held, and tell what was spent, unless Redis fails: the last requests have ended."""
         everybody = list(self._active.values())
         for start in range(0, len(everybody), BATCH):
             await self._exchange(everybody[start : start + BATCH], leaving=True)
+            if self._failed:
+                return
 
     async def _rest(self) -> None:
         self._wake.clear()

@@ -23,9 +23,11 @@ from pointsman.contracts.errors import (
 from pointsman.contracts.limits import WhenBudgetSpent
 from pointsman.contracts.names import Metric
 from pointsman.contracts.pricing import dollars
-from pointsman.router.admission.allowance import Admission, Allowance, Need, Shortage
+from pointsman.router.admission.allowance import Allowance
 from pointsman.router.admission.bounds import Bounds
 from pointsman.router.admission.lease_book import MOST_WAITING, PATIENCE, SLOW, WAIT, LeaseBook
+from pointsman.router.admission.reservation import Admission
+from pointsman.router.admission.stock import Need, Shortage
 from pointsman.router.exchange import Exchange
 from pointsman.router.ledger import Ledger
 from pointsman.router.metrics import Metrics
@@ -73,7 +75,7 @@ class Admit:
     def _without_lease(self, exchange: Exchange, allowance: Allowance, need: Need, now: float) -> Admission | None:
         """There is too little here: refuse where that is certain, else wait for more (None)."""
         book = self.book
-        if now - allowance.known_at < FRESH and (shortage := allowance.shortage(need, now)) is not None:
+        if now - allowance.buckets.known_at < FRESH and (shortage := allowance.shortage(need, now)) is not None:
             raise self.refusal(allowance, shortage, need)
         if allowance.hard:
             if book.away(now, PATIENCE):

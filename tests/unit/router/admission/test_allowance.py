@@ -11,7 +11,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from pointsman.contracts.limits import Budgets, Limits
 from pointsman.contracts.pricing import Usage
-from pointsman.router.admission.allowance import BOUNDLESS, Admission, Allowance, Asked, Need, Shortage
+from pointsman.router.admission.allowance import Allowance, Asked
+from pointsman.router.admission.reservation import Admission
+from pointsman.router.admission.stock import BOUNDLESS, Need, Shortage
 from pointsman.store.leases import Ask, Grant, MoneyGrant, PlacesGrant, RateGrant
 from support.leasing import View
 

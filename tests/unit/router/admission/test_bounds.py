@@ -16,8 +16,8 @@ from pointsman.contracts.modes import Mode, ModeDecision, Source
 from pointsman.contracts.policies import Policy
 from pointsman.contracts.price_book import PricePeriod, price_book
 from pointsman.contracts.pricing import PriceList, Usage, cost_of
-from pointsman.router.admission.allowance import Need
 from pointsman.router.admission.bounds import TEMPLATE, Bounds, cost_at_most, dearest, prompt_at_most
+from pointsman.router.admission.stock import Need
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.tenant_view import models_of
 from support.exchanges import exchange_with
