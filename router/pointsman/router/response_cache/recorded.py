@@ -117,10 +117,11 @@ class Seal:
         if not hmac.compare_digest(entry[len(_MAGIC) : _START], self._mac(key, data)):
             return Wrong.FORGED
         try:
+            whole = data[1:]
             if data[:1] == _PACKED:
-                whole = self._unpacker.decompress(data[1:], max_output_size=LARGEST_BODY + _LARGEST_HEAD)
-            else:
-                whole = data[1:]
+                if not 0 <= zstandard.frame_content_size(whole) <= LARGEST_BODY + _LARGEST_HEAD:
+                    return Wrong.UNREADABLE
+                whole = self._unpacker.decompress(whole)
             head, _, body = whole.partition(b"\n")
             return _recorded(orjson.loads(head), body)
         except (zstandard.ZstdError, ValueError, TypeError, KeyError):

@@ -89,8 +89,12 @@ def test_what_another_version_wrote_or_would_burst_is_not_read() -> None:
 
     for head in (b"{}", b"[]", b"", b"no json", b'{"stream": false, "mode": "other"}'):
         assert SEAL.opened(KEY, sealed(b"\0" + head + b"\nbody")) is Wrong.UNREADABLE
-    bomb = zstandard.compress(b"\0" * (recorded.LARGEST_BODY + 200_000))
-    assert SEAL.opened(KEY, sealed(b"\1" + bomb)) is Wrong.UNREADABLE
+    most = dataclasses.replace(ONE, body=b"\0" * recorded.LARGEST_BODY)
+    bomb = dataclasses.replace(ONE, body=b"\0" * (recorded.LARGEST_BODY + 100_000))
+    assert SEAL.opened(KEY, SEAL.closed(KEY, most) or b"") == most
+    assert SEAL.opened(KEY, SEAL.closed(KEY, bomb) or b"") is Wrong.UNREADABLE
+    unsized = zstandard.ZstdCompressor(write_content_size=False).compress(b"{}\n")
+    assert SEAL.opened(KEY, sealed(b"\1" + unsized)) is Wrong.UNREADABLE
     assert SEAL.opened(KEY, sealed(b"\1" + b"no frame")) is Wrong.UNREADABLE
     assert SEAL.opened(KEY, sealed(b"\0" * LARGEST)) is Wrong.FORGED
     deep: dict[str, Any] = {}
