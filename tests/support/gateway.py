@@ -120,6 +120,7 @@ class Gateway:
         router: dict[str, Any] | None = None,
         tenants: Iterable[dict[str, Any]] = ({"name": "demo"},),
         copies: dict[str, int] | None = None,
+        database: str | None = None,
     ) -> None:
         self.folder = folder
         self.state = folder / "state"
@@ -136,6 +137,7 @@ class Gateway:
             "pools": self.pools,
             "tenants": [{**item, "key_digests": [key_digest(self.keys[item["name"]])]} for item in tenants],
             "router": {"admin_key_digests": [key_digest(self.admin_key)], **(router or {})},
+            **({} if database is None else {"database": database}),
         }
         self.config.write_text(yaml.safe_dump(written))
         self.engines: dict[str, list[Engine]] = {}

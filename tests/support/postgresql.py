@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import psutil
 import psycopg
 from sqlalchemy import URL
 
@@ -44,11 +45,17 @@ class PostgreSQL:
             shutil.chown(self._data, "nobody", "nogroup")
         self._numbers = itertools.count()
         self._migrated = False
+        self._home_of_programs: dict[str, Any] = {
+            "cwd": self._data,
+            "env": {"LC_ALL": "C", "PATH": os.environ["PATH"]},
+            **self._as,
+        }
         self._server: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> PostgreSQL:
         try:
-            self._start()
+            self._initialise()
+            self.start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -97,16 +104,18 @@ class PostgreSQL:
         with psycopg.connect(host=str(self._data), user="postgres", dbname="postgres", autocommit=True) as wire:
             wire.execute(statement.encode())
 
-    def _start(self) -> None:
-        home: dict[str, Any] = {"cwd": self._data, "env": {"LC_ALL": "C", "PATH": os.environ["PATH"]}, **self._as}
+    def _initialise(self) -> None:
         argv = [self.program("initdb"), "-D", self._data, "-U", "postgres", "--auth=trust"]
         argv += ["--encoding=utf8", "--no-sync", "--no-instructions"]
-        made = subprocess.run(argv, **home, capture_output=True, text=True)
+        made = subprocess.run(argv, **self._home_of_programs, capture_output=True, text=True)
         assert made.returncode == 0, made.stderr
+
+    def start(self) -> None:
+        """Start the server; for one that was killed, too."""
         argv = [self.program("postgres"), "-D", self._data, "-k", self._data, "-h", "", "-F"]
         argv += ["-c", "shared_buffers=32MB", "-c", "max_connections=60", "-c", "autovacuum=off"]
         with (self._home / "log").open("wb") as log:
-            self._server = subprocess.Popen(argv, **home, stdout=log, stderr=subprocess.STDOUT)
+            self._server = subprocess.Popen(argv, **self._home_of_programs, stdout=log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START
         while True:
             try:
@@ -117,6 +126,19 @@ class PostgreSQL:
                 time.sleep(0.05)
             else:
                 return
+
+    def signal(self, number: int) -> None:
+        """Send `number` to the server and to all its children: SIGSTOP pauses it, SIGCONT lets it go on."""
+        assert self._server is not None
+        server = psutil.Process(self._server.pid)
+        for process in (server, *server.children(recursive=True)):
+            process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGQUIT)  # takes its children along, as SIGKILL would not
+        self._server.wait(20)
 
 
 def _programs() -> Path:
