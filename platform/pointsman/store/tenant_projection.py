@@ -20,6 +20,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from pointsman.contracts.keys import Role
 from pointsman.contracts.names import RedisKey
+from pointsman.store.tenant_scripts import FINISH, PUT, SET_ADMINS, SOME
 
 OF_FILE: Literal["file"] = "file"
 """Stands for the document of a tenant that the configuration holds."""
@@ -36,79 +37,6 @@ _AT_ONCE = 200
 _BUILT = RedisKey.TENANTS + ":next:"
 _BUILT_LIVES = 600
 """Seconds after which a copy that nobody finished goes by itself."""
-
-_PUT = """
-local revision = redis.call('GET', KEYS[2])
-if not revision then return false end
-local chain, number = string.match(revision, '^(%x+)%.(%d+)$')
-if not chain then return false end
-local changed = {}
-for position = 2, #ARGV, 3 do
-  local name, version, entry = ARGV[position], ARGV[position + 1], ARGV[position + 2]
-  local present = redis.call('HGET', KEYS[1], name)
-  local held = present and string.match(present, '^{"version":(%d+),')
-  if not held or tonumber(held) < tonumber(version) then
-    redis.call('HSET', KEYS[1], name, entry)
-    changed[#changed + 1] = name
-  end
-end
-for _, name in ipairs(changed) do
-  number = string.format('%d', tonumber(number) + 1)
-  local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[1], number .. '-0', 'tenant', name)
-  if type(added) == 'table' and added.err then
-    redis.call('DEL', KEYS[2])
-    return false
-  end
-end
-redis.call('SET', KEYS[2], chain .. '.' .. number)
-return chain .. '.' .. number
-"""
-"""
-Takes the keys of hash, revision and stream; the stream's length, then name, version and entry of each change.
-Returns the revision that is there, or false where all must be written anew: Redis was emptied, or lost a part.
-"""
-
-_SET_ADMINS = """
-redis.call('DEL', KEYS[1])
-if #ARGV > 1 then redis.call('HSET', KEYS[1], unpack(ARGV, 2)) end
-local revision = redis.call('GET', KEYS[2])
-local chain, number = string.match(revision or '', '^(%x+)%.(%d+)$')
-if not chain then return false end
-number = string.format('%d', tonumber(number) + 1)
-local added = redis.pcall('XADD', KEYS[3], 'MAXLEN', '~', ARGV[1], number .. '-0', 'tenant', '')
-if type(added) == 'table' and added.err then
-  redis.call('DEL', KEYS[2])
-  return false
-end
-redis.call('SET', KEYS[2], chain .. '.' .. number)
-return chain .. '.' .. number
-"""
-"""Takes the keys of admin keys, revision and stream; the stream's length, then digests and roles. As `_PUT`."""
-
-_FINISH = """
-if redis.call('EXISTS', KEYS[4]) == 1 then
-  redis.call('PERSIST', KEYS[4])
-  redis.call('UNLINK', KEYS[1])
-  redis.call('RENAME', KEYS[4], KEYS[1])
-else
-  if ARGV[2] ~= '0' then return false end
-  redis.call('UNLINK', KEYS[1])
-end
-redis.call('DEL', KEYS[3])
-redis.call('SET', KEYS[2], ARGV[1])
-return ARGV[1]
-"""
-"""Takes the keys of hash, revision, stream and the built copy; the revision and the number of entries built."""
-
-_SOME = """
-local found = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
-return {found[1], table.concat(found[2], '\\0')}
-"""
-"""
-Takes the key of the hash; a cursor and how many entries. Returns the next cursor, and names and entries in turn
-with a zero byte between, which neither can hold: as one value, since a client takes longer to find the beginning of
-the next of two hundred thousand values than to read it.
-"""
 
 
 class Change(NamedTuple):
@@ -151,9 +79,9 @@ class TenantProjection:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._put = redis.register_script(_PUT)
-        self._set_admins = redis.register_script(_SET_ADMINS)
-        self._finish = redis.register_script(_FINISH)
+        self._put = redis.register_script(PUT)
+        self._set_admins = redis.register_script(SET_ADMINS)
+        self._finish = redis.register_script(FINISH)
 
     def put(self, changes: Iterable[Change]) -> str | None:
         """
@@ -228,7 +156,7 @@ class TenantReader:
 
     def __init__(self, redis: AsyncRedis) -> None:
         self._redis = redis
-        self._some = redis.register_script(_SOME)
+        self._some = redis.register_script(SOME)
 
     async def revision(self) -> str | None:
         """The word of the last write; None where nobody wrote, or Redis was emptied: nothing follows from that."""
