@@ -16,6 +16,8 @@ from pointsman.store.prices import PriceVersion, projected
 
 BASE = Prices.model_validate({"input": 1, "output": 2})
 NOW = time.time_ns() // 1_000_000
+AHEAD = 86_400_000
+"""Milliseconds from `NOW` on that no test run takes."""
 
 
 def text_of(*periods: tuple[int, int]) -> bytes:
@@ -60,9 +62,9 @@ def test_what_redis_has_holds_and_is_known_to_the_next_process(book: PriceBook, 
     watch = watch_of(redis, book, file)
     asyncio.run(watch.begin())
     assert book.at("p", NOW).version == 0
-    redis.found = text_of((-1000, 5), (60_000, 6))
+    redis.found = text_of((-1000, 5), (AHEAD, 6))
     asyncio.run(watch.begin())
-    assert (book["p"].input, book.at("p", NOW + 60_000).prices.input) == (5, 6)
+    assert (book["p"].input, book.at("p", NOW + AHEAD).prices.input) == (5, 6)
     held = book.at("p", NOW).prices
     asyncio.run(watch.begin())
     assert book.at("p", NOW).prices is held  # nothing is made anew where nothing has changed
@@ -74,10 +76,10 @@ def test_what_redis_has_holds_and_is_known_to_the_next_process(book: PriceBook, 
     fresh = PriceBook({"p": BASE.price_list()})
     late = watch_of(redis, fresh, file)
     asyncio.run(late.begin())
-    assert (fresh["p"].input, fresh.at("p", NOW + 60_000).version) == (5, 2)
+    assert (fresh["p"].input, fresh.at("p", NOW + AHEAD).version) == (5, 2)
     redis.found = text_of((-1000, 5))
     asyncio.run(late.begin())
-    assert fresh.at("p", NOW + 60_000).version == 1
+    assert fresh.at("p", NOW + AHEAD).version == 1
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"no JSON", b"{}", b'[{"pool": "p"}]', text_of((0, 5))[:-5]])

@@ -36,6 +36,7 @@ from pointsman.router.admin.audit import audit_routes
 from pointsman.router.admin.bookings import Bookings
 from pointsman.router.admin.cache import cache_routes
 from pointsman.router.admin.decisions import decision_routes
+from pointsman.router.admin.entries import entry_routes
 from pointsman.router.admin.keys import key_routes
 from pointsman.router.admin.live import live_routes
 from pointsman.router.admin.live_keys import LiveKeys
@@ -102,7 +103,8 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
     app.include_router(simulate_routes(access, parts.decisions, parts.policies))
     app.include_router(live_routes(access, config, parts.redis))
     app.include_router(cache_routes(access, parts.answers, parts.audit, parts.tenants))
-    app.include_router(usage_routes(access, parts.usage, parts.entries, parts.bookings))
+    app.include_router(usage_routes(access, parts.usage))
+    app.include_router(entry_routes(access, parts.entries, parts.bookings))
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")
     def models(caller: Caller = asking) -> dict[str, Any]:
