@@ -96,6 +96,27 @@ def test_a_tenant_is_changed_and_ends(gateway: Gateway) -> None:
     soon(lambda: ask(gateway, key) == (401, "invalid_api_key", None))
 
 
+def test_policies_of_a_tenant_who_was_made_while_the_router_ran(gateway: Gateway) -> None:
+    assert admin(gateway, "POST", "/tenants", json={"name": "thinker"}).status_code == 201
+    key = admin(gateway, "POST", "/keys", json={"tenant": "thinker"}).json()["key"]
+
+    def mode() -> str | None:
+        named = {"authorization": f"Bearer {key}"}
+        question = {"model": "smollm2", "max_tokens": 4, "messages": [{"role": "user", "content": "Hello!"}]}
+        return httpx.post(f"{gateway.url}{CHAT}", json=question, headers=named, timeout=30).headers.get(Header.MODE)
+
+    def threshold(value: float) -> None:
+        tag = admin(gateway, "GET", "/policies/thinker").headers["etag"]
+        document = {"policy": {"threshold": value}}
+        put = admin(gateway, "PUT", "/policies/thinker", json=document, headers={"if-match": tag})
+        assert put.status_code == 200, put.text
+
+    threshold(0.0)  # before he has ever asked
+    soon(lambda: mode() == "think")
+    threshold(1.0)
+    soon(lambda: mode() == "no_think")
+
+
 def test_what_a_key_is_limited_to(gateway: Gateway) -> None:
     out_of_scope = (403, "key_out_of_scope", None)
     far = make_key(gateway, networks=["192.0.2.0/24"])["key"]
