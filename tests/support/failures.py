@@ -25,7 +25,7 @@ QUICK = {
     "answer_timeout": 3.0,
     "engine_args": {"simulated": {"decode_speed": 4000, "answer_tokens": 2, "keep_requests": 0}},
 }
-TENANTS = (
+TENANTS: tuple[dict[str, Any], ...] = (
     {"name": "plain"},
     {"name": "limited", "limits": {"requests_per_minute": 100_000, "concurrency": 1000}},
     {"name": "budgeted", "budgets": {"daily": {"hard_usd": 50}}},

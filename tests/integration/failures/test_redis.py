@@ -50,8 +50,8 @@ def ninety_nine(times: list[float]) -> float:
 
 
 def test_a_paused_redis_delays_nobody_and_refuses_those_alone_whose_money_is_not_known(fleet: Fleet) -> None:
-    for tenant in TENANTS:
-        assert fleet.statuses(str(tenant["name"])) == {200}
+    for each in TENANTS:
+        assert fleet.statuses(each["name"]) == {200}
     usual, late = [], []
     for _ in range(3):  # whatever else runs on the machine delays one phase or another
         usual.append(ninety_nine(fleet.seconds("plain", 200)))

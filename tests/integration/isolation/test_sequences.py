@@ -204,8 +204,8 @@ def test_each_pays_for_its_own_and_nothing_is_booked_on_the_other(gateway: Gatew
     for number in range(10):
         for tenant in TENANTS:
             headers = {"authorization": f"Bearer {gateway.keys[tenant]}", Header.REQUEST_ID: f"{tenant}-{number}"}
-            body = {"model": "smollm2:no_think", "messages": [{"role": "user", "content": f"Equal {number}?"}]}
-            body["temperature"] = 0
+            said = [{"role": "user", "content": f"Equal {number}?"}]
+            body = {"model": "smollm2:no_think", "messages": said, "temperature": 0}
             answer = httpx.post(f"{gateway.url}{PATH}", json=body, headers=headers, timeout=20)
             assert answer.headers[Header.CACHE] == "miss"
             told[tenant].add(f"{tenant}-{number}")
