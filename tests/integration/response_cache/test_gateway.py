@@ -21,6 +21,16 @@ from support.gateway import Gateway, events, wait_for
 TENANTS = (
     {"name": "cached", "cache": {"enabled": True, "hit_price_share": 0.5}},
     {"name": "plain"},
+    {
+        "name": "limited",
+        "limits": {"requests_per_minute": 1000, "output_tokens_per_minute": 4200},
+        "cache": {"enabled": True, "hit_price_share": 1.0},
+    },
+    {
+        "name": "budgeted",
+        "budgets": {"daily": {"hard_usd": 1.0}},
+        "cache": {"enabled": True, "hit_price_share": 1.0},
+    },
 )
 ASKED: dict[str, Any] = {
     "model": "smollm2:no_think",
@@ -82,6 +92,14 @@ def test_sdks_get_streams_and_repeated_requests_from_the_record(gateway: Gateway
     assert float(again.headers[Header.COST_USD]) == 0
     with pytest.raises(openai.UnprocessableEntityError, match=Header.IDEMPOTENCY_KEY):
         client.with_options(api_key=gateway.keys["plain"]).chat.completions.create(**ASKED, extra_headers=keyed)
+
+
+@pytest.mark.parametrize("tenant", ["limited", "budgeted"])
+def test_hits_are_billed_beside_limits_and_budgets_and_use_no_tokens(gateway: Gateway, tenant: str) -> None:
+    told = [asked(gateway, "again", tenant=tenant, max_tokens=64) for _ in range(80)]
+    assert [one.headers[Header.CACHE] for one in told] == ["miss"] + ["hit"] * 79  # 80 times 64 tokens are 5120
+    assert len({one.headers[Header.COST_USD] for one in told}) == 1
+    assert float(told[-1].headers[Header.COST_USD]) > 0
 
 
 def test_a_client_that_leaves_and_comes_back_with_its_key_gets_the_answer(gateway: Gateway) -> None:

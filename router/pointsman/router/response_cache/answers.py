@@ -147,8 +147,9 @@ class Answers:
         assert decision is not None
         replayed = bool(made.fingerprint)
         share = 0.0 if replayed else tenant.cache.hit_price_share
-        admission = exchange.admission
-        most = None if admission is None else admission.reserved
+        admission, allowance, most = exchange.admission, tenant.allowance, None
+        if admission is not None and allowance is not None and allowance.priced:
+            most = admission.reserved  # a budget would not bear more, should prices have fallen since
         exchange.recalled = recalled(made.parts, share, most, replayed=replayed)
         exchange.usage, exchange.pool = made.usage, self._pools.get(made.pool)
         exchange.decision = decision if decision.mode is made.mode else decision._replace(mode=made.mode)
