@@ -128,6 +128,8 @@ class PolicyWatch:
             return False
         self._taken[tenant] = digest
         if tenant not in self._tenants.views:
+            if tenant in self._unread:
+                self._policy_of(tenant)  # the one before it holds, should this one make no sense
             self._unread[tenant] = entry
             return True
         try:

@@ -1,9 +1,9 @@
 """Keep tenants and keys as Redis has them: what is made, changed or revoked there holds here within a second.
 
-A task of every worker, and of the admin process. A counted word in Redis tells that something has changed, and a
-stream beside it what: of a hundred thousand tenants only those are read. Where that can't be told any more, all
-are. Redis may go away or be empty: what is known holds on until it is `max_age` old, and lies in a file of the
-state folder for a process that starts just then; the file's time says when it was last known to be true.
+A task of every worker. A counted word in Redis tells that something has changed, and a stream beside it what: of a
+hundred thousand tenants only those are read. Where that can't be told any more, all are. Redis may go away or be
+empty: what is known holds on until it is `max_age` old, and lies in a file of the state folder for a process that
+starts just then; the file's time says when it was last known to be true.
 """
 
 from __future__ import annotations
@@ -51,13 +51,10 @@ class TenantWatch:
     """
     Keeps `tenants` as `reader` has them, and `tenants.stale` true while nothing was heard for `max_age` seconds.
 
-    `known` is the file for what is known, which is only read where not `keeps`; neither reading nor writing it ever
-    raises.
+    `known` is the file for what is known; neither reading nor writing it ever raises.
     """
 
-    def __init__(
-        self, reader: TenantReader, tenants: Tenants, known: Path, *, max_age: float, keeps: bool = True
-    ) -> None:
+    def __init__(self, reader: TenantReader, tenants: Tenants, known: Path, *, max_age: float) -> None:
         self._reader = reader
         self._tenants = tenants
         self._file = known
@@ -66,7 +63,6 @@ class TenantWatch:
         self._revision: str | None = None
         self._heard = time.monotonic()
         self._reachable = True
-        self._keeps = keeps
         self._keeping: asyncio.Task[None] | None = None
         self._kept = True  # whether the file holds all that is known
         self._rest = self._confirm = time.monotonic()
@@ -133,8 +129,10 @@ class TenantWatch:
             if ADMIN_KEYS_CHANGED in names:
                 self._take_admins(await self._reader.admin_keys())
             entries = await self._reader.some(names - {ADMIN_KEYS_CHANGED})
-        for name, entry in entries.items():
+        for number, (name, entry) in enumerate(entries.items()):
             self._tenants.take(name, entry)
+            if number % SOME == 0:
+                await asyncio.sleep(0)
 
     async def _take_all(self, revision: str) -> bool:
         """Read everything; False where everything was written anew meanwhile, so that it is to be read again."""
@@ -213,7 +211,7 @@ class TenantWatch:
     def _keep_if_due(self) -> None:
         """Write what is known to the file, or only that it is still true: in a thread, as a disk takes its time."""
         now = time.monotonic()
-        if not self._keeps or not self._reachable or now < (self._confirm if self._kept else self._rest):
+        if not self._reachable or now < (self._confirm if self._kept else self._rest):
             return
         if self._keeping is None or self._keeping.done():
             self._keeping = asyncio.get_running_loop().create_task(self.keep())

@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from pointsman.contracts.config import Config
 from pointsman.router.policy_watch import MANY, PolicyWatch
 from pointsman.router.snapshot import Snapshot, compile_snapshot
+from pointsman.store.tenant_projection import encoded_entry
 
 TENANTS = [f"t{number}" for number in range(2 * MANY)]
 
@@ -123,6 +124,33 @@ def test_nonsense_is_left_out_and_told_without_what_it_says(
         assert thresholds(snapshot)["t1"] == 0.75
     assert caplog.text.count("the policy of t0 can't be read: the one before it holds on") == 5
     assert "SECRET" not in caplog.text
+
+
+def test_the_policy_of_a_tenant_who_is_not_in_use_is_looked_at_when_he_is(
+    snapshot: Snapshot, known: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    projection, tenants = Projection(), snapshot.tenants
+    watch = PolicyWatch(projection, snapshot, known)  # type: ignore[arg-type]
+    for name in ("early", "broken", "own"):
+        tenants.take(name, encoded_entry(1, '{"name":"x","policy":{"threshold":0.125}}', []))
+    projection.put("early", {"policy": {"threshold": 0.25}})
+    projection.put("late", {"policy": {"threshold": 0.25}})
+    projection.put("broken", {"policy": {"threshold": 0.25}})
+    asyncio.run(watch.look())
+    projection.put("broken", {"policy": {"threshold": "SECRET"}}, version=2)
+    projection.put("own", {"policy": {"threshold": "SECRET"}}, version=2)
+    asyncio.run(watch.look())
+    assert not caplog.text
+    tenants.take("late", encoded_entry(2, '{"name":"late"}', []))
+    views = {name: tenants.named(name) for name in ("early", "late", "broken", "own")}
+    found = {name: view.policy.policy.threshold for name, view in views.items() if view is not None}
+    assert found == {"early": 0.25, "late": 0.25, "broken": 0.25, "own": 0.125}
+    assert caplog.text.count("can't be read: the one before it holds") == 2
+    assert "SECRET" not in caplog.text
+    projection.put("early", None, version=2)
+    del projection.entries_by_tenant["late"]
+    asyncio.run(watch.look())
+    assert [view.policy.policy.threshold for view in (views["early"], views["late"]) if view] == [0.125, 0.5]
 
 
 def test_what_is_known_holds_while_redis_is_away_or_empty(snapshot: Snapshot, known: Path) -> None:
