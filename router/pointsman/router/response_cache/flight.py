@@ -14,31 +14,22 @@ from collections.abc import Callable
 from time import perf_counter, time
 from typing import TYPE_CHECKING
 
-from pointsman.contracts.errors import ApiError, IdempotencyKeyInUse, IdempotencyKeyReused, UpstreamFailed
+from pointsman.contracts.errors import ApiError, IdempotencyKeyReused, UpstreamFailed
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.names import Header
-from pointsman.router.exchange import CacheStatus, Client, Exchange
+from pointsman.router.exchange import CacheStatus, Exchange
 from pointsman.router.http.wire import unframed
-from pointsman.router.pipeline import delivery
-from pointsman.router.response_cache.billing import recalled
 from pointsman.router.response_cache.recorded import LARGEST_BODY, Recorded
+from pointsman.router.response_cache.recorder import Recorder
 from pointsman.router.response_cache.shared import TURN, Absent
+from pointsman.router.response_cache.waiter import Waiter
 from pointsman.store.response_cache import AnswerKey
 
 if TYPE_CHECKING:
     from pointsman.router.response_cache.answers import Answers
 
-PATIENCE = 60.0
-"""Seconds after its arrival that a request waits for the answer to another one."""
-
-STREAM_PATIENCE = 10.0
-"""Seconds that one waits for a stream from another router, of which nothing is seen before its end."""
-
 LOOK_AGAIN = 0.025
 """Seconds between two looks for an answer that another router is making."""
-
-RETRY_AFTER = 5
-"""Seconds after which a client may ask once more for an answer that is still being made."""
 
 REUSED = IdempotencyKeyReused(
     f"The header '{Header.IDEMPOTENCY_KEY}' was sent with another request before.", param=Header.IDEMPOTENCY_KEY
@@ -54,7 +45,6 @@ class Flight:
     """
 
     __slots__ = (
-        "_answers",
         "_begun",
         "_claim",
         "_forget",
@@ -63,6 +53,7 @@ class Flight:
         "_size",
         "_timer",
         "_waiters",
+        "answers",
         "fingerprint",
         "generation",
         "key",
@@ -72,7 +63,7 @@ class Flight:
     )
 
     def __init__(self, answers: Answers, key: AnswerKey, *, model: str, generation: int, fingerprint: str) -> None:
-        self._answers = answers
+        self.answers = answers
         self.key = key
         self.model = model
         self.generation = generation
@@ -100,8 +91,8 @@ class Flight:
     def look(self) -> None:
         """Look for the answer in Redis."""
         self._timer = None
-        self._claim = self._answers.shared.claim(self.fingerprint)
-        self._forget = self._answers.shared.look(self.key, self._claim, self._found)
+        self._claim = self.answers.shared.claim(self.fingerprint)
+        self._forget = self.answers.shared.look(self.key, self._claim, self._found)
 
     def lead(self, exchange: Exchange, claim: bytes) -> None:
         """`exchange` makes the answer; `claim` keeps other routers from it, or is empty."""
@@ -111,7 +102,7 @@ class Flight:
         if exchange.stream:
             exchange.client = Recorder(self, exchange.client)
         if not self.fingerprint:
-            self._answers.tell(exchange, CacheStatus.MISS)
+            self.answers.tell(exchange, CacheStatus.MISS)
 
     def left(self, waiter: Waiter) -> None:
         """`waiter` waits no more."""
@@ -121,10 +112,10 @@ class Flight:
         leader = self.leader
         if leader is None:
             self._stop_looking()
-            self._answers.remove(self)
+            self.answers.remove(self)
         elif self._outlived and not self.fingerprint:
             self._outlived = False
-            self._answers.pipeline.abandon(leader)  # once more: now nobody wants the answer
+            self.answers.pipeline.abandon(leader)  # once more: now nobody wants the answer
 
     def _found(self, what: Recorded | Absent, fingerprint: str) -> None:
         self._forget = None
@@ -135,7 +126,7 @@ class Flight:
         if fingerprint != self.fingerprint:
             self._refuse_all(REUSED)
         elif isinstance(what, Recorded):
-            self._answers.memory.put(self.key, what)
+            self.answers.memory.put(self.key, what)
             self._give_all(what)
         elif what is Absent.HELD:
             for waiter in [waiter for waiter in self._waiters if waiter.exchange.stream]:
@@ -153,7 +144,7 @@ class Flight:
         del self._waiters[waiter]
         exchange = waiter.end()
         self.lead(exchange, claim)
-        self._answers.pipeline.resume(exchange)
+        self.answers.pipeline.resume(exchange)
 
     def _stop_looking(self) -> None:
         if self._forget is not None:
@@ -177,24 +168,24 @@ class Flight:
         """More of the stream has come; `framed`: as HTTP/1.1 chunks."""
         self._record(data, framed=framed)
         assert self.leader is not None
-        for waiter in self._waiters:
+        for waiter in tuple(self._waiters):
             waiter.add(self.leader, data, framed=framed)
 
     def _record(self, data: bytes, *, framed: bool) -> None:
         if self.outgrown:
             return
         self._size += len(data)
-        self._answers.recording += len(data)
+        self.answers.recording += len(data)
         self._pieces.append((data, framed))
-        if self._size > LARGEST_BODY or self._answers.recording > self._answers.most_recording:
+        if self._size > LARGEST_BODY or self.answers.recording > self.answers.most_recording:
             self.outgrown = True
             self._forget_pieces()
-            self._answers.remove(self)  # whoever comes now can't be given what came before
+            self.answers.remove(self)  # whoever comes now can't be given what came before
             self._release()
 
     def _forget_pieces(self) -> None:
         self._pieces.clear()
-        self._answers.recording -= self._size
+        self.answers.recording -= self._size
         self._size = 0
 
     def _so_far(self) -> bytes:
@@ -218,7 +209,7 @@ class Flight:
     def ended(self, exchange: Exchange) -> None:
         """The leader has ended."""
         exchange.flight = None
-        self._answers.remove(self)
+        self.answers.remove(self)
         body = self._so_far() if exchange.answer is None else exchange.answer.body
         self._forget_pieces()
         usage = exchange.told_usage
@@ -229,8 +220,8 @@ class Flight:
             return
         made = self._made(exchange, body)
         if self._is_worth_keeping(exchange, made):
-            self._answers.memory.put(self.key, made)
-            self._answers.shared.keep(
+            self.answers.memory.put(self.key, made)
+            self.answers.shared.keep(
                 self.key, made, model=self.model, generation=self.generation, claim=self._claim
             )
         else:
@@ -252,7 +243,7 @@ class Flight:
             pool=pool.name,
             parts=exchange.parts,
             made_at=now,
-            expires_at=now + self._answers.seconds_kept(tenant, idempotent=bool(self.fingerprint)),
+            expires_at=now + self.answers.seconds_kept(tenant, idempotent=bool(self.fingerprint)),
             usage_chunk=chunk,
             escalated=exchange.escalated,
             floored=exchange.floored,
@@ -272,37 +263,37 @@ class Flight:
 
     def _release(self) -> None:
         if self._claim:
-            self._answers.shared.release(self.key, self._claim)
+            self.answers.shared.release(self.key, self._claim)
             self._claim = b""
 
     # -- what becomes of those that wait
 
     def _give_all(self, made: Recorded) -> None:
-        self._answers.remove(self)
+        self.answers.remove(self)
         began = perf_counter()
         while self._waiters:
             waiter = next(iter(self._waiters))
             del self._waiters[waiter]
             exchange = waiter.end()
-            if waiter.begun or self._answers.suits(exchange, made):
-                self._answers.give(exchange, made, begun=waiter.begun)
+            if waiter.begun or self.answers.suits(exchange, made):
+                self.answers.give(exchange, made, begun=waiter.begun)
             else:
-                self._answers.alone(exchange, CacheStatus.MISS)
+                self.answers.alone(exchange, CacheStatus.MISS)
             if self._waiters and perf_counter() - began > TURN:
                 asyncio.get_running_loop().call_soon(self._give_all, made)
                 return
 
     def _let_go(self, status: CacheStatus) -> None:
-        self._answers.remove(self)
+        self.answers.remove(self)
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
-            self._answers.alone(waiter.end(), status)
+            self.answers.alone(waiter.end(), status)
 
     def _refuse_all(self, error: ApiError) -> None:
-        self._answers.remove(self)
+        self.answers.remove(self)
         waiters, self._waiters = self._waiters, {}
         for waiter in waiters:
-            self._answers.pipeline.refuse(waiter.end(), error)
+            self.answers.pipeline.refuse(waiter.end(), error)
 
     def _failed(self, error: ApiError | None) -> None:
         """There is no answer: those that wait go on by themselves, but for those that have seen a part of it."""
@@ -311,119 +302,8 @@ class Flight:
             exchange = waiter.end()
             if waiter.begun:
                 why = error or UpstreamFailed("The engine failed while it was answering; the answer is incomplete.")
-                self._answers.pipeline.refuse(exchange, why)
+                self.answers.pipeline.refuse(exchange, why)
             elif self.fingerprint:
-                self._answers.once(exchange, self.key, self.fingerprint, self.generation)
+                self.answers.once(exchange, self.key, self.fingerprint, self.generation)
             else:
-                self._answers.alone(exchange, CacheStatus.MISS)
-
-
-class Waiter:
-    """One request that waits for the answer of a flight: its `exchange.Work`. `begun`: its stream has."""
-
-    __slots__ = ("_flight", "_timer", "begun", "exchange")
-
-    def __init__(self, flight: Flight, exchange: Exchange) -> None:
-        self._flight = flight
-        self.exchange = exchange
-        self.begun = False
-        left = PATIENCE - (perf_counter() - exchange.started_at)
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, left), self._expire)
-
-    def end(self) -> Exchange:
-        """The request, which waits no more."""
-        self._timer.cancel()
-        self.exchange.work = None
-        return self.exchange
-
-    def abort(self) -> None:
-        """The client has gone."""
-        self.end()
-        self._flight.left(self)
-
-    def pause(self) -> None:
-        """Hold the leader's engine back only where a long stream would pile up here."""
-        leader = self._flight.leader
-        if self.begun and self._flight.outgrown and leader is not None and leader.work is not None:
-            leader.work.pause()
-
-    def resume(self) -> None:
-        leader = self._flight.leader
-        if self.begun and leader is not None and leader.work is not None and not leader.paused:
-            leader.work.resume()
-
-    def begin(self, leader: Exchange, first: bytes) -> None:
-        """Start the client's own stream, which is the leader's."""
-        exchange = self.exchange
-        self._timer.cancel()
-        self.begun = True
-        assert exchange.decision is not None
-        exchange.pool = leader.pool
-        exchange.decision = exchange.decision._replace(mode=leader.mode)
-        exchange.escalated, exchange.judgement = leader.escalated, leader.judgement
-        exchange.allowance, exchange.clamped = leader.allowance, leader.clamped
-        exchange.cache = CacheStatus.HIT
-        # Who leaves now is billed nothing.
-        exchange.recalled = recalled((), 0.0, None, replayed=bool(self._flight.fingerprint))
-        delivery.start_stream(exchange, self._own(leader, first))
-
-    def add(self, leader: Exchange, data: bytes, *, framed: bool) -> None:
-        """Pass on more of the stream."""
-        client = self.exchange.client
-        (client.send_chunks if framed else client.send)(self._own(leader, data))
-
-    def grow_impatient(self) -> None:
-        """Go on alone, if it has waited for long."""
-        if perf_counter() - self.exchange.started_at >= STREAM_PATIENCE:
-            self._expire()
-
-    def _own(self, leader: Exchange, data: bytes) -> bytes:
-        if self._flight.fingerprint:
-            return data
-        return data.replace(leader.rid.encode(), self.exchange.rid.encode())
-
-    def _expire(self) -> None:
-        flight, exchange = self._flight, self.end()
-        flight.left(self)
-        if flight.fingerprint:
-            flight._answers.pipeline.refuse(
-                exchange,
-                IdempotencyKeyInUse(
-                    f"The first request with this '{Header.IDEMPOTENCY_KEY}' is still being answered.",
-                    param=Header.IDEMPOTENCY_KEY,
-                    retry_after=RETRY_AFTER,
-                ),
-            )
-        else:
-            flight._answers.alone(exchange, CacheStatus.MISS)
-
-
-class Recorder:
-    """The client of a request that leads a flight: passes on what it gets, and has it recorded."""
-
-    __slots__ = ("_client", "_flight", "peer")
-
-    def __init__(self, flight: Flight, client: Client) -> None:
-        self._flight = flight
-        self._client = client
-        self.peer = client.peer
-
-    def respond(self, status: int, headers: bytes, body: bytes) -> None:
-        """An error, before the stream has begun."""
-        self._client.respond(status, headers, body)
-
-    def start_stream(self, headers: bytes, status: int = 200, first: bytes = b"") -> None:
-        self._client.start_stream(headers, status, first)
-        self._flight.begin(first)
-
-    def send(self, data: bytes) -> None:
-        self._client.send(data)
-        self._flight.add(data, framed=False)
-
-    def send_chunks(self, chunks: bytes) -> None:
-        self._client.send_chunks(chunks)
-        self._flight.add(chunks, framed=True)
-
-    def end_stream(self, data: bytes) -> None:
-        """The end is each client's own."""
-        self._client.end_stream(data)
+                self.answers.alone(exchange, CacheStatus.MISS)

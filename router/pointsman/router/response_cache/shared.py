@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 SLOW = 0.02
 """Seconds after which a look that has no answer yet keeps others from looking."""
 
-PATIENCE = 0.1
+PATIENCE = 0.25
 """Seconds that a look takes at most."""
 
 EVERY = 0.5
