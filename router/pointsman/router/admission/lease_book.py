@@ -71,6 +71,7 @@ class LeaseBook:
         self._allowances: dict[str, Allowance] = {}
         self._active: dict[str, Allowance] = {}
         self._urgent: dict[str, Allowance] = {}
+        self._returning: dict[str, Allowance] = {}
         self._wake = asyncio.Event()
         self._number = 0
         self._sent_at = 0.0
@@ -90,7 +91,7 @@ class LeaseBook:
             return
         if allowance is None:
             allowance = self._allowances[view.name] = Allowance(view.name, view)
-            allowance.on_return = partial(self.urge, allowance)
+            allowance.on_return = partial(self._returned, allowance)
             allowance.hold_to(view.limits, view.budgets)
             if allowance.priced:
                 self.urge(allowance)  # so that it is known at the first request whether a soft mark was reached
@@ -206,13 +207,31 @@ class LeaseBook:
                     del self._allowances[allowance.name]
 
     def _serve(self, allowance: Allowance) -> None:
-        """Let the requests go on that wait for `allowance`, as far as there is enough."""
-        now = monotonic()
-        for waiter in list(allowance.waiting):
-            if waiter in allowance.waiting:
-                waiter.look(now)
+        """Let the requests go on that wait for `allowance`, and ask again for those that have to wait on."""
+        _let_go_on(allowance)
         if allowance.waiting:
             asyncio.get_running_loop().call_later(AGAIN, self.urge, allowance)
+
+    def _returned(self, allowance: Allowance) -> None:
+        """A request has ended and given back what others wait for, perhaps enough for one, whatever Redis does."""
+        if not self._returning:
+            asyncio.get_running_loop().call_soon(self._serve_returned)
+        self._returning[allowance.name] = allowance
+
+    def _serve_returned(self) -> None:
+        returning, self._returning = self._returning, {}
+        for allowance in returning.values():
+            _let_go_on(allowance)
+            if allowance.waiting:
+                self.urge(allowance)
+
+
+def _let_go_on(allowance: Allowance) -> None:
+    """Let the requests go on that wait for `allowance`, as far as there is enough."""
+    now = monotonic()
+    for waiter in list(allowance.waiting):
+        if waiter in allowance.waiting:
+            waiter.look(now)
 
 
 def _idle(allowance: Allowance, now: float, crowded: bool) -> bool:
