@@ -19,7 +19,7 @@ class Trial(Watched):
     def __init__(self, folder: Path, orders: dict[str, list[str]], stop_within: float) -> None:
         self.folder = folder / "state"
         port = str(free_port())
-        orders = {"router": ["startupz", "PORT"], "admin": [], **orders}
+        orders = {"router": ["startupz", "PORT"], "admin": [], "ledger-writer": [], **orders}
         orders = {name: [port if word == "PORT" else word for word in words] for name, words in orders.items()}
         script = Path(__file__).with_name("stand_in_instance.py")
         command = [sys.executable, str(script), str(self.folder), port, str(stop_within), json.dumps(orders)]

@@ -1,7 +1,7 @@
 """An instance of stand-in children under the real guardian and supervisor, for trials from outside.
 
 Arguments: state folder, port, seconds in which a child has to stop, then JSON of {"name": [orders of that child]}
-with "router" and "admin" among them. Pauses and graces are shorter than a user's.
+with "router", "admin" and "ledger-writer" among them. Pauses and graces are shorter than a user's.
 """
 
 from __future__ import annotations
@@ -35,7 +35,13 @@ def main() -> int:
     folder.new_run()
     port = int(sys.argv[2])
     parts = {name: part(name, orders) for name, orders in json.loads(sys.argv[4]).items()}
-    plan = Plan(store=None, admin=parts.pop("admin"), router=parts.pop("router"), engines=tuple(parts.values()))
+    plan = Plan(
+        store=None,
+        admin=parts.pop("admin"),
+        ledger_writer=parts.pop("ledger-writer"),
+        router=parts.pop("router"),
+        engines=tuple(parts.values()),
+    )
     run = Run(
         plan=plan,
         folder=folder,

@@ -41,8 +41,8 @@ def names(plan: Plan) -> list[str]:
 def test_one_serving_process_for_all_sglang_pools(local: Config, tmp_path: Path) -> None:
     plan = planned(local, tmp_path)
     assert names(plan) == ["valkey", "serving", "admin", "ledger-writer", "router"]
-    assert plan.stopping_order == [["router"], ["admin", "serving"], ["valkey"]]
-    assert names(planned(local, tmp_path, embedded_valkey=False)) == ["serving", "admin", "router"]
+    assert plan.stopping_order == [["router"], ["admin", "ledger-writer", "serving"], ["valkey"]]
+    assert names(planned(local, tmp_path, embedded_valkey=False)) == ["serving", "admin", "ledger-writer", "router"]
 
 
 def test_one_process_for_each_simulated_replica(local: Config, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_one_process_for_each_simulated_replica(local: Config, tmp_path: Path) -
     plan = planned(local.model_copy(update={"pools": pools}), tmp_path)
     assert names(plan) == [
         *("valkey", "simulated-fast-1", "simulated-fast-2", "simulated-deep-1"),
-        *("admin", "router"),
+        *("admin", "ledger-writer", "router"),
     ]
 
 
@@ -63,7 +63,7 @@ def test_pools_with_urls_are_left_to_whoever_runs_them(local: Config, tmp_path: 
     elsewhere = local.pools[0].model_copy(update={"urls": ("http://10.0.0.1:9",)})
     simulated = with_simulated_engines(local.model_copy(update={"pools": (elsewhere, local.pools[1])}))
     assert [pool.engine for pool in simulated.pools] == [Engine.SGLANG, Engine.SIMULATED]
-    assert names(planned(simulated, tmp_path)) == ["valkey", "simulated-deep-1", "admin", "router"]
+    assert names(planned(simulated, tmp_path)) == ["valkey", "simulated-deep-1", "admin", "ledger-writer", "router"]
 
 
 def test_the_secret_is_in_the_environment_of_those_who_need_it_and_on_no_command_line(

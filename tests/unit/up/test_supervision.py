@@ -26,13 +26,14 @@ def test_a_signal_stops_everything_in_order(trial: Begin, signum: signal.Signals
         engine=["tell-end", str(ends / "engine")],
         admin=["tell-end", str(ends / "admin")],
         router=["tell-end", str(ends / "router"), "startupz", "PORT"],
+        **{"ledger-writer": ["tell-end", str(ends / "writer")]},
     )
     one.until_ready()
-    assert len(one.living()) == 5  # guardian, supervisor, three children
+    assert len(one.living()) == 6  # guardian, supervisor, four children
     assert one.end(signum) == 0
     assert not one.living()
     ended = {path.name: float(path.read_text().split()[1]) for path in ends.iterdir()}
-    assert ended["router"] < min(ended["admin"], ended["engine"])
+    assert ended["router"] < min(ended["admin"], ended["engine"], ended["writer"])
 
 
 def test_a_stop_during_the_start_leaves_nothing(trial: Begin) -> None:
@@ -66,7 +67,7 @@ def test_grandchildren_that_hide_are_found(trial: Begin) -> None:
     one = trial(engine=["hidden-grandchild"])
     one.until_ready()
     one.until_told("a grandchild is deaf")
-    assert len(one.living()) == 6
+    assert len(one.living()) == 7
     assert one.end(signal.SIGTERM) == 0
     assert not one.living()
 
@@ -138,7 +139,7 @@ def test_two_instances_do_not_disturb_each_other(trial: Begin) -> None:
     other.until_ready()
     assert one.end(signal.SIGTERM) == 0
     assert not one.living()
-    assert len(other.living()) == 5
+    assert len(other.living()) == 6
     assert other.end(signal.SIGTERM) == 0
 
 
