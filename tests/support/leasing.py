@@ -86,6 +86,10 @@ class Router:
                 await self._task
             self._task = None
 
+    def resume_following(self) -> None:
+        """Go on after `kill`, as a process that was stopped for a while."""
+        self._task = asyncio.create_task(self.book.follow())
+
     async def ask(self, tenant: str, need: Need, nano: int, *, seconds: float = 0.002) -> ApiError | None:
         """One request that needs `need`, takes `seconds` and costs `nano`; the error, where it is refused."""
         view = self.views[tenant]

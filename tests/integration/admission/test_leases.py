@@ -181,6 +181,43 @@ def test_what_was_spent_before_there_was_a_mark_counts_when_the_ledger_tells_it(
     play(scenario)
 
 
+def test_places_that_others_have_or_that_there_are_no_more_are_not_taken(
+    server: tuple[str, Process], store: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "LEASE", 1.5)
+    monkeypatch.setattr(allowance, "SPENDABLE", 1.0)
+    monkeypatch.setattr(admit, "WAIT", 0.5)
+
+    async def most_at_once(routers: list[Router], clients: int) -> int:
+        asked = [router.ask("t", Need(1, 1, 0), 0, seconds=0.2) for router in routers for _ in range(clients)]
+        crowd = asyncio.gather(*asked)
+        most = 0
+        while not crowd.done():
+            most = max(most, sum(router.views["t"].allowance.running for router in routers))  # type: ignore[union-attr]
+            await asyncio.sleep(0.002)
+        return most
+
+    async def scenario() -> None:
+        twenty, four = Limits(concurrency=20), Limits(concurrency=4)
+        stopped, other = Router(server[0], View("t", twenty)), Router(server[0], View("t", twenty))
+        async with stopped:
+            assert await most_at_once([stopped], 20) == 20
+            await stopped.kill()
+            await asyncio.sleep(1.6)
+            async with other:
+                running = asyncio.create_task(most_at_once([other], 20))
+                await asyncio.sleep(0.1)
+                stopped.resume_following()
+                assert await most_at_once([stopped, other], 10) <= 20
+                assert await running <= 20
+                for router in (stopped, other):
+                    router.views["t"].limits = four
+                    router.book.open(router.views["t"])
+                assert await most_at_once([stopped, other], 10) <= 4
+
+    play(scenario)
+
+
 def test_what_a_dead_run_held_comes_back_once_the_ledger_has_all_of_it(
     server: tuple[str, Process], store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

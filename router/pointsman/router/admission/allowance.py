@@ -260,7 +260,8 @@ class Allowance:
         if self.concurrency is not None:
             target = self._aim_of_places.adjusted(self.concurrency) if hoards else 0
             ones = [1] * len(needs)
-            self.places = keep = kept(self.places, ones, target)
+            keep = kept(self.places, ones, target)
+            self.places = min(self.places, keep)
             places = (self.concurrency, self.running, keep, *missing(keep, ones, target))
         nanos = [need.nano for need in needs]
         day, month = (
@@ -295,7 +296,9 @@ class Allowance:
         self._set_left(self.buckets.granted(grant.rates, self._left(), sent_at))
         self._known_places = grant.places
         if grant.places is not None and self.concurrency is not None:
-            self.places += grant.places.given
+            self.places = max(0, self.places) + grant.places.given
+            # Others have some of them where the limit was lowered, or nothing was told for longer than a lease.
+            self.places -= max(0, grant.places.others + self.running + self.places - self.concurrency)
         self.sharers = grant.sharers
         self.deadline = sent_at + SPENDABLE
         self._judge_softness()
