@@ -18,6 +18,7 @@ from pointsman.contracts.limits import AtSoftMark, Budget, Budgets, Limits
 from pointsman.contracts.names import RedisKey
 from pointsman.router.admission import allowance
 from pointsman.router.admission.stock import Need
+from pointsman.router.exchange import Exchange
 from pointsman.router.pipeline import admit
 from pointsman.store import leases
 from pointsman.store.leases import BudgetKeeper
@@ -177,6 +178,34 @@ def test_what_was_spent_before_there_was_a_mark_counts_when_the_ledger_tells_it(
             await spend([one, two], "t", CENT, 4, until=4)
             assert one.settled["t"] + two.settled["t"] <= 40 * CENT
         assert budget(store, "t")[f"s:{one.run}"] == one.settled["t"]
+
+    play(scenario)
+
+
+def test_others_get_their_turn_while_a_crowd_goes_on_that_waited(
+    server: tuple[str, Process], store: redis.Redis
+) -> None:
+    class Slow(Router):
+        """A router in which the rest of the pipeline takes a millisecond."""
+
+        went_on = 0
+
+        def resume(self, exchange: Exchange) -> None:
+            self.went_on += 1
+            time.sleep(0.001)
+            super().resume(exchange)
+
+    async def scenario() -> None:
+        async with Slow(server[0], *(View(f"t{number}", budgets=HARD) for number in range(4))) as router:
+            crowd = [router.ask(f"t{number % 4}", Need(1, 1, 10), 10) for number in range(400)]
+            asked = asyncio.gather(*crowd)
+            most, before = 0, 0
+            while not asked.done():
+                most, before = max(most, router.went_on - before), router.went_on
+                await asyncio.sleep(0)
+            assert not any(asked.result())
+            assert router.went_on == 400
+            assert most <= 20
 
     play(scenario)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import monotonic
 
@@ -40,6 +40,9 @@ MANY = 2000
 
 BATCH = 32
 """Tenants told of at a time: a few hundred microseconds, as long as streams may wait for their turn."""
+
+TURN = 0.005
+"""Seconds of letting requests go on after which others get their turn: a thousand may have waited for one lease."""
 
 PATIENCE = 1.0
 """Seconds that Redis has for an answer."""
@@ -72,6 +75,7 @@ class LeaseBook:
         self._active: dict[str, Allowance] = {}
         self._urgent: dict[str, Allowance] = {}
         self._returning: dict[str, Allowance] = {}
+        self._serving = False
         self._wake = asyncio.Event()
         self._number = 0
         self._sent_at = 0.0
@@ -197,7 +201,7 @@ class LeaseBook:
             self._sent_at = 0.0
         for allowance in allowances:
             if allowance.waiting:
-                self._serve(allowance)
+                await self._serve(allowance)
             elif not self._failed and allowance.hoards:
                 self.urge(allowance)
             elif not self._failed and not allowance.moved and allowance.empty and _idle(allowance, now, crowded):
@@ -206,32 +210,49 @@ class LeaseBook:
                 if allowance.view.allowance is not allowance and self._allowances.get(allowance.name) is allowance:
                     del self._allowances[allowance.name]
 
-    def _serve(self, allowance: Allowance) -> None:
+    async def _serve(self, allowance: Allowance) -> None:
         """Let the requests go on that wait for `allowance`, and ask again for those that have to wait on."""
-        _let_go_on(allowance)
+        for _ in _going_on([allowance]):
+            await asyncio.sleep(0)
         if allowance.waiting:
             asyncio.get_running_loop().call_later(AGAIN, self.urge, allowance)
+        await asyncio.sleep(0)
 
     def _returned(self, allowance: Allowance) -> None:
         """A request has ended and given back what others wait for, perhaps enough for one, whatever Redis does."""
-        if not self._returning:
-            asyncio.get_running_loop().call_soon(self._serve_returned)
         self._returning[allowance.name] = allowance
+        if not self._serving:
+            self._serving = True
+            asyncio.get_running_loop().call_soon(self._serve_returned)
 
     def _serve_returned(self) -> None:
         returning, self._returning = self._returning, {}
+        self._go_on(_going_on(returning.values()), returning)
+
+    def _go_on(self, going: Iterator[None], returning: dict[str, Allowance]) -> None:
+        loop = asyncio.get_running_loop()
+        for _ in going:
+            loop.call_soon(self._go_on, going, returning)
+            return
         for allowance in returning.values():
-            _let_go_on(allowance)
             if allowance.waiting:
                 self.urge(allowance)
+        self._serving = bool(self._returning)
+        if self._serving:
+            loop.call_soon(self._serve_returned)
 
 
-def _let_go_on(allowance: Allowance) -> None:
-    """Let the requests go on that wait for `allowance`, as far as there is enough."""
-    now = monotonic()
-    for waiter in list(allowance.waiting):
-        if waiter in allowance.waiting:
-            waiter.look(now)
+def _going_on(allowances: Iterable[Allowance]) -> Iterator[None]:
+    """Let the requests go on that wait for `allowances`, as far as there is enough; yields after each `TURN`."""
+    began = now = monotonic()
+    for allowance in allowances:
+        for waiter in list(allowance.waiting):
+            if waiter in allowance.waiting:
+                waiter.look(now)
+                now = monotonic()
+                if now - began > TURN:
+                    yield
+                    began = now = monotonic()
 
 
 def _idle(allowance: Allowance, now: float, crowded: bool) -> bool:
