@@ -178,6 +178,7 @@ def test_nobody_is_given_or_spoils_anothers_recorded_answer(gateway: Gateway) ->
     question = fresh()
     first = ask(gateway, "alpha", question, temperature=0)
     assert first.headers[Header.CACHE] == "miss"
+    assert ask(gateway, "beta", question, temperature=0).headers[Header.CACHE] == "miss"
     for wish in ("refresh", "force", "bypass"):
         theirs = ask(gateway, "beta", question, temperature=0, headers={Header.CACHE_CONTROL: wish})
         assert theirs.headers[Header.CACHE] == {"refresh": "miss", "force": "hit", "bypass": "bypass"}[wish]
