@@ -117,19 +117,24 @@ def test_a_client_that_leaves_and_comes_back_with_its_key_gets_the_answer(gatewa
 
 def test_a_stream_outlives_the_client_it_was_made_for(gateway: Gateway) -> None:
     engine = gateway.engines["fast"][0]
-    engine.forget()
-    engine.faults({"kind": "slow", "factor": 10})
-    body = {**ASKED, "messages": [{"role": "user", "content": "slowly"}], "stream": True}
     headers = {"authorization": f"Bearer {gateway.keys['cached']}"}
-    with httpx.stream("POST", gateway.url + PATH, json=body, headers=headers, timeout=20) as first:
-        seen = next(first.iter_raw())
-        with httpx.stream("POST", gateway.url + PATH, json=body, headers=headers, timeout=20) as second:
-            assert second.headers[Header.CACHE] == "hit"
-            told = [next(pieces := second.iter_raw())]
-            first.close()
-            told += pieces
+    for attempt in range(5):
+        engine.forget()
+        engine.faults({"kind": "slow", "factor": 10})
+        text = f"slowly {attempt}"
+        body = {**ASKED, "messages": [{"role": "user", "content": text}], "stream": True}
+        with httpx.stream("POST", gateway.url + PATH, json=body, headers=headers, timeout=20) as first:
+            if first.headers[Header.CACHE] == "bypass":
+                continue  # the machine is so busy that Redis took too long
+            seen = next(first.iter_raw())
+            with httpx.stream("POST", gateway.url + PATH, json=body, headers=headers, timeout=20) as second:
+                assert (first.headers[Header.CACHE], second.headers[Header.CACHE]) == ("miss", "hit")
+                told = [next(pieces := second.iter_raw())]
+                first.close()
+                told += pieces
+        break
     assert len(engine.received()) == 1
-    later = asked(gateway, "slowly", stream=True)
+    later = asked(gateway, text, stream=True)
     assert later.headers[Header.CACHE] == "hit"
     heard, again = events(b"".join(told).decode()), events(later.text)
     assert [one["choices"] for one in heard[:-1]] == [one["choices"] for one in again[:-1]]

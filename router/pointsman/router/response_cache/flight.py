@@ -269,41 +269,44 @@ class Flight:
     # -- what becomes of those that wait
 
     def _give_all(self, made: Recorded) -> None:
-        self.answers.remove(self)
-        began = perf_counter()
-        while self._waiters:
-            waiter = next(iter(self._waiters))
-            del self._waiters[waiter]
+        def give(waiter: Waiter) -> None:
             exchange = waiter.end()
             if waiter.begun or self.answers.suits(exchange, made):
                 self.answers.give(exchange, made, begun=waiter.begun)
             else:
                 self.answers.alone(exchange, CacheStatus.MISS)
-            if self._waiters and perf_counter() - began > TURN:
-                asyncio.get_running_loop().call_soon(self._give_all, made)
-                return
+
+        self._each(give)
 
     def _let_go(self, status: CacheStatus) -> None:
-        self.answers.remove(self)
-        waiters, self._waiters = self._waiters, {}
-        for waiter in waiters:
-            self.answers.alone(waiter.end(), status)
+        self._each(lambda waiter: self.answers.alone(waiter.end(), status))
 
     def _refuse_all(self, error: ApiError) -> None:
-        self.answers.remove(self)
-        waiters, self._waiters = self._waiters, {}
-        for waiter in waiters:
-            self.answers.pipeline.refuse(waiter.end(), error)
+        self._each(lambda waiter: self.answers.pipeline.refuse(waiter.end(), error))
 
     def _failed(self, error: ApiError | None) -> None:
         """There is no answer: those that wait go on by themselves, but for those that have seen a part of it."""
-        waiters, self._waiters = self._waiters, {}
-        for waiter in waiters:
+        why = error or UpstreamFailed("The engine failed while it was answering; the answer is incomplete.")
+
+        def go_on(waiter: Waiter) -> None:
             exchange = waiter.end()
             if waiter.begun:
-                why = error or UpstreamFailed("The engine failed while it was answering; the answer is incomplete.")
                 self.answers.pipeline.refuse(exchange, why)
             elif self.fingerprint:
                 self.answers.once(exchange, self.key, self.fingerprint, self.generation)
             else:
                 self.answers.alone(exchange, CacheStatus.MISS)
+
+        self._each(go_on)
+
+    def _each(self, act: Callable[[Waiter], None]) -> None:
+        """Do `act` with all that wait; a few at a time, so that what else the process does gets its turn."""
+        self.answers.remove(self)
+        began = perf_counter()
+        while self._waiters:
+            waiter = next(iter(self._waiters))
+            del self._waiters[waiter]
+            act(waiter)
+            if self._waiters and perf_counter() - began > TURN:
+                asyncio.get_running_loop().call_soon(self._each, act)
+                return
