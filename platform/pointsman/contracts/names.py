@@ -93,6 +93,7 @@ class Metric:
     LEDGER_SPOOL_LIMIT = "pointsman_ledger_spool_limit_bytes"
     LEDGER_UNWRITTEN = "pointsman_ledger_unwritten_entries"
     LEDGER_REFUSED = "pointsman_ledger_refused_requests_total"
+    BEYOND_RESERVED = "pointsman_beyond_reserved_total"
     RUNNING = "pointsman_pool_running_requests"
     WAITING = "pointsman_pool_waiting_requests"
     PREDICTED = "pointsman_pool_predicted_tokens"

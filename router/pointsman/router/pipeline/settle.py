@@ -10,10 +10,12 @@ that whoever has read an answer finds it in the ledger's spool and in the counte
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol
 
+from pointsman.contracts.config import Pool
 from pointsman.contracts.ledger import Part
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.names import Metric
@@ -22,6 +24,8 @@ from pointsman.router.exchange import Exchange
 from pointsman.router.metrics import Account, Metrics
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 CLIENT_CLOSED = 499
 """The status that stands for a client that went away, as nginx writes it."""
@@ -53,6 +57,7 @@ class Settle:
         self._metrics = metrics
         self._note = note
         self._books = books
+        self._excessive: set[str] = set()
 
     def __call__(self, exchange: Exchange) -> Outcome:
         tenant, model, decision = exchange.tenant, exchange.model, exchange.decision
@@ -74,8 +79,10 @@ class Settle:
         self._books.settle(exchange, status)
         admission = exchange.admission
         if admission is not None:
-            cost = exchange.cost
-            admission.settle(exchange.told_usage if recalled is None else None, 0 if cost is None else cost.total)
+            nano = 0 if exchange.cost is None else exchange.cost.total
+            admission.settle(exchange.told_usage if recalled is None else None, nano)
+            if nano > admission.reserved:
+                self._tell_of_excess(pool)
         if exchange.course is not None:
             self._count_course(exchange)
         started = exchange.started_at
@@ -134,6 +141,14 @@ class Settle:
         tenant, model = exchange.tenant.name, exchange.model.name
         for pool, mode, _, cost, _ in parts:
             self._metrics.account(tenant, model, mode, pool).billed(cost)
+
+    def _tell_of_excess(self, pool: Pool | None) -> None:
+        """A request was billed more than its budget had set aside for it, which may exceed a hard mark."""
+        name = "" if pool is None else pool.name
+        if name not in self._excessive:
+            self._excessive.add(name)
+            log.warning("pool %s: a request cost more than it could by its max_tokens and its prices", name)
+        self._metrics.counter(Metric.BEYOND_RESERVED, {"pool": name}).add(1)
 
     def _count_course(self, exchange: Exchange) -> None:
         """What happened on the way to an answer that was not the ordinary one."""
