@@ -61,7 +61,7 @@ _HELP = {
     Metric.LEDGER_SPOOL: "Bytes that the routers' spools of ledger entries take on the disk.",
     Metric.LEDGER_SPOOL_LIMIT: "Bytes that the spools of the running routers may take together.",
     Metric.LEDGER_UNWRITTEN: "Entries in the routers' spools that the database does not have yet.",
-    Metric.BEYOND_RESERVED: "Requests that cost more than was set aside: an engine told more tokens than asked for.",
+    Metric.BEYOND_RESERVED: "Requests that cost more than was set aside: an engine told more tokens than asked.",
     Metric.LEDGER_REFUSED: "Requests refused because the spool of ledger entries was full.",
     Metric.RUNNING: "Requests that the replicas of each pool work on now.",
     Metric.WAITING: "Requests that wait for a place in each pool now.",
