@@ -96,16 +96,23 @@ redis.call('ZADD', scope, now + ttl, member)
 redis.call('HSET', KEYS[1], member, #value .. ' ' .. model)
 local of_scope = redis.call('HINCRBY', KEYS[1], '=' .. string.match(member, '^[^:]+'), #value)
 redis.call('HINCRBY', KEYS[1], '=', #value)
-while of_scope > tonumber(ARGV[8]) or redis.call('ZCARD', scope) > tonumber(ARGV[9]) do
-  local oldest = redis.call('ZRANGE', scope, 0, 0)[1]
-  if not oldest then break end
+-- All others wait for this script: what takes too many others' places leaves some free for the next one and goes.
+local drops = 100
+local function full()
+  if of_scope > tonumber(ARGV[8]) or redis.call('ZCARD', scope) > tonumber(ARGV[9]) then return scope end
+  if tonumber(redis.call('HGET', KEYS[1], '=') or '0') > tonumber(ARGV[10]) then return KEYS[2] end
+end
+local place = full()
+while place do
+  local oldest = drops > 0 and redis.call('ZRANGE', place, 0, 0)[1]
+  if not oldest then
+    drop(member)
+    return 0
+  end
+  drops = drops - 1
   drop(oldest)
   of_scope = tonumber(redis.call('HGET', KEYS[1], '=' .. string.match(member, '^[^:]+')) or '0')
-end
-while tonumber(redis.call('HGET', KEYS[1], '=') or '0') > tonumber(ARGV[10]) do
-  local oldest = redis.call('ZRANGE', KEYS[2], 0, 0)[1]
-  if not oldest then break end
-  drop(oldest)
+  place = full()
 end
 return 1
 """
@@ -194,7 +201,8 @@ class AnswerStore:
         """
         Write `answer` for `ttl` milliseconds and end its flight, if `claim` holds it.
 
-        False, and nothing is written, where answers of this `generation` are invalid now.
+        False, and nothing is written, where answers of this `generation` are invalid now, or where more than a
+        hundred others would have to go for it.
         """
         fields = generation_fields(key.scope, model)
         written = await self._keep(

@@ -172,6 +172,16 @@ def test_answers_expire_and_take_a_bounded_place(
         members = [size for name, size in sums.items() if not name.startswith(b"=")]
         assert int(sums[b"="]) == sum(int(size.split()[0]) for size in members)
 
+        monkeypatch.setattr(store, "MOST_ANSWERS_OF_SCOPE", 1000)
+        for number in range(250):
+            await keep("ff", number, 40)
+        large = [
+            await keeper.keep(AnswerKey("ff", "ffff"), b"x" * 9990, ttl=999_000, model="m", generation=0, claim=b"")
+            for _ in range(3)
+        ]
+        assert large == [False, False, True]  # a hundred others go at a time
+        assert await keeper.usage("ff") == (1, 9990)
+
         here.tenants["one"].cache = here.tenants["one"].cache.model_copy(update={"ttl_seconds": 1})
         assert await answered(here, "old") == "miss: old"
         assert await answered(here, "new") == "hit: old"
