@@ -185,6 +185,7 @@ def test_keys_that_are_no_keys(gateway: Gateway) -> None:
         ({"tenant": "demo", "expires_at": "2020-01-01T00:00:00Z"}, "expires_at"),
         ({"tenant": "demo", "expires_at": "2120-01-01T00:00:00Z"}, "expires_at"),
         ({"tenant": "demo", "expires_in": 0}, "expires_in"),
+        ({"tenant": "demo", "expires_in": True}, "expires_in"),
         ({"tenant": "demo", "expires_in": 5, "expires_at": "2030-01-01T00:00:00Z"}, "expires_in"),
         ({"tenant": "demo", "scopes": []}, "scopes"),
         ({"role": "viewer", "models": ["smollm2"]}, "models"),

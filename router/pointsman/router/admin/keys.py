@@ -31,7 +31,9 @@ LONGEST_OVERLAP = 90 * 86_400
 """Seconds for which a rotated key can stay good."""
 
 Identity = Annotated[str, Path(alias="id", pattern=r"^key-[0-9a-f]{16}$", description="As in lists of keys.")]
-Lifetime = Annotated[int, Field(ge=1, le=LONGEST, description="Instead of `expires_at`: seconds from now on.")]
+Lifetime = Annotated[
+    int, Field(strict=True, ge=1, le=LONGEST, description="Instead of `expires_at`: seconds from now on.")
+]
 
 
 class End(BaseModel):
@@ -70,7 +72,11 @@ class Rotation(End):
     """How a key is to be replaced. Without an end the new one is good for as long as the old one was made for."""
 
     overlap: int = Field(
-        OVERLAP, ge=0, le=LONGEST_OVERLAP, description="Seconds for which the old key stays good. Default: a day."
+        OVERLAP,
+        strict=True,
+        ge=0,
+        le=LONGEST_OVERLAP,
+        description="Seconds for which the old key stays good. Default: a day.",
     )
 
 
