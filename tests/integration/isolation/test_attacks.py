@@ -123,7 +123,7 @@ def test_what_the_router_sets_is_not_the_clients_to_choose(gateway: Gateway) -> 
         "Basic YWxwaGE6",
         "Bearer alpha",
         "Bearer null",
-        f"Bearer {new_key()}",
+        pytest.param(f"Bearer {new_key()}", id="a key of nobody's"),
         "Bearer {alpha}x",
         "Bearer {SHORT}",
         "Bearer {OTHER}",

@@ -82,7 +82,11 @@ def test_what_redis_has_holds_and_is_known_to_the_next_process(book: PriceBook, 
     assert fresh.at("p", NOW + AHEAD).version == 1
 
 
-@pytest.mark.parametrize("nonsense", [b"", b"no JSON", b"{}", b'[{"pool": "p"}]', text_of((0, 5))[:-5]])
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"", b"no JSON", b"{}", b'[{"pool": "p"}]', text_of((0, 5))[:-5]],
+    ids=["nothing", "no JSON", "no list", "no period", "cut"],
+)
 def test_nonsense_changes_nothing(book: PriceBook, tmp_path: Path, nonsense: bytes) -> None:
     redis, file = Redis(), tmp_path / "prices.json"
     watch = watch_of(redis, book, file)
