@@ -182,7 +182,7 @@ def test_a_killed_replicas_conversations_go_to_another_one(folder: Path) -> None
 def test_redis_may_go_and_come_back(folder: Path) -> None:
     with Gateway(folder) as gateway, gateway.client() as client:
         gateway.valkey.stop(signal.SIGKILL)
-        wait_for(lambda: gateway.readyz()["missing"] == ["redis"], "the loss to be noticed")
+        wait_for(lambda: "redis" in gateway.readyz()["missing"], "the loss to be noticed")
         assert gateway.readyz()["http"] == 200
         assert client.post(CHAT, json=HELLO).status_code == 200
         gateway.start_valkey()
