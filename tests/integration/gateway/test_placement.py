@@ -202,7 +202,8 @@ def test_a_router_that_starts_while_redis_is_away_finds_its_replicas(folder: Pat
             for number in range(6):
                 assert client.post(CHAT, json=question(f"q{number}")).status_code == 200
         state = gateway.readyz()
-        assert (state["status"], state["missing"]) == ("degraded", ["redis"])
+        assert state["status"] == "degraded"
+        assert "redis" in state["missing"]
         assert (state["pools"]["fast"]["replicas"], state["pools"]["fast"]["healthy"]) == (2, 1)
         gateway.start_valkey()
         wait_for(lambda: gateway.readyz()["status"] == "ready", "Redis to be seen again", gateway.router)
