@@ -12,8 +12,8 @@ from time import monotonic
 from soak.gateways import SoakGateway
 
 BY_LABEL = {"Cell", "Account", "Histogram", "Seen"}
-"""Objects of which there is one for each combination of labels ever seen, some for each of the last seconds too, and
-not one for each request."""
+"""Objects of which there is one for each combination of labels ever seen, or a few for the last seconds, and not
+one for each request."""
 
 IDLE = {"UpstreamConnection", "ChunkDecoder", "RedisConnection"}
 """Objects that idle connections to engines and to Redis hold; connections are compared with the sockets."""
