@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -273,7 +273,7 @@ def test_it_costs_little_however_many_wait_and_forgets_those_that_left() -> None
     line = WaitingLine()
     for number in range(20_000):
         line.join(Waiting(f"t{number % 5000}"))
-    began = perf_counter()
+    began = process_time()
     for number in range(20_000):
         waiter = line.first()
         line.serve(waiter)
@@ -282,7 +282,7 @@ def test_it_costs_little_however_many_wait_and_forgets_those_that_left() -> None
         line.leave(least)
         line.join(Waiting(f"u{number}"))
         line.join(Waiting(f"u{number}"))
-    assert perf_counter() - began < 3.0
+    assert process_time() - began < 3.0
     (rank,) = line._ranks
     assert len(rank.flows) < 60_000
     assert len(rank.crowd) < 200_000
