@@ -75,3 +75,11 @@ def test_the_wheel_holds_every_room_and_its_data(tmp_path: Path) -> None:
     }
     assert packed == wanted
     assert "pointsman/cli/local.yaml" in packed
+
+
+def test_the_data_plane_knows_no_database_and_no_page() -> None:
+    """What a router reads of tenants, policies and prices is their copy in Redis: it starts without SQLAlchemy."""
+    code = "import sys, pointsman.router.process\nprint(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "uvloop" in loaded
+    assert not {"sqlalchemy", "alembic", "fastapi", "starlette", "matplotlib", "pyarrow"} & set(loaded)

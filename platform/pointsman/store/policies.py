@@ -8,7 +8,6 @@ version 3 both want to write version 4, and the table takes one of them.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
@@ -16,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from pointsman.contracts.policies import PolicyDocument
 from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database, metadata
+from pointsman.store.policy_projection import PolicyVersion, encoded
 
 policy_versions = sa.Table(
     "policy_versions",
@@ -31,31 +31,6 @@ policy_versions = sa.Table(
 
 class VersionConflict(Exception):
     """The policy has another version by now than the writer thought; nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyVersion:
-    """
-    One version of a tenant's policy. `document` is its JSON with the fields that were set; None: the policy was
-    taken back, and the configuration's holds. `updated_at`: milliseconds since 1970.
-    """
-
-    tenant: str
-    version: int
-    document: str | None
-    updated_at: int
-    updated_by: str
-    comment: str
-
-
-def encoded(document: PolicyDocument) -> str:
-    """`document` as it is kept: fields at their default are written only where they were set."""
-    return document.model_dump_json(exclude_unset=True)
-
-
-def decoded(text: str | bytes) -> PolicyDocument:
-    """What `encoded` made of a document. Raises pydantic's `ValidationError` where it does not fit the schema."""
-    return PolicyDocument.model_validate_json(text)
 
 
 def withdraw(connection: sa.Connection, audit: AuditLog, tenant: str, *, by: str, comment: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from typing import cast
 
 import orjson
@@ -16,7 +17,33 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from pointsman.contracts.names import RedisKey
-from pointsman.store.policies import PolicyVersion
+from pointsman.contracts.policies import PolicyDocument
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """
+    One version of a tenant's policy. `document` is its JSON with the fields that were set; None: the policy was
+    taken back, and the configuration's holds. `updated_at`: milliseconds since 1970.
+    """
+
+    tenant: str
+    version: int
+    document: str | None
+    updated_at: int
+    updated_by: str
+    comment: str
+
+
+def encoded(document: PolicyDocument) -> str:
+    """`document` as it is kept: fields at their default are written only where they were set."""
+    return document.model_dump_json(exclude_unset=True)
+
+
+def decoded(text: str | bytes) -> PolicyDocument:
+    """What `encoded` made of a document. Raises pydantic's `ValidationError` where it does not fit the schema."""
+    return PolicyDocument.model_validate_json(text)
+
 
 _PUT = """
 local revision = redis.call('GET', KEYS[2])

@@ -1,9 +1,8 @@
-"""Prices of pools in the database, each with the time at which it holds; and the copy that routers read.
+"""Prices of pools in the database, each with the time at which it holds.
 
 The database is the truth. A version's prices and its beginning are written once and never changed, since bills were
-made by them; only its end may be set, or come earlier, while it lies ahead. What routers read is one text in Redis,
-made from all versions that may still be asked for: the same versions make the same text, so that who finds another
-one there knows that it is to be written again.
+made by them; only its end may be set, or come earlier, while it lies ahead. What routers read is the copy of it
+that `price_projection.py` keeps in Redis.
 """
 
 from __future__ import annotations
@@ -11,20 +10,15 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
-import orjson
 import sqlalchemy as sa
-from pydantic import ValidationError
-from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy.exc import IntegrityError
 
 from pointsman.contracts.config_pools import Prices
-from pointsman.contracts.names import RedisKey
-from pointsman.contracts.price_book import PricePeriod, check_overlap, spans
+from pointsman.contracts.price_book import PricePeriod, check_overlap
 from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database, metadata
+from pointsman.store.price_projection import PriceVersion, shown
 
 price_versions = sa.Table(
     "price_versions",
@@ -41,23 +35,9 @@ price_versions = sa.Table(
     sa.Column("ended_by", sa.String(80)),
 )
 
-PAST = 2 * 86_400_000
-"""Milliseconds for which routers are told of a price that holds no longer: no request takes that long."""
-
 
 class PricesChanged(Exception):
     """Somebody else has changed the prices of these pools meanwhile; nothing was written."""
-
-
-class PriceVersion(NamedTuple):
-    """One version as it is kept. Moments are milliseconds since 1970; `ended_at`: when somebody set its end."""
-
-    period: PricePeriod
-    created_at: int
-    created_by: str
-    comment: str
-    ended_at: int | None
-    ended_by: str | None
 
 
 class PriceStore:
@@ -111,7 +91,7 @@ class PriceStore:
                         actor=by,
                         action="prices.set",
                         object=f"pool:{pool}",
-                        after=_shown(period),
+                        after=shown(period),
                         connection=connection,
                     )
                     written.append(version)
@@ -144,8 +124,8 @@ class PriceStore:
                     actor=by,
                     action="prices.end",
                     object=f"pool:{period.pool}",
-                    before=_shown(period),
-                    after=_shown(changed),
+                    before=shown(period),
+                    after=shown(changed),
                     connection=connection,
                 )
             if not ended:
@@ -169,69 +149,6 @@ def tag_of(versions: Iterable[PriceVersion]) -> str:
         for version in versions
     ]
     return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
-
-
-class PriceProjection:
-    """The admin process's side of the copy. Every method raises `redis.exceptions.RedisError` where Redis fails."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-
-    def text(self) -> bytes | None:
-        """What routers find; None where Redis was emptied, or nobody ever wrote."""
-        found = self._redis.get(RedisKey.PRICES)
-        return found if isinstance(found, bytes) else None
-
-    def put(self, text: bytes) -> None:
-        """Let routers find `text`, which `projected` made."""
-        self._redis.set(RedisKey.PRICES, text)
-
-
-class PriceReader:
-    """A router's side of the copy. Raises `redis.exceptions.RedisError` where Redis fails."""
-
-    def __init__(self, redis: AsyncRedis) -> None:
-        self._redis = redis
-
-    async def text(self) -> bytes | None:
-        """What there is; None where Redis was emptied, or nobody ever wrote."""
-        found = await self._redis.get(RedisKey.PRICES)
-        return found if isinstance(found, bytes) else None
-
-
-def projected(versions: Iterable[PriceVersion], *, now: int) -> bytes:
-    """The copy of `versions` that routers read at `now`, in JSON: equal versions make equal bytes."""
-    by_pool: dict[str, list[PricePeriod]] = {}
-    for version in versions:
-        by_pool.setdefault(version.period.pool, []).append(version.period)
-    return orjson.dumps(
-        [
-            _shown(period)
-            for pool in sorted(by_pool)
-            for period, end in spans(by_pool[pool])
-            if end is None or end > now - PAST
-        ]
-    )
-
-
-def periods_of(text: bytes) -> list[PricePeriod]:
-    """The periods in what `projected` made. Raises ValueError where it makes no sense."""
-    try:
-        found = orjson.loads(text)
-        if not isinstance(found, list):
-            raise TypeError
-        return [
-            PricePeriod(
-                str(each["pool"]),
-                int(each["version"]),
-                int(each["since"]),
-                None if each["until"] is None else int(each["until"]),
-                Prices.model_validate(each["prices"]),
-            )
-            for each in found
-        ]
-    except (ValidationError, KeyError, TypeError):
-        raise ValueError("not the prices that the admin process writes") from None
 
 
 def _read(connection: sa.Connection, pools: Sequence[str] | None = None) -> list[PriceVersion]:
@@ -262,16 +179,6 @@ def _row(version: PriceVersion) -> dict[str, object]:
         "created_at": version.created_at,
         "created_by": version.created_by,
         "comment": version.comment,
-    }
-
-
-def _shown(period: PricePeriod) -> dict[str, object]:
-    return {
-        "pool": period.pool,
-        "version": period.version,
-        "since": period.since,
-        "until": period.until,
-        "prices": period.prices.model_dump(mode="json", exclude_unset=True),
     }
 
 

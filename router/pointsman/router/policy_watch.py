@@ -23,8 +23,7 @@ from redis.exceptions import RedisError
 from pointsman.router.policies import TenantPolicy, compile_policy
 from pointsman.router.snapshot import Snapshot
 from pointsman.router.state_file import replace_file
-from pointsman.store.policies import decoded
-from pointsman.store.policy_projection import ProjectionReader, document_of
+from pointsman.store.policy_projection import ProjectionReader, decoded, document_of
 
 log = logging.getLogger(__name__)
 

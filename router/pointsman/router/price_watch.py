@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from pointsman.contracts.price_book import PriceBook
 from pointsman.router.state_file import replace_file
-from pointsman.store.prices import PriceReader, periods_of
+from pointsman.store.price_projection import PriceReader, periods_of
 
 log = logging.getLogger(__name__)
 

@@ -57,7 +57,7 @@ from pointsman.router.thinking_spend import ThinkingSpend
 from pointsman.store.leases import LeaseStore
 from pointsman.store.live import LiveRouters
 from pointsman.store.policy_projection import ProjectionReader
-from pointsman.store.prices import PriceReader
+from pointsman.store.price_projection import PriceReader
 from pointsman.store.replicas import ReplicaRegistry
 from pointsman.store.response_cache import AnswerStore
 from pointsman.store.tenant_projection import TenantReader

@@ -20,8 +20,7 @@ from typer.testing import CliRunner, Result
 
 from pointsman.cli.main import app
 from pointsman.contracts.names import Env, Header, Metric, RedisKey
-from pointsman.store.policies import PolicyVersion
-from pointsman.store.policy_projection import PolicyProjection
+from pointsman.store.policy_projection import PolicyProjection, PolicyVersion
 from support.gateway import DEEP, FAST
 from support.policies import Answered, PolicyGateway, Worker, within
 

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from pointsman.contracts.config_pools import Prices
 from pointsman.contracts.price_book import PriceBook, PricePeriod
 from pointsman.router.price_watch import PriceWatch
-from pointsman.store.prices import PriceVersion, projected
+from pointsman.store.price_projection import PriceVersion, projected
 
 BASE = Prices.model_validate({"input": 1, "output": 2})
 NOW = time.time_ns() // 1_000_000

@@ -11,7 +11,8 @@ from pointsman.contracts.config_pools import Prices
 from pointsman.contracts.price_book import Overlap
 from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database
-from pointsman.store.prices import PAST, PricesChanged, PriceStore, periods_of, projected, tag_of
+from pointsman.store.price_projection import PAST, periods_of, projected
+from pointsman.store.prices import PricesChanged, PriceStore, tag_of
 
 DEAR = Prices.model_validate({"input": "0.20", "cached_input": 0, "output": 3, "cache_call": "0.0015"})
 CHEAP = Prices.model_validate({"input": "0.000000001", "output": 1})

@@ -31,8 +31,8 @@ from pointsman.contracts.errors import (
 from pointsman.contracts.policies import MAX_RULES, Candidate, Policy, PolicyDocument, Rule, Stage
 from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database
-from pointsman.store.policies import PolicyStore, PolicyVersion, VersionConflict, decoded
-from pointsman.store.policy_projection import PolicyProjection
+from pointsman.store.policies import PolicyStore, VersionConflict
+from pointsman.store.policy_projection import PolicyProjection, PolicyVersion, decoded
 from pointsman.store.tenants import TenantStore, decoded_tenant
 
 log = logging.getLogger(__name__)

@@ -33,7 +33,8 @@ from pointsman.contracts.price_book import (
     twins_of,
 )
 from pointsman.store.database import Database
-from pointsman.store.prices import PriceProjection, PricesChanged, PriceStore, PriceVersion, projected, tag_of
+from pointsman.store.price_projection import PriceProjection, PriceVersion, projected
+from pointsman.store.prices import PricesChanged, PriceStore, tag_of
 
 log = logging.getLogger(__name__)
 

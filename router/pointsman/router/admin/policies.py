@@ -23,7 +23,7 @@ from pointsman.router.admin.access import Access, Actor
 from pointsman.router.admin.bodies import MOST_TOLD, Tag, checked, expected_version, json_of, read_body
 from pointsman.router.admin.live_policies import LivePolicies, PresentPolicy
 from pointsman.router.stages import StageKeeper
-from pointsman.store.policies import PolicyVersion
+from pointsman.store.policy_projection import PolicyVersion
 
 MAX_COMMENT = 500
 """Characters of a comment at most."""

@@ -24,7 +24,7 @@ from pointsman.contracts.pricing import PriceList
 from pointsman.router.admin.access import Access, Actor
 from pointsman.router.admin.bodies import MOST_TOLD, checked, json_of, read_body
 from pointsman.router.admin.live_prices import LivePrices, PoolPrices
-from pointsman.store.prices import PriceVersion
+from pointsman.store.price_projection import PriceVersion
 
 MAX_COMMENT = 500
 """Characters of a comment at most."""

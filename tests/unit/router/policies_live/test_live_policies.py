@@ -9,8 +9,8 @@ from pointsman.contracts.modes import Mode
 from pointsman.contracts.policies import MAX_RULES, Policy, PolicyDocument, Rule, Stage
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.store.database import Database
-from pointsman.store.policies import PolicyStore, VersionConflict, decoded, encoded
-from pointsman.store.policy_projection import _entry, document_of
+from pointsman.store.policies import PolicyStore, VersionConflict
+from pointsman.store.policy_projection import _entry, decoded, document_of, encoded
 
 FAST = PolicyDocument(policy=Policy(threshold=0.9))
 
