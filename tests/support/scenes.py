@@ -11,9 +11,10 @@ from pointsman.contracts.modes import Mode, ModeDecision, Source
 from pointsman.contracts.names import Header
 from pointsman.contracts.policies import Policy
 from pointsman.contracts.pricing import cost_of
-from pointsman.router.exchange import Endpoint, Exchange
+from pointsman.router.exchange import NO_POLICY, Endpoint, Exchange
 from pointsman.router.fleet import Fleet, Replica
 from pointsman.router.http.upstream import UpstreamConnection
+from pointsman.router.key_scope import Scope
 from pointsman.router.metrics import Metrics
 from pointsman.router.pipeline import Pipeline
 from pointsman.router.pipeline.place import Place
@@ -243,6 +244,7 @@ class Scene:
         thinking_budget: int | None = None,
         headers: dict[str, str] | None = None,
         endpoint: Endpoint = Endpoint.CHAT,
+        scope: Scope | None = None,
         **body: Any,
     ) -> Exchange:
         """A request that was decided and is placed and sent now."""
@@ -256,7 +258,8 @@ class Scene:
         exchange.request_id, exchange.rid = "r", "0123456789abcdef"
         exchange.tenant = next(iter(self.snapshot.tenants.views.values()))
         exchange.model = exchange.tenant.models["m"]
-        exchange.policy = Policy.model_validate(policy or {})
+        exchange.scope = scope
+        exchange.policy = NO_POLICY if policy is None else Policy.model_validate(policy)
         exchange.thinking_budget = thinking_budget
         exchange.decision = ModeDecision(mode, source, 0.5, 0.4, "threshold")
         self.connect()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Header
 from pointsman.router.exchange import Exchange
+from pointsman.router.key_scope import Scope
 from pointsman.router.pipeline.relay import Relaying
 from support.scenes import BUFFERED, CHUNK, DEEP, FAST, URLS, Scene, Sending, said, tail, used
 
@@ -47,6 +48,19 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "schema": ({"response_format": SCHEMA}, {"content": '{"a": "no number"}'}),
 }
 CUT = {"content": None, "tool_calls": call('{"a": "b"}'), "finish": "length"}
+
+
+def test_a_key_that_may_not_think_is_never_escalated_whoever_asked_before(scene: Scene) -> None:
+    for scope, address in ((None, "deep"), (Scope(modes=["no_think"]), None), (None, "deep")):
+        exchange = scene.ask(NO_THINK, max_tokens=16, scope=scope)
+        scene.sent().answer(content="", usage=used(10, 3))
+        if address is None:
+            assert scene.idle()
+            assert exchange.escalated is None
+            continue
+        second = scene.sent()
+        assert second.address == address
+        second.answer()
 
 
 @pytest.mark.parametrize("trigger", BAD)

@@ -99,7 +99,12 @@ class Plans:
         assert decision is not None
         assert tenant is not None
         assert model is not None
-        if exchange.course is not None or exchange.needs or _ESCALATION in exchange.headers:
+        if (
+            exchange.course is not None
+            or exchange.needs
+            or exchange.scope is not None
+            or _ESCALATION in exchange.headers
+        ):
             plan = self._worked_out(exchange, pool)
         else:
             policy = exchange.policy
