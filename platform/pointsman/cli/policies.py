@@ -15,6 +15,7 @@ from urllib.parse import quote
 import typer
 
 from pointsman.cli.admin_api import AdminApi, AdminError, Key, StateDir, Url
+from pointsman.cli.columns import print_columns
 
 app = typer.Typer(help="See and change tenants' policies while the platform runs.", no_args_is_help=True)
 
@@ -51,9 +52,7 @@ def list_policies(url: Url = None, key: Key = None, state_dir: StateDir = None, 
         )
         for one in answer["data"]
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_columns(rows)
 
 
 @app.command()

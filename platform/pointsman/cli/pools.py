@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from pointsman.cli.admin_api import AdminApi, AdminError, Key, StateDir, Url
+from pointsman.cli.columns import print_columns
 
 REFUSED, WRONG_INPUT = 1, 2
 """Exit codes: the router refused, or was not to be reached; what was given can't be used."""
@@ -31,9 +32,7 @@ def pools(
         typer.echo(json.dumps(answer))
         return
     rows = [_HEADINGS, *(_row(pool) for pool in answer["data"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_columns(rows)
     for part, words in answer["troubles"].items():
         typer.echo(f"Not everything is known: {part}: {words}", err=True)
 
