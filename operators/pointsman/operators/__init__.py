@@ -1,0 +1,1 @@
+"""Pools, policies and tenants as Kubernetes objects: their definitions, and the operator."""
