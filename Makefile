@@ -50,9 +50,9 @@ up: install ## Start the whole platform on this machine: ARGS="--port 9000 --sta
 # Two at a time, for much of it is waiting; the real engines fill the cores by themselves. Compiled before, since
 # hundreds of processes are started, and some environments keep Python from writing what it compiles.
 test: lint ## Install, check and run all tests; ARGS="tests/unit -x" for some.
-	@$(BIN)/python -m compileall -qq platform router
+	@$(BIN)/python -m compileall -qq platform router operators
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration tests/cluster
 	$(BIN)/python -m pytest tests/engine
 else
 	$(BIN)/python -m pytest $(ARGS)
