@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from pointsman.cli import standalone
+from pointsman.contracts.names import Env
 
 
 def serving(
     config: Annotated[Path, typer.Option("--config", help="The configuration file.")],
-    redis_url: Annotated[str, typer.Option(help="Redis or Valkey, where replicas register.")],
+    redis_url: Annotated[str, typer.Option(envvar=Env.REDIS_URL, help="Redis or Valkey, where replicas register.")],
     state_dir: Annotated[Path, typer.Option(help="Folder for what Ray and the engines write.")],
 ) -> None:
     """

@@ -12,6 +12,7 @@ import typer
 
 from pointsman.cli import standalone
 from pointsman.contracts.modes import Mode
+from pointsman.contracts.names import Env
 
 
 def simulate_engine(
@@ -19,7 +20,9 @@ def simulate_engine(
         Path | None, typer.Option(help="Configuration file; with --pool, whom to stand in for.")
     ] = None,
     pool: Annotated[str | None, typer.Option(help="Pool of the configuration, or the name to register as.")] = None,
-    redis_url: Annotated[str | None, typer.Option(help="Redis to register in. Default: register nowhere.")] = None,
+    redis_url: Annotated[
+        str | None, typer.Option(envvar=Env.REDIS_URL, help="Redis to register in. Default: register nowhere.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 0,
     model: Annotated[str | None, typer.Option(help="Model name, without --config. Default: simulated.")] = None,

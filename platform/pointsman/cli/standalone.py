@@ -27,13 +27,41 @@ def refuse(sentence: str) -> NoReturn:
 
 
 def read_config(file: Path) -> Config:
-    """The configuration in `file`; refused with everything that is wrong with it."""
+    """The configuration in `file`, with what the environment adds; refused with all that is wrong with it."""
     from pointsman.contracts.config_file import ConfigError, load_config
 
     try:
-        return load_config(file)
+        return _with_environment(load_config(file))
     except ConfigError as error:
         refuse(str(error))
+
+
+def _with_environment(config: Config) -> Config:
+    """
+    `config` with the database and the admin keys that the environment names.
+
+    What holds a password, or follows from a key, is given to a container apart from the file that all may read.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    from pointsman.contracts.config_types import DatabaseUrl, Digest
+
+    if database := os.environ.get(Env.DATABASE_URL):
+        try:
+            TypeAdapter(DatabaseUrl).validate_python(database)
+        except ValidationError:  # without its words, which would quote the password
+            refuse(f"{Env.DATABASE_URL} is no URL of a PostgreSQL or SQLite database, as SQLAlchemy spells it.")
+        config = config.model_copy(update={"database": database})
+    if digests := tuple(filter(None, os.environ.get(Env.ADMIN_KEY_DIGESTS, "").replace(" ", "").split(","))):
+        try:
+            TypeAdapter(tuple[Digest, ...]).validate_python(digests)
+        except ValidationError:
+            refuse(f"{Env.ADMIN_KEY_DIGESTS} must be SHA-256 digests, each 64 lower-case hexadecimal digits.")
+        known = config.router.admin_key_digests
+        further = tuple(digest for digest in dict.fromkeys(digests) if digest not in known)
+        router = config.router.model_copy(update={"admin_key_digests": known + further})
+        config = config.model_copy(update={"router": router})
+    return config
 
 
 def read_secret() -> str:

@@ -173,6 +173,14 @@ class Env:
     """The key that `pointsman chat` sends, unless `--key` says so."""
     ADMIN_KEY = "POINTSMAN_ADMIN_KEY"
     """The key that commands send which change the platform, unless `--key` says so."""
+    REDIS_URL = "POINTSMAN_REDIS_URL"
+    """Where processes find Redis, unless `--redis-url` says so: it may hold a password."""
+    DATABASE_URL = "POINTSMAN_DATABASE_URL"
+    """The database, in place of the one that the configuration names: it may hold a password."""
+    ADMIN_KEY_DIGESTS = "POINTSMAN_ADMIN_KEY_DIGESTS"
+    """SHA-256 of further owners' admin keys, separated by commas, beside those of the configuration."""
+    LOG_FORMAT = "POINTSMAN_LOG_FORMAT"
+    """`text` (the default) or `json`: one object a line."""
 
 
 class StateFile:

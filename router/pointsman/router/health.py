@@ -1,4 +1,4 @@
-"""Whether this router can answer: `/startupz` and `/readyz`.
+"""Whether this router can answer: `/livez`, `/startupz` and `/readyz`.
 
 Answered by the data plane itself, since only it knows; read by probes and by people. Each part that requests can
 do without for a while is asked for its trouble here, so that one page says what is missing; `live_report.py` brings
@@ -23,13 +23,14 @@ Trouble = Callable[[], str | None]
 
 class Health:
     """
+    `/livez`: 200 as long as the process answers at all.
     `/startupz`: 200 once every pool has answered once or sleeps on purpose, else 503.
     `/readyz`: 503 before that, while draining, and when no pool at all can answer or nobody is let in; else 200.
     Whatever else is missing makes the status `degraded` and is listed under `missing`, with a few words under
     `troubles`.
     """
 
-    PATHS = ("/startupz", "/readyz")
+    PATHS = ("/livez", "/startupz", "/readyz")
 
     def __init__(self, fleet: Fleet, tenants: Tenants) -> None:
         self._fleet = fleet
@@ -92,7 +93,7 @@ class Health:
         }
         troubles = self.troubles()
         status = self.status(troubles)
-        good = self.started if path == "/startupz" else status in ("ready", "degraded")
+        good = path == "/livez" or (self.started if path == "/startupz" else status in ("ready", "degraded"))
         body = {"status": status, "missing": list(troubles), "troubles": troubles, "pools": pools}
         return (200 if good else 503), orjson.dumps(body)
 

@@ -14,9 +14,7 @@ from typing import Any
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from redis import Redis
 from starlette.exceptions import HTTPException
 
@@ -49,6 +47,7 @@ from pointsman.router.admin.reference import data_plane_paths
 from pointsman.router.admin.simulate import simulate_routes
 from pointsman.router.admin.tenants import tenant_routes
 from pointsman.router.admin.usage import usage_routes
+from pointsman.router.metrics_page import metrics_page
 from pointsman.router.stages import StageKeeper
 from pointsman.router.wire import openai
 from pointsman.store.audit import AuditLog
@@ -120,9 +119,7 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
     def metrics(request: Request) -> Response:
         if not _may_read_metrics(request):
             raise Unauthenticated("Reading metrics needs the admin key: 'Authorization: Bearer KEY'.")
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry, path=str(metrics_dir))
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics_page(metrics_dir), media_type=CONTENT_TYPE_LATEST)
 
     def _may_read_metrics(request: Request) -> bool:
         readers = config.router.metrics_access

@@ -34,6 +34,7 @@ from pointsman.router.admin.live_tenants import LiveTenants
 from pointsman.router.admin.tenant_projector import TenantProjector
 from pointsman.router.heartbeat import Heartbeat
 from pointsman.router.metrics import Metrics
+from pointsman.router.metrics_page import MetricsServer
 from pointsman.router.stages import StageKeeper
 from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database, database_url
@@ -54,10 +55,15 @@ REDIS_TIMEOUT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the admin process talks to, and the folder that it shares with the data plane."""
+    """
+    What the admin process talks to, and the folder that it shares with the data plane.
+
+    `page`: host and port at which a cluster reads metrics and health, None for none.
+    """
 
     redis_url: str
     state_dir: Path
+    page: tuple[str, int] | None = None
 
 
 def run(config: Config, settings: Settings) -> None:
@@ -115,6 +121,10 @@ def run(config: Config, settings: Settings) -> None:
         running.callback(redis.close)
         running.callback(impatient.close)
         running.callback(metrics.close)
+        if settings.page is not None:
+            page = MetricsServer(*settings.page, metrics_dir)
+            page.start()
+            running.callback(page.stop)
         for worker in (policies, projector, prices, writer, Heartbeat(ADMIN, LiveState(impatient), database)):
             worker.start()
             running.callback(worker.stop)

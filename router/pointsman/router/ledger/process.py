@@ -20,6 +20,7 @@ from pointsman.router.ledger.budgets import BudgetReconciliation
 from pointsman.router.ledger.gauges import LedgerGauges
 from pointsman.router.ledger.writing import LedgerWriting
 from pointsman.router.metrics import Metrics
+from pointsman.router.metrics_page import MetricsServer
 from pointsman.store.database import Database, database_url
 from pointsman.store.leases import BudgetKeeper
 from pointsman.store.ledger import LedgerStore
@@ -33,10 +34,15 @@ REDIS_TIMEOUT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the ledger writer talks to, and the folder with the counters."""
+    """
+    What the ledger writer talks to, and the folder with the counters.
+
+    `page`: host and port at which a cluster reads metrics and health, None for none.
+    """
 
     redis_url: str
     state_dir: Path
+    page: tuple[str, int] | None = None
 
 
 def run(config: Config, settings: Settings) -> None:
@@ -65,6 +71,10 @@ def run(config: Config, settings: Settings) -> None:
         running.callback(redis.close)
         running.callback(impatient.close)
         running.callback(metrics.close)
+        if settings.page is not None:
+            page = MetricsServer(*settings.page, settings.state_dir / StateFile.METRICS)
+            page.start()
+            running.callback(page.stop)
         heartbeat.start()
         running.callback(heartbeat.stop)
         log.info("writing the ledger")
