@@ -23,6 +23,10 @@ class KeyConflict(Exception):
     """The key has another version by now than the writer thought; nothing was written."""
 
 
+class KeyKnown(Exception):
+    """There is, or was, a key of this digest; nothing was written."""
+
+
 class TooManyKeys(Exception):
     """The tenant, or the administrators, have `MOST_LIVE` keys already; nothing was written."""
 
@@ -91,17 +95,25 @@ class KeyStore:
         return self._one(api_keys.c.digest == digest)
 
     def page(
-        self, *, limit: int, after: str | None = None, tenant: str | None = None, admin: bool | None = None
+        self,
+        *,
+        limit: int,
+        after: str | None = None,
+        tenant: str | None = None,
+        admin: bool | None = None,
+        live: bool = False,
     ) -> list[KeyRow]:
         """
         The first `limit` keys in the order of their ids that follow the id `after`. `tenant`: of this one; `admin`:
-        only admin keys, or none of them.
+        only admin keys, or none of them; `live`: only those that open anything.
         """
         rows = sa.select(api_keys).order_by(api_keys.c.id).limit(limit)
         if after is not None:
             rows = rows.where(api_keys.c.id > after)
         if tenant is not None:
             rows = rows.where(api_keys.c.tenant == tenant)
+        if live:
+            rows = rows.where(_opens(int(time.time() * 1000)))
         if admin is not None:
             rows = rows.where(api_keys.c.role.is_not(None) if admin else api_keys.c.role.is_(None))
         with self._database.reading() as connection:
@@ -136,7 +148,12 @@ class KeyStore:
         expires_at: int | None,
         by: str,
     ) -> KeyRow:
-        """A new key, written. Raises `KeyConflict` where the tenant was deleted, and `TooManyKeys`."""
+        """
+        A new key, written.
+
+        Raises `KeyConflict` where the tenant was deleted, `KeyKnown` where there is one of this digest, and
+        `TooManyKeys`.
+        """
         key = KeyRow(
             _new_id(),
             digest,
@@ -157,16 +174,25 @@ class KeyStore:
             deleted = sa.select(tenants.c.name).where(tenants.c.name == tenant, tenants.c.document.is_(None))
             if connection.execute(deleted).one_or_none() is not None:
                 raise KeyConflict
+            if connection.execute(sa.select(api_keys.c.id).where(api_keys.c.digest == digest)).one_or_none():
+                raise KeyKnown
             self._count(connection, key)
             self._insert(connection, key, by, "keys.create")
         return key
 
     def rotate(
-        self, key: KeyRow, digest: str, *, until: int, expires_at: int | None, by: str
+        self,
+        key: KeyRow,
+        digest: str,
+        *,
+        until: int,
+        expires_at: int | None,
+        by: str,
+        scope: KeyScope | None = None,
     ) -> tuple[KeyRow, KeyRow]:
         """
-        A new key with all that `key` has but its digest and its end, and `key` itself, which ends at `until`
-        (milliseconds since 1970), or before where it does so anyway.
+        A new key with all that `key` has but its digest and its end, and `scope` where one is given; and `key`
+        itself, which ends at `until` (milliseconds since 1970), or before where it does so anyway.
 
         Raises `KeyConflict` where `key` was changed since it was read, and `TooManyKeys`.
         """
@@ -177,7 +203,7 @@ class KeyStore:
             key.tenant,
             key.role,
             key.label,
-            key.scope,
+            key.scope if scope is None else encoded_scope(scope),
             1,
             now,
             by,

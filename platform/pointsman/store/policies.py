@@ -17,6 +17,9 @@ from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database, metadata
 from pointsman.store.policy_projection import PolicyVersion, encoded
 
+API = "api"
+"""Who manages a policy where nobody says otherwise."""
+
 policy_versions = sa.Table(
     "policy_versions",
     metadata,
@@ -26,6 +29,7 @@ policy_versions = sa.Table(
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("updated_by", sa.String(63), nullable=False),
     sa.Column("comment", sa.Text, nullable=False),
+    sa.Column("managed_by", sa.String(63), nullable=False, server_default=API),
 )
 
 
@@ -56,6 +60,7 @@ def _insert(connection: sa.Connection, audit: AuditLog, written: PolicyVersion) 
             updated_at=written.updated_at,
             updated_by=written.updated_by,
             comment=written.comment,
+            managed_by=written.managed_by,
         )
     )
     audit.record(
@@ -97,6 +102,36 @@ class PolicyStore:
         with self._database.reading() as connection:
             return {row.tenant: PolicyVersion(*row) for row in connection.execute(rows)}
 
+    def page(self, *, limit: int, after: str | None = None, managed_by: str | None = None) -> list[PolicyVersion]:
+        """
+        The newest versions of the first `limit` tenants by name that follow the name `after`, of those that have a
+        policy; `managed_by`: only those of this manager.
+        """
+        newest = (
+            sa.select(policy_versions.c.tenant, sa.func.max(policy_versions.c.version).label("version"))
+            .group_by(policy_versions.c.tenant)
+            .subquery()
+        )
+        rows = (
+            sa.select(policy_versions)
+            .join(
+                newest,
+                sa.and_(
+                    policy_versions.c.tenant == newest.c.tenant,
+                    policy_versions.c.version == newest.c.version,
+                ),
+            )
+            .where(policy_versions.c.document.is_not(None))
+            .order_by(policy_versions.c.tenant)
+            .limit(limit)
+        )
+        if after is not None:
+            rows = rows.where(policy_versions.c.tenant > after)
+        if managed_by is not None:
+            rows = rows.where(policy_versions.c.managed_by == managed_by)
+        with self._database.reading() as connection:
+            return [PolicyVersion(*row) for row in connection.execute(rows)]
+
     def history(self, tenant: str, *, limit: int, before: int | None = None) -> list[PolicyVersion]:
         """The newest `limit` versions of `tenant`, newest first; `before`: only those with lower numbers."""
         rows = (
@@ -111,7 +146,14 @@ class PolicyStore:
             return [PolicyVersion(*row) for row in connection.execute(rows)]
 
     def write(
-        self, tenant: str, document: PolicyDocument | None, *, after: int, by: str, comment: str = ""
+        self,
+        tenant: str,
+        document: PolicyDocument | None,
+        *,
+        after: int,
+        by: str,
+        comment: str = "",
+        managed_by: str = API,
     ) -> PolicyVersion:
         """
         The version of `tenant` that follows version `after` (0: its first), written.
@@ -119,7 +161,7 @@ class PolicyStore:
         Raises `VersionConflict` where `after` is not the newest.
         """
         text = None if document is None else encoded(document)
-        written = PolicyVersion(tenant, after + 1, text, int(time.time() * 1000), by, comment)
+        written = PolicyVersion(tenant, after + 1, text, int(time.time() * 1000), by, comment, managed_by)
         newest = sa.select(sa.func.max(policy_versions.c.version)).where(policy_versions.c.tenant == tenant)
         try:
             with self._database.writing() as connection:

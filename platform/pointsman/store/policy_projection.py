@@ -24,7 +24,8 @@ from pointsman.contracts.policies import PolicyDocument
 class PolicyVersion:
     """
     One version of a tenant's policy. `document` is its JSON with the fields that were set; None: the policy was
-    taken back, and the configuration's holds. `updated_at`: milliseconds since 1970.
+    taken back, and the configuration's holds. `updated_at`: milliseconds since 1970. `managed_by`: who alone may
+    change it.
     """
 
     tenant: str
@@ -33,6 +34,7 @@ class PolicyVersion:
     updated_at: int
     updated_by: str
     comment: str
+    managed_by: str = "api"
 
 
 def encoded(document: PolicyDocument) -> str:

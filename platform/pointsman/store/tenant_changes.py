@@ -43,6 +43,7 @@ tenants = sa.Table(
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("updated_by", sa.String(80), nullable=False),
+    sa.Column("origin", sa.String(320)),
 )
 
 api_keys = sa.Table(

@@ -31,7 +31,8 @@ class TenantConflict(Exception):
 class TenantRow:
     """
     A tenant as it was last written. `document`: its JSON with the fields that were set, without keys; None: it was
-    deleted. `managed_by`: who alone may change it. Times in milliseconds since 1970.
+    deleted. `managed_by`: who alone may change it; `origin`: of which of his objects it was made, where he says so.
+    Times in milliseconds since 1970.
     """
 
     name: str
@@ -41,6 +42,7 @@ class TenantRow:
     created_at: int
     updated_at: int
     updated_by: str
+    origin: str | None = None
 
 
 def encoded_tenant(tenant: Tenant) -> str:
@@ -95,7 +97,16 @@ class TenantStore:
                     days[row.name] = said
         return days
 
-    def write(self, name: str, tenant: Tenant | None, *, after: int, by: str, managed_by: str) -> TenantRow:
+    def write(
+        self,
+        name: str,
+        tenant: Tenant | None,
+        *,
+        after: int,
+        by: str,
+        managed_by: str,
+        origin: str | None = None,
+    ) -> TenantRow:
         """
         The tenant `name` as it follows version `after` (0: it is new), written; None deletes it, revokes its keys
         and takes its policy back.
@@ -104,7 +115,9 @@ class TenantStore:
         """
         try:
             with self._database.writing() as connection:
-                return self._write(connection, name, tenant, after=after, by=by, managed_by=managed_by)
+                return self._write(
+                    connection, name, tenant, after=after, by=by, managed_by=managed_by, origin=origin
+                )
         except IntegrityError:  # its policy was changed at that very moment
             raise TenantConflict from None
 
@@ -117,6 +130,7 @@ class TenantStore:
         after: int,
         by: str,
         managed_by: str,
+        origin: str | None,
     ) -> TenantRow:
         now = int(time.time() * 1000)
         document = None if tenant is None else encoded_tenant(tenant)
@@ -125,7 +139,7 @@ class TenantStore:
         if (0 if row is None else row.version) != after:
             raise TenantConflict
         created = now if row is None or row.document is None else row.created_at
-        written = TenantRow(name, after + 1, document, managed_by, created, now, by)
+        written = TenantRow(name, after + 1, document, managed_by, created, now, by, origin)
         values = {column: getattr(written, column) for column in written.__slots__}
         if row is None:
             connection.execute(sa.insert(tenants).values(values))

@@ -178,6 +178,6 @@ class StageKeeper:
             f"in {figures.requests} requests of the last {candidate.limits.window:g} s "
             f"(errors {figures.errors}, escalations {figures.escalations}, disagreement {figures.disagreement})"
         )
-        self._policies.move(present.tenant, before, expected=present.latest, by=BY, comment=comment)
+        self._policies.move(present.tenant, before, expected=present.latest, by=BY, comment=comment, manager=None)
         log.warning("the new policy of %s went %s", present.tenant, comment)
         self._returned(present.tenant, candidate.stage, reason)

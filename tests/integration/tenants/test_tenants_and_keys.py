@@ -122,6 +122,79 @@ def test_a_tenant_from_its_making_to_its_end(gateway: Gateway) -> None:
     assert [row["action"] for row in audited(gateway, "policy:acme")] == ["policies.delete", "policies.put"]
 
 
+def test_a_manager_and_the_object_it_made_a_tenant_of(gateway: Gateway) -> None:
+    """What a writer looks after is changed by that writer alone, and of the one object that it was made of."""
+    mine = {"manager": "kubernetes", "origin": "team-a/shop"}
+    made = admin(gateway, "PUT", "/tenants/shop", json={}, params=mine)
+    assert (made.status_code, made.json()["managed_by"], made.json()["origin"]) == (
+        200,
+        "kubernetes",
+        "team-a/shop",
+    )
+    theirs = {"manager": "kubernetes", "origin": "team-b/shop"}
+    now = {"if-match": made.headers["etag"]}
+    for wrong in ({}, {"manager": "terraform"}, {"manager": "kubernetes"}, theirs):
+        managed = (409, "managed_elsewhere", None)
+        assert refused(gateway, "PUT", "/tenants/shop", json={}, params=wrong, headers=now) == managed
+        assert refused(gateway, "DELETE", "/tenants/shop", params=wrong) == managed
+    took = admin(gateway, "PUT", "/tenants/shop", json={}, params={"take_from": "kubernetes"}, headers=now)
+    assert (took.json()["managed_by"], took.json()["origin"]) == ("api", None)
+    given = {**mine, "take_from": "api"}
+    now = {"if-match": took.headers["etag"]}
+    assert (
+        admin(gateway, "PUT", "/tenants/shop", json={}, params=given, headers=now).json()["origin"] == "team-a/shop"
+    )
+
+    policy = {"policy": {"threshold": 0.25}, "candidate": {"policy": {"threshold": 0.5}, "stage": "canary"}}
+    assert admin(gateway, "PUT", "/policies/shop", json=policy, params={"manager": "kubernetes"}).status_code == 200
+    assert admin(gateway, "PUT", "/policies/other", json=policy).json()["managed_by"] == "api"
+    for method, path, body in (
+        ("PUT", "", policy),
+        ("DELETE", "", None),
+        ("POST", "/stage", {"stage": "enforce"}),
+        ("POST", "/promote", None),
+    ):
+        refusal = refused(gateway, method, f"/policies/shop{path}", json=body, headers={"if-match": '"1"'})
+        assert refusal == (409, "managed_elsewhere", None), (method, path)
+    moved = admin(
+        gateway, "POST", "/policies/shop/stage", json={"stage": "enforce"}, params={"manager": "kubernetes"}
+    )
+    assert (moved.json()["version"], moved.json()["managed_by"]) == (2, "kubernetes")
+    listed = admin(gateway, "GET", "/policies", params={"managed_by": "kubernetes"}).json()
+    assert [(one["tenant"], one["version"]) for one in listed["data"]] == [("shop", 2)]
+    first = admin(gateway, "GET", "/policies", params={"limit": 1}).json()
+    second = admin(gateway, "GET", "/policies", params={"limit": 1, "after": first["after"]}).json()
+    assert [page["data"][0]["tenant"] for page in (first, second)] == ["other", "shop"]
+    assert second["after"] is None
+    assert admin(gateway, "DELETE", "/policies/other").json()["managed_by"] is None
+
+    digest = key_digest("a key that they have already")
+    known = admin(gateway, "POST", "/keys", json={"tenant": "shop", "digest": digest, "label": "old"}).json()
+    assert (known["digest"], "key" in known) == (digest, False)
+    assert refused(gateway, "POST", "/keys", json={"tenant": "shop", "digest": digest})[1:] == (
+        "already_exists",
+        "digest",
+    )
+    of_file = {"tenant": "shop", "digest": key_digest(gateway.admin_key)}
+    assert refused(gateway, "POST", "/keys", json=of_file) == (400, "invalid_value", "digest")
+    narrower = {"overlap": 0, "scope": {"modes": ["no_think"]}}
+    rotated = admin(gateway, "POST", f"/keys/{known['id']}/rotate", json=narrower).json()
+    assert (rotated["label"], rotated["scope"]["modes"], len(rotated["key"])) == ("old", ["no_think"], 52)
+    wrong_scope = {"scope": {"models": ["nobody/answers-this"]}}
+    assert refused(gateway, "POST", f"/keys/{rotated['id']}/rotate", json=wrong_scope)[2] == "models[0]"
+    live = admin(gateway, "GET", "/keys", params={"tenant": "shop", "live": True}).json()["data"]
+    assert [one["id"] for one in live] == [rotated["id"]]
+
+    assert admin(gateway, "DELETE", "/tenants/shop", params=mine).status_code == 204
+    assert (
+        refused(gateway, "PUT", "/tenants/shop", json={}, params={**theirs, "revive": True})[1] == "already_exists"
+    )
+    assert refused(gateway, "PUT", "/tenants/shop", json={}, params={"revive": True})[1] == "already_exists"
+    back = admin(gateway, "PUT", "/tenants/shop", json={}, params={**mine, "revive": True}).json()
+    assert (back["version"], back["keys"], back["origin"]) == (5, 0, "team-a/shop")
+    assert admin(gateway, "DELETE", "/tenants/shop", params=mine).status_code == 204
+
+
 def test_what_is_no_tenant_and_who_may_not_change_one(gateway: Gateway) -> None:
     for body, field in (
         ({"name": "Bad Name"}, "name"),

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from pointsman.contracts.config_types import Name
+from pointsman.contracts.config_types import Digest, Name
 from pointsman.contracts.errors import InvalidRequest
 from pointsman.contracts.keys import KeyScope, Role
 from pointsman.router.admin.access import Access, Actor
@@ -66,6 +66,9 @@ class NewKey(KeyScope, End):
     tenant: Name | None = Field(None, description="Whose key it is.")
     role: Role | None = Field(None, description="An admin key: what it may do. `networks` limits it too.")
     label: str = Field("", max_length=100, pattern=PLAIN, description="A name for people, as in lists.")
+    digest: Digest | None = Field(
+        None, description="The SHA-256 of a key that the tenant has already: the answer then holds no key."
+    )
 
 
 class Rotation(End):
@@ -78,6 +81,7 @@ class Rotation(End):
         le=LONGEST_OVERLAP,
         description="Seconds for which the old key stays good. Default: a day.",
     )
+    scope: KeyScope | None = Field(None, description="What the new key is limited to. Default: as the old one.")
 
 
 class KeyAnswer(BaseModel):
@@ -103,7 +107,7 @@ class KeyAnswer(BaseModel):
 class MadeKeyAnswer(KeyAnswer):
     """A new key, with itself."""
 
-    key: str = Field(description="The key: shown now and never again.")
+    key: str | None = Field(None, description="The key: shown now and never again.")
     replaced: KeyAnswer | None = Field(None, description="The key whose place it takes, and when that one ends.")
 
 
@@ -131,7 +135,9 @@ def key_routes(access: Access, keys: LiveKeys) -> APIRouter:
         fields = _fields(new.row, keys)
         if new.replaced is not None:
             fields["replaced"] = _answer(new.replaced, keys)
-        return MadeKeyAnswer(key=new.key, **fields)
+        if new.key is not None:
+            fields["key"] = new.key
+        return MadeKeyAnswer(**fields)
 
     def answer(response: Response, row: KeyRow) -> KeyAnswer:
         response.headers["etag"] = f'"{row.version}"'
@@ -146,8 +152,9 @@ def key_routes(access: Access, keys: LiveKeys) -> APIRouter:
         ] = None,
         tenant: Annotated[str | None, Query(max_length=63, pattern=PLAIN, description="Of this tenant.")] = None,
         admin: Annotated[bool | None, Query(description="Only admin keys, or none of them.")] = None,
+        live: Annotated[bool, Query(description="Only those that open anything.")] = False,
     ) -> KeyPage:
-        found = keys.page(limit=limit + 1, after=after, tenant=tenant, admin=admin)
+        found = keys.page(limit=limit + 1, after=after, tenant=tenant, admin=admin, live=live)
         data = [_answer(row, keys) for row in found[:limit]]
         return KeyPage(data=data, after=data[-1].id if len(found) > limit else None)
 
@@ -167,6 +174,7 @@ def key_routes(access: Access, keys: LiveKeys) -> APIRouter:
             scope=scope,
             expires_at=new.milliseconds(),
             by=by.name,
+            digest=new.digest,
         )
         return made(response, key)
 
@@ -183,7 +191,7 @@ def key_routes(access: Access, keys: LiveKeys) -> APIRouter:
     )
     def rotate(identity: Identity, by: Owner, response: Response, how: Rotation | None = None) -> MadeKeyAnswer:
         how = how or Rotation()
-        key = keys.rotate(identity, overlap=how.overlap, expires_at=how.milliseconds(), by=by.name)
+        key = keys.rotate(identity, overlap=how.overlap, expires_at=how.milliseconds(), by=by.name, scope=how.scope)
         return made(response, key)
 
     @routes.delete("/{id}", response_model_exclude_unset=True, summary="Revoke a key")

@@ -11,12 +11,19 @@ import time
 from typing import NamedTuple
 
 from pointsman.contracts.config import Config
-from pointsman.contracts.errors import InvalidRequest, KeyEnded, KeyNotFound, PreconditionFailed, TenantNotFound
+from pointsman.contracts.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    KeyEnded,
+    KeyNotFound,
+    PreconditionFailed,
+    TenantNotFound,
+)
 from pointsman.contracts.keys import KeyScope, Role
 from pointsman.contracts.tenants import key_digest, new_key
 from pointsman.router.admin.live_tenants import LiveTenants
 from pointsman.router.admin.tenant_projector import TenantProjector
-from pointsman.store.keys import MOST_LIVE, KeyConflict, KeyRow, KeyStore, TooManyKeys
+from pointsman.store.keys import MOST_LIVE, KeyConflict, KeyKnown, KeyRow, KeyStore, TooManyKeys
 
 log = logging.getLogger(__name__)
 
@@ -25,9 +32,12 @@ LONGEST = 10 * 365 * 86_400
 
 
 class MadeKey(NamedTuple):
-    """A new key, which is shown this once; its row; and the row of the one it replaces."""
+    """
+    A new key, which is shown this once; its row; and the row of the one it replaces. No key where its owner has it
+    already.
+    """
 
-    key: str
+    key: str | None
     row: KeyRow
     replaced: KeyRow | None
 
@@ -37,15 +47,23 @@ class LiveKeys:
 
     def __init__(self, config: Config, store: KeyStore, tenants: LiveTenants, projector: TenantProjector) -> None:
         self._models = {pool.model for pool in config.pools}
+        self._of_file = {digest for tenant in config.tenants for digest in tenant.key_digests}
+        self._of_file.update(config.router.admin_key_digests)
         self._store = store
         self._tenants = tenants
         self._projector = projector
 
     def page(
-        self, *, limit: int, after: str | None, tenant: str | None = None, admin: bool | None = None
+        self,
+        *,
+        limit: int,
+        after: str | None,
+        tenant: str | None = None,
+        admin: bool | None = None,
+        live: bool = False,
     ) -> list[KeyRow]:
         """The first `limit` keys by id that follow the id `after`, of those that the rest describes."""
-        return self._store.page(limit=limit, after=after, tenant=tenant, admin=admin)
+        return self._store.page(limit=limit, after=after, tenant=tenant, admin=admin, live=live)
 
     def get(self, identity: str) -> KeyRow:
         """The key with this id."""
@@ -63,21 +81,33 @@ class LiveKeys:
         scope: KeyScope,
         expires_at: int | None,
         by: str,
+        digest: str | None = None,
     ) -> MadeKey:
         """
         A new key of `tenant`, or with `role` an admin key. `expires_at`: milliseconds since 1970, None: it doesn't.
 
-        Raises `InvalidRequest` that names the field at fault, `TenantNotFound`.
+        `digest`: the SHA-256 of a key that a tenant has already, which is to open what this one would; nothing is
+        shown then. Raises `InvalidRequest` that names the field at fault, `TenantNotFound`, `AlreadyExists`.
         """
         self._check(tenant, role, scope)
+        if digest is not None and (tenant is None or digest in self._of_file):
+            raise _invalid("digest", "is that of a key of the configuration file" if tenant else "is for tenants")
         if tenant is not None:
             self._tenants.require(tenant)
         _check_end(expires_at)
-        key = new_key()
+        key = None if digest is not None else new_key()
         try:
             row = self._store.create(
-                key_digest(key), tenant=tenant, role=role, label=label, scope=scope, expires_at=expires_at, by=by
+                digest or key_digest(key or ""),
+                tenant=tenant,
+                role=role,
+                label=label,
+                scope=scope,
+                expires_at=expires_at,
+                by=by,
             )
+        except KeyKnown:
+            raise AlreadyExists("There is, or was, a key of this digest.", param="digest") from None
         except KeyConflict:
             raise TenantNotFound("There is no tenant of this name any more.") from None
         except TooManyKeys:
@@ -86,9 +116,12 @@ class LiveKeys:
         self._publish(row)
         return MadeKey(key, row, None)
 
-    def rotate(self, identity: str, *, overlap: int, expires_at: int | None, by: str) -> MadeKey:
+    def rotate(
+        self, identity: str, *, overlap: int, expires_at: int | None, by: str, scope: KeyScope | None = None
+    ) -> MadeKey:
         """
-        A new key that opens what the key `identity` does, which itself ends in `overlap` seconds.
+        A new key that opens what the key `identity` does, or `scope` where one is given; that key ends in `overlap`
+        seconds.
 
         `expires_at` (milliseconds since 1970) is the new one's end; None: it is good for as long as the old one was
         made for. Raises `KeyEnded` where that one was revoked, has expired or was rotated already.
@@ -99,13 +132,15 @@ class LiveKeys:
             raise KeyEnded(f"This key was rotated already: {old.replaced_by} has taken its place.")
         if not old.opens(now):
             raise KeyEnded("This key was revoked or has expired: make a new one.")
+        if scope is not None:
+            self._check(old.tenant, None if old.role is None else Role(old.role), scope)
         if expires_at is None and old.expires_at is not None:
             expires_at = now + (old.expires_at - old.created_at)
         _check_end(expires_at)
         key = new_key()
         try:
             row, replaced = self._store.rotate(
-                old, key_digest(key), until=now + overlap * 1000, expires_at=expires_at, by=by
+                old, key_digest(key), until=now + overlap * 1000, expires_at=expires_at, by=by, scope=scope
             )
         except KeyConflict:
             raise KeyEnded("Somebody else has just rotated or revoked this key.") from None

@@ -23,6 +23,7 @@ from pointsman.contracts.config import Config
 from pointsman.contracts.errors import (
     DatabaseUnavailable,
     InvalidRequest,
+    ManagedElsewhere,
     NoCandidate,
     PreconditionFailed,
     PreconditionRequired,
@@ -31,7 +32,7 @@ from pointsman.contracts.errors import (
 from pointsman.contracts.policies import MAX_RULES, Candidate, Policy, PolicyDocument, Rule, Stage
 from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database
-from pointsman.store.policies import PolicyStore, VersionConflict
+from pointsman.store.policies import API, PolicyStore, VersionConflict
 from pointsman.store.policy_projection import PolicyProjection, PolicyVersion, decoded
 from pointsman.store.tenants import TenantStore, decoded_tenant
 
@@ -138,30 +139,61 @@ class LivePolicies:
         self._document(tenant)
         return self._store.history(tenant, limit=limit, before=before)
 
+    def page(self, *, limit: int, after: str | None, managed_by: str | None) -> list[PresentPolicy]:
+        """
+        What was set by the API, for the first `limit` tenants by name that follow the name `after`; `managed_by`:
+        only what is this manager's.
+        """
+        found = []
+        for written in self._store.page(limit=limit, after=after, managed_by=managed_by):
+            document = _document_of(written)
+            version = 0 if document is None else written.version
+            made = PolicyDocument() if document is None else document
+            found.append(PresentPolicy(written.tenant, made, version, written.version, written, not self._unsent))
+        return found
+
     def put(
-        self, tenant: str, document: PolicyDocument, *, expected: int | None, by: str, comment: str
+        self,
+        tenant: str,
+        document: PolicyDocument,
+        *,
+        expected: int | None,
+        by: str,
+        comment: str,
+        manager: str = API,
+        take_from: str | None = None,
     ) -> PresentPolicy:
         """
-        Let `document` hold for `tenant`.
+        Let `document` hold for `tenant`, and `manager` look after it from now on.
 
         `expected` is the `latest` that the writer has seen. Raises `PreconditionFailed` where it is another one by
-        now, `PreconditionRequired` where there is a policy already and the writer says nothing of it.
+        now, `PreconditionRequired` where there is a policy already and the writer says nothing of it,
+        `ManagedElsewhere` where somebody else looks after that; `take_from`: who gives it up.
         """
         with self._changing:
             present = self.present(tenant)
+            if take_from is None or _manager_of(present) != take_from:
+                _managed_by(present, manager)
             if expected is None and present.version:
                 raise PreconditionRequired(
                     f"This tenant has a policy, version {present.version}: name its ETag in the header If-Match."
                 )
-            return self._write(present, document, expected=expected, by=by, comment=comment)
+            return self._write(present, document, expected=expected, by=by, comment=comment, manager=manager)
 
-    def delete(self, tenant: str, *, expected: int | None, by: str, comment: str) -> PresentPolicy:
-        """Let the configuration's policy hold for `tenant` again; nothing happens where it does."""
+    def delete(
+        self, tenant: str, *, expected: int | None, by: str, comment: str, manager: str = API
+    ) -> PresentPolicy:
+        """
+        Let the configuration's policy hold for `tenant` again; nothing happens where it does.
+
+        Raises `ManagedElsewhere` where somebody else than `manager` looks after the one that holds.
+        """
         with self._changing:
             present = self.present(tenant)
             _as_expected(present, expected)
             if not present.version:
                 return present
+            _managed_by(present, manager)
             return self._write(present, None, expected=expected, by=by, comment=comment)
 
     def move(
@@ -173,29 +205,39 @@ class LivePolicies:
         expected: int | None = None,
         by: str,
         comment: str = "",
+        manager: str | None = API,
     ) -> PresentPolicy:
-        """Move the candidate of `tenant` to `stage`, with another `share` where one is given."""
+        """
+        Move the candidate of `tenant` to `stage`, with another `share` where one is given.
+
+        `manager`: as in `put`; None: whoever it is, he looks after it afterwards as well.
+        """
 
         def moved(document: PolicyDocument) -> PolicyDocument:
             candidate = _candidate_of(document)
             update = {"stage": stage} if share is None else {"stage": stage, "share": share}
             return document.model_copy(update={"candidate": candidate.model_copy(update=update)})
 
-        return self._change(tenant, moved, expected=expected, by=by, comment=comment or f"stage {stage}")
+        said = comment or f"stage {stage}"
+        return self._change(tenant, moved, expected=expected, by=by, comment=said, manager=manager)
 
-    def promote(self, tenant: str, *, expected: int | None, by: str, comment: str) -> PresentPolicy:
-        """Let the candidate of `tenant` be its policy."""
+    def promote(
+        self, tenant: str, *, expected: int | None, by: str, comment: str, manager: str = API
+    ) -> PresentPolicy:
+        """Let the candidate of `tenant` be its policy. `manager`: as in `put`."""
 
         def promoted(document: PolicyDocument) -> PolicyDocument:
             return PolicyDocument(policy=_candidate_of(document).policy)
 
-        return self._change(tenant, promoted, expected=expected, by=by, comment=comment or "promoted")
+        said = comment or "promoted"
+        return self._change(tenant, promoted, expected=expected, by=by, comment=said, manager=manager)
 
     def append_rule(self, tenant: str, rule: Rule, by: str, comment: str = "") -> PresentPolicy:
         """
         Put `rule` before all rules of `tenant`, the candidate's too; one with its name is replaced.
 
-        Raises `InvalidRequest` where there are as many rules as there may be.
+        Raises `InvalidRequest` where there are as many rules as there may be, `ManagedElsewhere` where it is not by
+        the API that the policy is changed.
         """
 
         def with_rule(policy: Policy) -> Policy:
@@ -211,7 +253,8 @@ class LivePolicies:
                 update["candidate"] = candidate.model_copy(update={"policy": with_rule(candidate.policy)})
             return document.model_copy(update=update)
 
-        return self._change(tenant, pinned, expected=None, by=by, comment=comment or f"rule {rule.name}")
+        said = comment or f"rule {rule.name}"
+        return self._change(tenant, pinned, expected=None, by=by, comment=said, manager=API)
 
     def _change(
         self,
@@ -221,15 +264,20 @@ class LivePolicies:
         expected: int | None,
         by: str,
         comment: str,
+        manager: str | None,
     ) -> PresentPolicy:
         """Write what `change` makes of the present document; where another writer was faster, of the next one."""
         for tries_left in reversed(range(_TRIES)):
             with self._changing:
                 present = self.present(tenant)
                 _as_expected(present, expected)
+                keeper = _manager_of(present) or API
+                if manager is not None:
+                    _managed_by(present, manager)
+                    keeper = manager
                 document = change(present.document)
                 try:
-                    return self._write(present, document, expected=expected, by=by, comment=comment)
+                    return self._write(present, document, expected=expected, by=by, comment=comment, manager=keeper)
                 except PreconditionFailed:
                     if expected is not None or not tries_left:
                         raise
@@ -243,10 +291,13 @@ class LivePolicies:
         expected: int | None,
         by: str,
         comment: str,
+        manager: str = API,
     ) -> PresentPolicy:
         _as_expected(present, expected)
         try:
-            written = self._store.write(present.tenant, document, after=present.latest, by=by, comment=comment)
+            written = self._store.write(
+                present.tenant, document, after=present.latest, by=by, comment=comment, managed_by=manager
+            )
         except VersionConflict:
             raise PreconditionFailed("Somebody else has just changed this policy: look at it again.") from None
         log.info("policy of %s: version %d by %s", written.tenant, written.version, written.updated_by)
@@ -354,6 +405,17 @@ def _candidate_of(document: PolicyDocument) -> Candidate:
     if document.candidate is None:
         raise NoCandidate("This tenant's policy has no candidate.")
     return document.candidate
+
+
+def _manager_of(present: PresentPolicy) -> str | None:
+    """Who looks after what the API has set; None where that holds nothing."""
+    return None if present.written is None or not present.version else present.written.managed_by
+
+
+def _managed_by(present: PresentPolicy, manager: str) -> None:
+    keeper = _manager_of(present)
+    if keeper not in (None, manager):
+        raise ManagedElsewhere(f"This policy is managed by {keeper}: change it there, or say ?manager={keeper}.")
 
 
 def _as_expected(present: PresentPolicy, expected: int | None) -> None:

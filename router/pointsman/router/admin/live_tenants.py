@@ -105,38 +105,68 @@ class LiveTenants:
             raise AlreadyExists("The configuration file has a tenant of this name.", param="name")
         return self._write(tenant.name, tenant, after=0, manager=manager, by=by, new=True)
 
-    def put(self, tenant: Tenant, *, expected: int | None, manager: str, by: str) -> PresentTenant:
+    def put(
+        self,
+        tenant: Tenant,
+        *,
+        expected: int | None,
+        manager: str,
+        by: str,
+        origin: str | None = None,
+        take_from: str | None = None,
+        revive: bool = False,
+    ) -> PresentTenant:
         """
         Let the tenant of that name be `tenant`, or a new one.
 
         `expected` is the version that the writer has seen. Raises `PreconditionFailed` where it is another one by
         now, `PreconditionRequired` where the writer says nothing of one that exists, `ManagedElsewhere` where
-        `manager` is not who looks after it. One that was deleted comes back where its last version is expected.
+        `manager` is not who looks after it, or where it was made of another of his objects than `origin`.
+        `take_from`: the manager who gives it up. One that was deleted comes back where its last version is
+        expected, or with `revive` where it was this manager's and made of this `origin`.
         """
         self._check(tenant)
-        row = self._changeable(tenant.name, manager)
+        row = self._changeable(tenant.name, manager, origin, take_from)
+        if (
+            row is not None
+            and row.document is None
+            and revive
+            and (row.managed_by, row.origin) == (manager, origin)
+        ):
+            expected = row.version
         if row is None or (row.document is None and expected is None):
             if expected:
                 raise PreconditionFailed("There is no such tenant any more, or there never was.")
-            return self._write(tenant.name, tenant, after=0, manager=manager, by=by, new=True)
+            return self._write(tenant.name, tenant, after=0, manager=manager, by=by, origin=origin, new=True)
         _as_expected(row, expected)
-        return self._write(tenant.name, tenant, after=row.version, manager=manager, by=by)
+        return self._write(tenant.name, tenant, after=row.version, manager=manager, by=by, origin=origin)
 
-    def delete(self, name: str, *, expected: int | None, manager: str, by: str) -> None:
-        """Delete the tenant `name`, with its keys and its policy. `expected`: as in `put`; it may be left out."""
-        row = self._changeable(name, manager)
+    def delete(self, name: str, *, expected: int | None, manager: str, by: str, origin: str | None = None) -> None:
+        """
+        Delete the tenant `name`, with its keys and its policy. `expected`, `origin`: as in `put`; `expected` may be
+        left out.
+        """
+        row = self._changeable(name, manager, origin)
         if row is None or row.document is None:
             raise TenantNotFound("There is no tenant of this name.")
         if expected is not None:
             _as_expected(row, expected)
-        self._write(name, None, after=row.version, manager=manager, by=by)
+        self._write(name, None, after=row.version, manager=manager, by=by, origin=row.origin)
         self._policies.withdrawn(name)
 
     def _write(
-        self, name: str, tenant: Tenant | None, *, after: int, manager: str, by: str, new: bool = False
+        self,
+        name: str,
+        tenant: Tenant | None,
+        *,
+        after: int,
+        manager: str,
+        by: str,
+        origin: str | None = None,
+        new: bool = False,
     ) -> PresentTenant:
         try:
-            row = self._store.write(name, tenant, after=after, by=by, managed_by=manager)
+            row = self._store.write(name, tenant, after=after, by=by, managed_by=manager, origin=origin)
         except TenantConflict:
             if not new:
                 raise PreconditionFailed("Somebody else has just changed this tenant: look at it again.") from None
@@ -153,15 +183,21 @@ class LiveTenants:
         self._projector.publish(name)
         return self._present(name, row, 0 if tenant is None else self._keys.live_counts([name]).get(name, 0))
 
-    def _changeable(self, name: str, manager: str) -> TenantRow | None:
+    def _changeable(
+        self, name: str, manager: str, origin: str | None, take_from: str | None = None
+    ) -> TenantRow | None:
         """The tenant `name` in the database, which `manager` may change, deleted ones too."""
         if name in self._configured:
             raise ManagedElsewhere("This tenant stands in the configuration file: change it there.")
         row = self._store.get(name)
-        if row is not None and row.document is not None and row.managed_by != manager:
+        if row is None or row.document is None or row.managed_by == take_from != manager:
+            return row
+        if row.managed_by != manager:
             raise ManagedElsewhere(
                 f"This tenant is managed by {row.managed_by}: change it there, or say ?manager={row.managed_by}."
             )
+        if row.origin not in (None, origin):
+            raise ManagedElsewhere(f"This tenant was made of {row.origin}: change it there.")
         return row
 
     def _row(self, name: str) -> TenantRow:

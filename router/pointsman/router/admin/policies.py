@@ -15,21 +15,31 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from pointsman.contracts.config_types import Probability
+from pointsman.contracts.config_types import NAME_PATTERN, Probability
 from pointsman.contracts.keys import Role
 from pointsman.contracts.policies import PolicyDocument, Stage
 from pointsman.contracts.policy_file import parse_policy
 from pointsman.router.admin.access import Access, Actor
-from pointsman.router.admin.bodies import MOST_TOLD, Tag, checked, expected_version, json_of, read_body
+from pointsman.router.admin.bodies import MOST_TOLD, PLAIN, Tag, checked, expected_version, json_of, read_body
 from pointsman.router.admin.live_policies import LivePolicies, PresentPolicy
 from pointsman.router.stages import StageKeeper
+from pointsman.store.policies import API
 from pointsman.store.policy_projection import PolicyVersion
+
+MOST = 1000
+"""Policies on one page at most."""
 
 MAX_COMMENT = 500
 """Characters of a comment at most."""
 
 Comment = Annotated[
     str, Query(max_length=MAX_COMMENT, description="Why; kept with the version.", pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+
+
+Manager = Annotated[
+    str,
+    Query(pattern=NAME_PATTERN, description="Who looks after the policy from now on, and alone may change it."),
 ]
 
 
@@ -49,6 +59,7 @@ class PolicyAnswer(BaseModel):
     tenant: str
     version: int = Field(description="0: the configuration's, or what the tenant was made with.")
     source: str = Field(description="`api` where this API has set it, else `config`.")
+    managed_by: str | None = Field(None, description="Who alone may change it, where this API has set it.")
     live: bool = Field(description="Whether it is where routers read it; if not, it will be when Redis is back.")
     updated_at: datetime | None = None
     updated_by: str | None = None
@@ -61,6 +72,7 @@ class PolicyList(BaseModel):
     """All tenants' policies."""
 
     data: list[PolicyAnswer]
+    after: str | None = Field(None, description="What to give as `after` for the next page; null: there is none.")
 
 
 class VersionAnswer(BaseModel):
@@ -70,6 +82,7 @@ class VersionAnswer(BaseModel):
     updated_at: datetime
     updated_by: str
     comment: str
+    managed_by: str
     document: dict[str, Any] | None = Field(description="null: the configuration's policy held from here on.")
 
 
@@ -104,8 +117,25 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         return _answer(present, keeper, defaults=defaults)
 
     @routes.get("", response_model_exclude_unset=True, summary="The policies of all tenants")
-    def every(by: Reader) -> PolicyList:
-        return PolicyList(data=[_answer(present, keeper, defaults=False) for present in policies.all_present()])
+    def every(
+        by: Reader,
+        limit: Annotated[
+            int | None,
+            Query(ge=1, le=MOST, description="A page of those that this API has set: how many at most."),
+        ] = None,
+        after: Annotated[
+            str | None, Query(max_length=63, pattern=PLAIN, description="The `after` of the page before.")
+        ] = None,
+        managed_by: Annotated[
+            str | None, Query(max_length=63, pattern=PLAIN, description="Of this manager, page by page.")
+        ] = None,
+    ) -> PolicyList:
+        if limit is None and after is None and managed_by is None:
+            return PolicyList(data=[_answer(present, keeper, defaults=False) for present in policies.all_present()])
+        most = limit or 100
+        found = policies.page(limit=most + 1, after=after, managed_by=managed_by)
+        data = [_answer(present, keeper, defaults=False) for present in found[:most]]
+        return PolicyList(data=data, after=data[-1].tenant if len(found) > most else None)
 
     @routes.get("/{tenant}", response_model_exclude_unset=True, summary="The policy that holds for a tenant")
     def one(
@@ -128,12 +158,29 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         },
     )
     async def put(
-        tenant: str, by: By, request: Request, response: Response, if_match: Tag = None, comment: Comment = ""
+        tenant: str,
+        by: By,
+        request: Request,
+        response: Response,
+        if_match: Tag = None,
+        comment: Comment = "",
+        manager: Manager = API,
+        take_from: Annotated[
+            str | None,
+            Query(max_length=63, pattern=PLAIN, description="The manager that gives it up, where there is one."),
+        ] = None,
     ) -> PolicyAnswer:
         # In a thread: what is wrong with a large body takes its time to find, and others wait for answers.
         document = await run_in_threadpool(_document, await read_body(request))
         present = await run_in_threadpool(
-            policies.put, tenant, document, expected=expected_version(if_match), by=by.name, comment=comment
+            policies.put,
+            tenant,
+            document,
+            expected=expected_version(if_match),
+            by=by.name,
+            comment=comment,
+            manager=manager,
+            take_from=take_from,
         )
         return answer(response, present)
 
@@ -143,11 +190,16 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         summary="Let the configuration's policy hold for a tenant again",
     )
     def delete(
-        tenant: str, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
+        tenant: str,
+        by: By,
+        response: Response,
+        if_match: Tag = None,
+        comment: Comment = "",
+        manager: Manager = API,
     ) -> PolicyAnswer:
-        return answer(
-            response, policies.delete(tenant, expected=expected_version(if_match), by=by.name, comment=comment)
-        )
+        expected = expected_version(if_match)
+        present = policies.delete(tenant, expected=expected, by=by.name, comment=comment, manager=manager)
+        return answer(response, present)
 
     @routes.get("/{tenant}/history", summary="All versions of a tenant's policy, newest first")
     def history(
@@ -167,10 +219,22 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         "/{tenant}/stage", response_model_exclude_unset=True, summary="Move a tenant's candidate to another stage"
     )
     def stage(
-        tenant: str, to: Move, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
+        tenant: str,
+        to: Move,
+        by: By,
+        response: Response,
+        if_match: Tag = None,
+        comment: Comment = "",
+        manager: Manager = API,
     ) -> PolicyAnswer:
         present = policies.move(
-            tenant, to.stage, share=to.share, expected=expected_version(if_match), by=by.name, comment=comment
+            tenant,
+            to.stage,
+            share=to.share,
+            expected=expected_version(if_match),
+            by=by.name,
+            comment=comment,
+            manager=manager,
         )
         return answer(response, present)
 
@@ -178,11 +242,16 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
         "/{tenant}/promote", response_model_exclude_unset=True, summary="Let a tenant's candidate be its policy"
     )
     def promote(
-        tenant: str, by: By, response: Response, if_match: Tag = None, comment: Comment = ""
+        tenant: str,
+        by: By,
+        response: Response,
+        if_match: Tag = None,
+        comment: Comment = "",
+        manager: Manager = API,
     ) -> PolicyAnswer:
-        return answer(
-            response, policies.promote(tenant, expected=expected_version(if_match), by=by.name, comment=comment)
-        )
+        expected = expected_version(if_match)
+        present = policies.promote(tenant, expected=expected, by=by.name, comment=comment, manager=manager)
+        return answer(response, present)
 
     return routes
 
@@ -199,6 +268,7 @@ def _answer(present: PresentPolicy, keeper: StageKeeper, *, defaults: bool) -> P
         tenant=present.tenant,
         version=present.version,
         source="api" if present.version else "config",
+        managed_by=None if written is None or not present.version else written.managed_by,
         live=present.live,
         updated_at=None if written is None else _moment(written.updated_at),
         updated_by=None if written is None else written.updated_by,
@@ -214,6 +284,7 @@ def _version(written: PolicyVersion) -> VersionAnswer:
         updated_at=_moment(written.updated_at),
         updated_by=written.updated_by,
         comment=written.comment,
+        managed_by=written.managed_by,
         document=None if written.document is None else orjson.loads(written.document),
     )
 

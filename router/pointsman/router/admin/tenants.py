@@ -32,6 +32,14 @@ Manager = Annotated[
         description=f"Who looks after the tenant from now on, and alone may change it. Never `{FILE}`.",
     ),
 ]
+Origin = Annotated[
+    str | None,
+    Query(
+        max_length=320,
+        pattern=PLAIN,
+        description="Which of its manager's objects it is made of: of that one alone it is changed from then on.",
+    ),
+]
 TenantName = Annotated[str, Path(alias="tenant", max_length=63, pattern=PLAIN)]
 
 
@@ -39,6 +47,7 @@ class TenantAnswer(BaseModel):
     """A tenant as it is."""
 
     name: str
+    origin: str | None = Field(None, description="Of which of its manager's objects it was made.")
     version: int = Field(description="Grows by one with each change; 0: it stands in the configuration file.")
     managed_by: str = Field(description=f"Who alone may change it; `{FILE}`: the configuration file.")
     live: bool = Field(description="Whether it is where routers read it; if not, it will be when Redis is back.")
@@ -125,18 +134,36 @@ def tenant_routes(access: Access, tenants: LiveTenants) -> APIRouter:
         response: Response,
         if_match: Tag = None,
         manager: Manager = API,
+        origin: Origin = None,
+        take_from: Annotated[
+            str | None,
+            Query(max_length=63, pattern=PLAIN, description="The manager that gives it up, where there is one."),
+        ] = None,
+        revive: Annotated[
+            bool,
+            Query(description="Have it back where it was deleted, if it was this manager's and of this origin."),
+        ] = False,
     ) -> TenantAnswer:
         # In a thread: what is wrong with a large body takes its time to find, and others wait for answers.
         tenant = await run_in_threadpool(_tenant, await read_body(request), name)
         _check_manager(manager)
         present = await run_in_threadpool(
-            tenants.put, tenant, expected=expected_version(if_match), manager=manager, by=by.name
+            tenants.put,
+            tenant,
+            expected=expected_version(if_match),
+            manager=manager,
+            by=by.name,
+            origin=origin,
+            take_from=take_from,
+            revive=revive,
         )
         return answer(response, present)
 
     @routes.delete("/{tenant}", status_code=204, summary="Delete a tenant, and revoke its keys")
-    def delete(name: TenantName, by: Owner, if_match: Tag = None, manager: Manager = API) -> None:
-        tenants.delete(name, expected=expected_version(if_match), manager=manager, by=by.name)
+    def delete(
+        name: TenantName, by: Owner, if_match: Tag = None, manager: Manager = API, origin: Origin = None
+    ) -> None:
+        tenants.delete(name, expected=expected_version(if_match), manager=manager, by=by.name, origin=origin)
 
     return routes
 
@@ -163,6 +190,7 @@ def _answer(present: PresentTenant, *, defaults: bool) -> TenantAnswer:
     written, tenant = present.written, present.tenant
     return TenantAnswer(
         name=tenant.name,
+        origin=None if written is None else written.origin,
         version=present.version,
         managed_by=present.managed_by,
         live=present.live,
