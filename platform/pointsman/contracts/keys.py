@@ -42,6 +42,7 @@ class ScopedEndpoint(StrEnum):
 
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"
+    MESSAGES = "/v1/messages"
     MODELS = "/v1/models"
     DECISIONS = "/v1/decisions"
 

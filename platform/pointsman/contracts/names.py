@@ -10,6 +10,10 @@ class Header:
     """HTTP header names, lower case, as the data plane compares them."""
 
     REQUEST_ID = "x-request-id"
+    API_KEY = "x-api-key"
+    """A key, where no `authorization` holds one: how Anthropic's clients send it."""
+    ANTHROPIC_REQUEST_ID = "request-id"
+    """What Anthropic's clients look for a request's id in."""
     MODE = "x-pointsman-mode"
     MODE_SOURCE = "x-pointsman-mode-source"
     THINK_PROBABILITY = "x-pointsman-think-probability"

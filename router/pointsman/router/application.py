@@ -19,7 +19,7 @@ from pointsman.router.passthrough import LARGEST, LARGEST_OF_ADMIN, Passthrough
 from pointsman.router.pipeline import Pipeline
 from pointsman.router.pipeline.authenticate import key_of
 from pointsman.router.snapshot import Snapshot
-from pointsman.router.wire import openai
+from pointsman.router.wire import formats
 
 _JSON = header_lines([("content-type", "application/json")])
 _ENDPOINTS = {endpoint.value: endpoint for endpoint in Endpoint}
@@ -47,16 +47,18 @@ class Application:
         endpoint = _ENDPOINTS.get(path)
         if endpoint is not None:
             if head.method != "POST":
-                _wrong_method(client, "POST")
+                _wrong_method(client, "POST", path)
                 return None
             running = _Running(client, endpoint, head.headers, body)
             running.pipeline = self._pipeline
+            if endpoint.engine is not endpoint:
+                formats.wear(running)
             self._metrics.in_flight.add(1)
             self._pipeline.start(running)
             return running
         if path in self._health.PATHS:
             if head.method not in ("GET", "HEAD"):
-                _wrong_method(client, "GET, HEAD")
+                _wrong_method(client, "GET, HEAD", path)
                 return None
             status, answer = self._health.answer(path)
             client.respond(status, _JSON, answer)
@@ -65,7 +67,7 @@ class Application:
             admin = self._snapshot.is_admin(head.headers.get(b"authorization"))
             largest = LARGEST_OF_ADMIN if admin else LARGEST
             if len(body) > largest:
-                _refuse(client, BodyTooLarge(f"This path takes a body of at most {largest:,} bytes."))
+                _refuse(client, BodyTooLarge(f"This path takes a body of at most {largest:,} bytes."), path)
                 return None
         return self._passthrough.relay(client, head, body)
 
@@ -76,7 +78,7 @@ class Application:
         if path not in _ENDPOINTS and self._snapshot.is_admin(authorization):
             return None
         try:
-            scope = key_of(authorization, self._snapshot.tenants).scope
+            scope = key_of(headers, self._snapshot.tenants).scope
             if scope is not None:
                 scope.check(path, peer)
         except ApiError as error:
@@ -105,10 +107,10 @@ class _Running(Exchange):
             self.work.resume()
 
 
-def _wrong_method(client: ClientConnection, allowed: str) -> None:
-    _refuse(client, MethodNotAllowed(f"This path takes {allowed}."), [("allow", allowed)])
+def _wrong_method(client: ClientConnection, allowed: str, path: str) -> None:
+    _refuse(client, MethodNotAllowed(f"This path takes {allowed}."), path, [("allow", allowed)])
 
 
-def _refuse(client: ClientConnection, error: ApiError, headers: Sequence[tuple[str, str]] = ()) -> None:
-    answer = openai.error_answer(error)
+def _refuse(client: ClientConnection, error: ApiError, path: str, headers: Sequence[tuple[str, str]] = ()) -> None:
+    answer = formats.error_answer(error, path)
     client.respond(answer.status, answer.headers + header_lines(headers), answer.body)

@@ -30,10 +30,19 @@ Headers = dict[bytes, bytes]
 
 
 class Endpoint(StrEnum):
-    """The hot paths, by their path at the client's side and at the engine's."""
+    """The hot paths, by their path at the client's side; `engine` is the one at the engine's, of these two."""
+
+    engine: Endpoint
 
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"
+    MESSAGES = "/v1/messages"
+    """Anthropic's format."""
+
+
+for _endpoint in Endpoint:
+    # Asked for every request: an attribute is found faster than an entry under the member of an Enum.
+    _endpoint.engine = Endpoint.COMPLETIONS if _endpoint is Endpoint.COMPLETIONS else Endpoint.CHAT
 
 
 class Client(Protocol):
@@ -55,6 +64,24 @@ class Client(Protocol):
 
     def end_stream(self, data: bytes) -> None:
         """Send the last piece of a started stream, possibly empty, and be done with the request."""
+
+
+class Face(Protocol):
+    """
+    How the client of an exchange is read and answered that speaks neither of the engines' two formats.
+
+    The steps see a chat: what the face has read is one, and what they send to the exchange's client, which the face
+    stands in front of, is the answer to one (`wire/face.py`).
+    """
+
+    def read(self, exchange: Exchange) -> str:
+        """Fill the request part as if a chat had been asked for; returns the model's name as the client gave it."""
+
+    def understood(self, exchange: Exchange) -> None:
+        """The request is read, and its model known: call fields as the client does, wherever they are kept."""
+
+    def finish(self, exchange: Exchange) -> None:
+        """Write the end of the answer, or the error that came instead, and be done with the request."""
 
 
 class Work(Protocol):
@@ -156,8 +183,10 @@ class Exchange:
         "decision",
         "effort",
         "endpoint",
+        "engine_endpoint",
         "error",
         "escalated",
+        "face",
         "first_byte_at",
         "flight",
         "floored",
@@ -203,6 +232,8 @@ class Exchange:
         # the protocol's part
         self.client = client
         self.endpoint = endpoint
+        self.engine_endpoint = endpoint.engine
+        self.face: Face | None = None
         self.headers = headers
         self.body = body
         self.started_at = perf_counter()

@@ -52,7 +52,10 @@ def test_every_name_is_one_thing() -> None:
 @pytest.mark.parametrize(
     ("group", "form"),
     [
-        (names.Header, r"x-request-id|idempotency-key|x-ratelimit-[a-z]+-[a-z]+|x-pointsman-[a-z]+(-[a-z]+)*"),
+        (
+            names.Header,
+            r"(x-)?request-id|x-api-key|idempotency-key|x-ratelimit-[a-z]+-[a-z]+|x-pointsman-[a-z]+(-[a-z]+)*",
+        ),
         (names.Metric, r"pointsman_[a-z]+(_[a-z]+)*"),
         (names.RedisKey, r"pointsman:[a-z-]+(:[a-z]+|:\{[a-z]+\})*"),
         (names.Env, r"POINTSMAN_[A-Z]+(_[A-Z]+)*"),

@@ -11,7 +11,7 @@ from typing import Any
 from pointsman.contracts.modes import Source
 from pointsman.contracts.names import Header
 from pointsman.router.exchange import Endpoint
-from pointsman.router.wire import openai_request
+from pointsman.router.wire import formats
 
 _REQUEST_HEADERS = (
     (Header.MODE, "The mode: think, no_think or auto."),
@@ -42,9 +42,14 @@ _RESPONSE_HEADERS = (
 _SUMMARY = {
     Endpoint.CHAT: "Answer a conversation (OpenAI chat completions)",
     Endpoint.COMPLETIONS: "Continue a text (OpenAI completions)",
+    Endpoint.MESSAGES: "Answer a conversation (Anthropic Messages)",
 }
 
-_REQUIRED = {Endpoint.CHAT: ["model", "messages"], Endpoint.COMPLETIONS: ["model", "prompt"]}
+_REQUIRED = {
+    Endpoint.CHAT: ["model", "messages"],
+    Endpoint.COMPLETIONS: ["model", "prompt"],
+    Endpoint.MESSAGES: ["model", "messages", "max_tokens"],
+}
 
 
 def data_plane_paths() -> dict[str, Any]:
@@ -53,7 +58,7 @@ def data_plane_paths() -> dict[str, Any]:
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    fields: dict[str, Any] = {name: {} for name in openai_request.FIELDS[endpoint]}
+    fields: dict[str, Any] = {name: {} for name in formats.FIELDS[endpoint]}
     schema = {
         "type": "object",
         "required": _REQUIRED[endpoint],
@@ -76,6 +81,9 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                 },
                 "content": {"application/json": {}, "text/event-stream": {}},
             },
-            "default": {"description": "An error in OpenAI's form.", "content": {"application/json": {}}},
+            "default": {
+                "description": "An error in the form of the path's format.",
+                "content": {"application/json": {}},
+            },
         },
     }

@@ -191,7 +191,7 @@ class Bounds:
         tokens_out = asked or tariff.default
         if tokens_out > tariff.ceiling:
             tokens_out = tariff.ceiling
-        chat = exchange.endpoint is _CHAT
+        chat = exchange.engine_endpoint is _CHAT
         structured = bool(needs) and ("tools" in needs or "json_schema" in needs)
         prompt = prompt_at_most(exchange.body, chat=chat, structured=structured)
         if needs and "images" in needs:

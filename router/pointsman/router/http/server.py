@@ -21,7 +21,7 @@ from pointsman.router.http.handling import Handling
 from pointsman.router.http.heads import Head, KnownHead, split_head
 from pointsman.router.http.reader import RequestReader
 from pointsman.router.http.wire import CONTINUE, head
-from pointsman.router.wire import openai
+from pointsman.router.wire import formats
 
 if TYPE_CHECKING:
     from pointsman.router.http.clients import Clients
@@ -385,7 +385,7 @@ class ClientConnection(Answers, asyncio.Protocol):
     def _say(self, refusal: ApiError) -> None:
         transport, request = self._transport, self._reader.head
         assert transport is not None
-        answer = openai.error_answer(refusal)
+        answer = formats.error_answer(refusal, "" if request is None else request.target)
         start = head(answer.status, answer.headers, length=len(answer.body), keep_alive=False, http_10=False)
         transport.write(start if request is not None and request.method == "HEAD" else start + answer.body)
         self._part()

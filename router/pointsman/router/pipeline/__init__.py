@@ -126,6 +126,9 @@ def _fail(exchange: Exchange, error: ApiError) -> None:
 
 def _finish(exchange: Exchange) -> None:
     """Write the end of the answer: what the client waits for, now that the request is accounted for."""
+    if exchange.face is not None:
+        exchange.face.finish(exchange)
+        return
     error = exchange.error
     if exchange.stream_started:
         exchange.client.end_stream(openai.stream_tail(exchange) if error is None else openai.error_event(error))

@@ -124,7 +124,9 @@ class Attempt(Call):
             return
         events = self._events
         if self._status != 200:
-            error = engine_errors.translate(self._status, bytes(self._body), endpoint=self._exchange.endpoint)
+            error = engine_errors.translate(
+                self._status, bytes(self._body), endpoint=self._exchange.engine_endpoint
+            )
             self._refused(error, fault=self._status >= 500)
         elif events is None:
             try:

@@ -13,12 +13,13 @@ from hashlib import sha256
 
 from pointsman.contracts.errors import SnapshotTooOld, Unauthenticated
 from pointsman.contracts.names import Header
-from pointsman.router.exchange import Exchange
+from pointsman.router.exchange import Exchange, Headers
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.snapshot import Snapshot
 from pointsman.router.tenants import Key, Tenants
 
 _REQUEST_ID = Header.REQUEST_ID.encode()
+_API_KEY = Header.API_KEY.encode()
 
 RETRY_AFTER = 5
 """Seconds after which a request may be tried again that came while the router was cut off from its keys."""
@@ -45,8 +46,7 @@ class Authenticate:
             exchange.request_id = given.decode("ascii")
         else:
             exchange.request_id = "req-" + exchange.rid
-        authorization = exchange.headers.get(b"authorization")
-        key = bearer(authorization)
+        key = shown_key(exchange.headers)
         digest = sha256(key).digest()
         found = self._keys.get(digest)
         exchange.tenant, scope = self._tenants.show(key, digest) if found is None else found
@@ -68,18 +68,26 @@ class Authenticate:
         return self._random[start : start + 32]
 
 
-def bearer(authorization: bytes | None) -> bytes:
-    """The key in an `Authorization: Bearer` header; raises `Unauthenticated` where there is none."""
+def shown_key(headers: Headers) -> bytes:
+    """
+    The key in an `Authorization: Bearer` header, or in `x-api-key` as Anthropic's clients send it.
+
+    Raises `Unauthenticated` where there is none.
+    """
+    authorization = headers.get(b"authorization")
     if authorization is None:
+        key = headers.get(_API_KEY)
+        if key is not None:
+            return key.strip()
         raise Unauthenticated("No API key was given: send it as 'Authorization: Bearer KEY'.")
     if authorization[:7].lower() != b"bearer ":
         raise Unauthenticated("The API key is not known: send it as 'Authorization: Bearer KEY'.")
     return authorization[7:].strip()
 
 
-def key_of(authorization: bytes | None, tenants: Tenants) -> Key:
-    """The tenant's key that the `Authorization` header holds; raises `Unauthenticated` where it holds none."""
-    key = bearer(authorization)
+def key_of(headers: Headers, tenants: Tenants) -> Key:
+    """The tenant's key that `headers` show; raises `Unauthenticated` where they show none."""
+    key = shown_key(headers)
     return tenants.show(key, sha256(key).digest())
 
 

@@ -261,7 +261,7 @@ class Events:
             self._stream.lost("garbage")
         elif is_error(chunk):
             self.stop()
-            self._stream.refused(engine_errors.translate_event(chunk, endpoint=self._exchange.endpoint))
+            self._stream.refused(engine_errors.translate_event(chunk, endpoint=self._exchange.engine_endpoint))
         elif not self._take_usage(chunk):
             if not self.count:
                 self.id = str(chunk.get("id"))
@@ -311,7 +311,7 @@ class Events:
         """End the answer here, for its length."""
         self.finish = "length"
         assert self._exchange.model is not None
-        self.last = [openai.finish_chunk(self.id, self._exchange.model.name, self._exchange.endpoint)]
+        self.last = [openai.finish_chunk(self.id, self._exchange.model.name, self._exchange.engine_endpoint)]
 
     def stop(self) -> None:
         """Take nothing more."""

@@ -57,7 +57,7 @@ def triggers_of(exchange: Exchange) -> Triggers:
         or decision.source in NEVER_OVER
         or exchange.escalated is not None
         or (exchange.tenant is not None and (exchange.tenant.thinking_spent or exchange.tenant.degraded))
-        or exchange.endpoint is not _CHAT
+        or exchange.engine_endpoint is not _CHAT
         or model is None
         or _THINK not in (model.modes if exchange.scope is None else exchange.scope.offered(model))
         or (_WISH in exchange.headers and wish_of(exchange) == "off")

@@ -65,7 +65,7 @@ def context_of(pool: Pool) -> int | None:
 def prompts_and_choices(exchange: Exchange) -> tuple[int, int]:
     """How many prompts a request has, and how many answers an engine makes to each."""
     payload = exchange.payload
-    if exchange.endpoint is _CHAT:
+    if exchange.engine_endpoint is _CHAT:
         return 1, payload.get("n", 1)
     prompt = payload["prompt"]
     return len(prompt) if type(prompt) is list else 1, max(payload.get("n", 1), payload.get("best_of", 1))
@@ -120,7 +120,7 @@ class Ceilings:
             ceilings = self._known[key] = _Ceilings(policy, pool, mode)
         own = exchange.max_tokens is not None
         asked = exchange.max_tokens or pool.default_max_tokens
-        if exchange.endpoint is not _CHAT:
+        if exchange.engine_endpoint is not _CHAT:
             limit = min(asked, ceilings.output)
             clamped = {"max_tokens": limit} if own and asked > limit else None
             return Held(Limits(limit, None, False, False, False), None, clamped)

@@ -25,7 +25,8 @@ class Parse:
 
     def __call__(self, exchange: Exchange) -> Outcome:
         assert exchange.tenant is not None
-        name = openai_request.read(exchange)
+        face = exchange.face
+        name = openai_request.read(exchange) if face is None else face.read(exchange)
         alias = ""
         if ":" in name:
             name, _, alias = name.partition(":")
@@ -46,11 +47,13 @@ class Parse:
         exchange.policy = arm.policy
         wishes.read(exchange, _ALIASES.get(alias))
         exchange.question = _question(exchange)
+        if face is not None:
+            face.understood(exchange)
         return Outcome.NEXT
 
 
 def _question(exchange: Exchange) -> str | None:
-    if exchange.endpoint is Endpoint.CHAT:
+    if exchange.engine_endpoint is Endpoint.CHAT:
         return question_of(exchange.payload["messages"])
     prompt: str | list[str] = exchange.payload["prompt"]
     return prompt if isinstance(prompt, str) else str(prompt[0])

@@ -81,7 +81,7 @@ class Plan:
             Trigger.CONFIDENCE in self.triggers and waits and pool.capabilities.logprobs,
             self.counted,
         )
-        several = not single and limits.max_tokens >= FLOOR and exchange.endpoint is _CHAT
+        several = not single and limits.max_tokens >= FLOOR and exchange.engine_endpoint is _CHAT
         self.verbatim = not (self.counted or self.continued or self.holds or limits.rewritten or several)
         self.unseen = not (limits.rewritten or self.ask.logprobs)
 
@@ -115,7 +115,7 @@ class Plans:
                 decision.mode,
                 decision.source,
                 tenant.thinking_spent or tenant.degraded,
-                exchange.endpoint,
+                exchange.engine_endpoint,
                 exchange.stream,
                 exchange.max_tokens,
                 exchange.thinking_budget,

@@ -125,7 +125,7 @@ class Relaying(Attempt):
         usage = openai.usage_from(answer.get("usage"))
         if usage is None:
             usage = self._estimated(0, max(1, len(body) // 4))
-        if exchange.endpoint is not _CHAT:
+        if exchange.engine_endpoint is not _CHAT:
             exchange.usage = usage
             self._deliver(answer)
             return
@@ -177,7 +177,7 @@ class Relaying(Attempt):
             self._weigh(self._assembly.answer())
             return
         cut = events.tools and events.finish == "length"
-        if exchange.endpoint is not _CHAT or (events.spoke and not cut):
+        if exchange.engine_endpoint is not _CHAT or (events.spoke and not cut):
             self._deliver()
             return
         wanted = Trigger.TOOL_CALL if cut else Trigger.EMPTY
@@ -209,7 +209,7 @@ class Relaying(Attempt):
         assert events is not None
         exchange.stopped = _REPETITION
         course = course_of(exchange)
-        if not events.spoke and exchange.endpoint is _CHAT and self._plan.limits.max_tokens >= FLOOR:
+        if not events.spoke and exchange.engine_endpoint is _CHAT and self._plan.limits.max_tokens >= FLOOR:
             course.thought = events.before_repetition() if isinstance(events, Reworked) else ""
             if not self._close_thinking(starved=True, keep=False):
                 self.fail(_empty_answer())

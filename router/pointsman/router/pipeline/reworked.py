@@ -123,7 +123,7 @@ class Reworked:
     def cut(self) -> None:
         """End the answer here, for its length."""
         assert self._exchange.model is not None
-        chunk = openai.finish_chunk(self.id, self._exchange.model.name, self._exchange.endpoint)
+        chunk = openai.finish_chunk(self.id, self._exchange.model.name, self._exchange.engine_endpoint)
         self._assembly.add(chunk)
         self._last.append(chunk)
 
@@ -163,7 +163,7 @@ class Reworked:
             return
         if is_error(chunk):
             self._ended = True
-            self._stream.refused(engine_errors.translate_event(chunk, endpoint=self._exchange.endpoint))
+            self._stream.refused(engine_errors.translate_event(chunk, endpoint=self._exchange.engine_endpoint))
             return
         usage = openai.usage_from(chunk.pop("usage", None))
         if usage is not None:

@@ -100,7 +100,7 @@ class Keys:
         asked: dict[str, Any] = {name: forwarded[name] for name in sorted(forwarded)}
         shape = [
             generation,
-            exchange.endpoint,
+            exchange.engine_endpoint,
             exchange.stream,
             exchange.max_tokens,
             exchange.thinking_budget,

@@ -66,7 +66,7 @@ def stream_tail(exchange: Exchange) -> bytes:
         return DONE
     assert exchange.model is not None
     chunk = exchange.usage_chunk or {
-        "object": _CHUNKS[exchange.endpoint],
+        "object": _CHUNKS[exchange.engine_endpoint],
         "created": int(time()),
     }
     chunk = {
@@ -78,12 +78,8 @@ def stream_tail(exchange: Exchange) -> bytes:
     }
     if exchange.course is not None and exchange.course.id is not None:
         chunk["id"] = exchange.course.id
-    if exchange.include_cost:
-        told = remarks(exchange)
-        if exchange.cost is not None and exchange.policy.show_cost:
-            told = {"cost_usd": dollars(exchange.cost.total), **told}
-        if told:
-            chunk["pointsman"] = told
+    if exchange.include_cost and (told := _with_cost(exchange)):
+        chunk["pointsman"] = told
     return b"data: " + orjson.dumps(chunk) + b"\n\n" + DONE
 
 
@@ -93,6 +89,20 @@ def finish_chunk(chunk_id: str | None, model: str, endpoint: Endpoint) -> dict[s
     choice = {"index": 0, **said, "logprobs": None, "finish_reason": "length"}
     head = {"id": chunk_id, "object": _CHUNKS[endpoint], "created": int(time()), "model": model}
     return {**head, "choices": [choice]}
+
+
+def told_at_end(exchange: Exchange) -> dict[str, Any]:
+    """What the end of a stream tells of it where there is one event for that: `remarks`, the cost if asked for."""
+    if exchange.include_cost:
+        return _with_cost(exchange)
+    return {} if exchange.course is None else remarks(exchange)
+
+
+def _with_cost(exchange: Exchange) -> dict[str, Any]:
+    told = remarks(exchange)
+    if exchange.cost is not None and exchange.policy.show_cost:
+        told = {"cost_usd": dollars(exchange.cost.total), **told}
+    return told
 
 
 def remarks(exchange: Exchange) -> dict[str, Any]:

@@ -219,17 +219,21 @@ def read(exchange: Exchange) -> str:
 
     Raises `InvalidRequest` naming the first field at fault.
     """
-    payload = _json_object(exchange.body)
+    return take(exchange, json_object(exchange.body))
+
+
+def take(exchange: Exchange, payload: dict[str, Any]) -> str:
+    """`read` of a body that is `payload`, whoever wrote it."""
     if None in payload.values():  # null is OpenAI's way of saying "not set"
         payload = {name: value for name, value in payload.items() if value is not None or name in REQUIRED}
     exchange.payload = payload
-    checks = _CHECKS[exchange.endpoint]
+    checks = _CHECKS[exchange.engine_endpoint]
     for name, value in payload.items():
         check = checks.get(name)
         if check is None:
             raise unknown(name)
         check(value, name)
-    for name in ("model", "messages" if exchange.endpoint is Endpoint.CHAT else "prompt"):
+    for name in ("model", "messages" if exchange.engine_endpoint is Endpoint.CHAT else "prompt"):
         if name not in payload:
             raise InvalidRequest(f"'{name}' is missing.", param=name, code="missing_required_parameter")
     exchange.stream = payload.get("stream", False)
@@ -249,11 +253,12 @@ def read(exchange: Exchange) -> str:
 
 def forwarded(exchange: Exchange) -> dict[str, Any]:
     """The client's fields that the engine gets, as a new dictionary."""
-    forwarded = _FORWARDED[exchange.endpoint]
+    forwarded = _FORWARDED[exchange.engine_endpoint]
     return {name: value for name, value in exchange.payload.items() if name in forwarded}
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that `body` is; raises `InvalidRequest` where it is none."""
     if not body:
         raise InvalidRequest("The request has no body; it must be a JSON object.", code="invalid_json")
     try:

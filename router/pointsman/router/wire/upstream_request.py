@@ -111,7 +111,7 @@ def upstream_request(exchange: Exchange, replica: Replica, ask: Ask, *, secret: 
     assert pool is not None
     body = orjson.dumps(_payload(exchange, pool, ask))
     return b"%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-        _head(exchange.endpoint, replica.address, ask.stream, None if pool.urls else secret),
+        _head(exchange.engine_endpoint, replica.address, ask.stream, None if pool.urls else secret),
         _REQUEST_ID,
         exchange.request_id.encode("ascii"),
         len(body),
@@ -146,7 +146,7 @@ def _payload(exchange: Exchange, pool: Pool, ask: Ask) -> dict[str, Any]:
         payload["stream_options"] = {"include_usage": True}
         if ask.steady_usage:
             payload["stream_options"]["continuous_usage_stats"] = True
-    if exchange.endpoint is _CHAT:
+    if exchange.engine_endpoint is _CHAT:
         _tell_family(payload, exchange, manner, ask)
     if manner.salted:
         payload["cache_salt"] = exchange.tenant.cache_salt

@@ -1,0 +1,437 @@
+"""Anthropic's wire format from the engine's side: which requests are valid, and the chat that each asks for.
+
+Every field is listed, as in `openai_request.py`, and any other is refused by name. What a block means is said here;
+what a chat is checked for is left to that file, whose errors come back in the caller's words. Nothing here quotes a
+value in an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from pointsman.contracts.errors import InvalidRequest
+from pointsman.router.wire import fields
+from pointsman.router.wire.fields import Check, wrong
+from pointsman.router.wire.private_fields import unknown
+from pointsman.router.wire.wishes import THINKING_TYPES
+
+ROLES = ("user", "assistant", "system")
+MEDIA_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+DISPLAYS = ("summarized", "omitted")
+"""Values of `thinking.display`: whether thinking is shown. It is never summarized here, but shown as it is."""
+
+RENAMED = {
+    "stop": "stop_sequences",
+    "response_format": "output_config.format",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+}
+"""Fields of a chat, and what they are called here."""
+
+INNER = {
+    ".function.parameters": ".input_schema",
+    ".function": "",
+    ".tool_call_id": ".tool_use_id",
+}
+"""What stands behind a message's place or a tool's in a chat, and what it is called here."""
+
+_effort = fields.one_of("low", "medium", "high", "xhigh", "max")
+_temperature = fields.number(0, 1)
+_top_k = fields.integer(0, 2**31 - 1)
+_stop_sequences = fields.strings(16)
+_budget = fields.integer(1)
+_TEXT = ("type", "text", "cache_control", "citations")
+
+
+def chat(body: dict[str, Any], places: list[str]) -> dict[str, Any]:
+    """
+    The chat that `body` asks for; `places` gets the name here of each of its messages' places.
+
+    Raises `InvalidRequest` naming the first field at fault. What a chat is checked for anyway is not checked.
+    """
+    payload: dict[str, Any] = {}
+    for name, value in body.items():
+        if value is None:
+            continue
+        translate = _TRANSLATE.get(name)
+        if translate is None:
+            raise unknown(name)
+        translate(value, payload)
+    if "max_tokens" not in payload:
+        raise InvalidRequest("'max_tokens' is missing.", param="max_tokens", code="missing_required_parameter")
+    thinking = payload.get("thinking")
+    if thinking is not None and thinking.get("budget_tokens", 0) >= _number(payload["max_tokens"]):
+        raise wrong("thinking.budget_tokens", "less than 'max_tokens'")
+    if "messages" in body:
+        payload["messages"] = _messages(body["messages"], body.get("system"), places)
+    if payload.get("tool_choice") is not None and not payload.get("tools"):
+        raise wrong("tool_choice", "left out where there are no tools")
+    return payload
+
+
+def shows_thinking(body: dict[str, Any]) -> bool:
+    """Whether the client of a valid `body` wants to see what was thought."""
+    thinking = body.get("thinking")
+    return not (thinking and thinking.get("display") == "omitted")
+
+
+def _number(value: Any) -> int:
+    """`value`, where it is one; else more than any, as its own check will say what is wrong with it."""
+    return value if fields.is_integer(value) else 1 << 62
+
+
+# -- fields
+
+Translate = Callable[[Any, dict[str, Any]], None]
+"""Puts what a field says into the chat."""
+
+
+def _same(name: str, check: Check | None = None) -> Translate:
+    """A field of the same name and meaning; `check` says what is narrower here than in a chat."""
+
+    def translate(value: Any, payload: dict[str, Any]) -> None:
+        if check is not None:
+            check(value, name)
+        payload[name] = value
+
+    return translate
+
+
+def _checked(name: str, check: Check) -> Translate:
+    """A field of no effect here."""
+
+    def translate(value: Any, payload: dict[str, Any]) -> None:
+        check(value, name)
+
+    return translate
+
+
+def _later(value: Any, payload: dict[str, Any]) -> None:
+    """A field that is translated together with another."""
+
+
+def _stop(value: Any, payload: dict[str, Any]) -> None:
+    if type(value) is not list:
+        raise wrong("stop_sequences", "a list of strings")
+    _stop_sequences(value, "stop_sequences")
+    if value:
+        payload["stop"] = value
+
+
+def _top_k_of(value: Any, payload: dict[str, Any]) -> None:
+    _top_k(value, "top_k")
+    if value:  # 0 is no limit, which engines say by another number
+        payload["top_k"] = value
+
+
+def _thinking(value: Any, payload: dict[str, Any]) -> None:
+    fields.mapping(value, "thinking")
+    kind = value.get("type")
+    if kind not in THINKING_TYPES:
+        raise wrong("thinking.type", "one of " + ", ".join(THINKING_TYPES))
+    for name, item in value.items():
+        if name == "budget_tokens":
+            _budget(item, "thinking.budget_tokens")
+        elif name == "display":
+            if item is not None and item not in DISPLAYS:
+                raise wrong("thinking.display", "one of " + ", ".join(DISPLAYS))
+        elif name != "type":
+            raise unknown(f"thinking.{name}")
+    if kind == "enabled" and "budget_tokens" not in value:
+        raise InvalidRequest(
+            "'thinking.budget_tokens' is missing.",
+            param="thinking.budget_tokens",
+            code="missing_required_parameter",
+        )
+    payload["thinking"] = {name: item for name, item in value.items() if name != "display"}
+
+
+def _output_config(value: Any, payload: dict[str, Any]) -> None:
+    fields.mapping(value, "output_config")
+    for name, item in value.items():
+        if item is None:
+            continue
+        if name == "effort":
+            _effort(item, "output_config.effort")
+            payload["output_config"] = {"effort": item}
+        elif name == "format":
+            _format(item, payload)
+        else:
+            raise unknown(f"output_config.{name}")
+
+
+def _format(value: Any, payload: dict[str, Any]) -> None:
+    place = "output_config.format"
+    fields.mapping(value, place)
+    if value.get("type") != "json_schema":
+        raise wrong(f"{place}.type", "json_schema")
+    _only(value, place, ("type", "schema"))
+    fields.mapping(value.get("schema"), f"{place}.schema")
+    payload["response_format"] = {
+        "type": "json_schema",
+        "json_schema": {"name": "output", "schema": value["schema"], "strict": True},
+    }
+
+
+def _tools(value: Any, payload: dict[str, Any]) -> None:
+    if type(value) is not list:
+        raise wrong("tools", "a list of tools")
+    payload["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(value)]
+
+
+def _tool(tool: Any, place: str) -> dict[str, Any]:
+    fields.mapping(tool, place)
+    if tool.get("type") not in (None, "custom"):
+        raise wrong(f"{place}.type", "custom: there are no tools of the platform's own here")
+    _only(tool, place, ("type", "name", "description", "input_schema", "strict", "cache_control", *_UNHEEDED))
+    fields.string(tool.get("name"), f"{place}.name")
+    fields.mapping(tool.get("input_schema"), f"{place}.input_schema")
+    function = {"name": tool["name"], "parameters": tool["input_schema"]}
+    for name, check in (("description", fields.string), ("strict", fields.boolean)):
+        if tool.get(name) is not None:
+            check(tool[name], f"{place}.{name}")
+            function[name] = tool[name]
+    _cache_control_of(tool, place)
+    return {"type": "function", "function": function}
+
+
+_UNHEEDED = ("eager_input_streaming",)
+"""Fields of a tool that say what is done here anyway: arguments are streamed as they are made."""
+
+
+def _tool_choice(value: Any, payload: dict[str, Any]) -> None:
+    fields.mapping(value, "tool_choice")
+    kind = value.get("type")
+    if kind not in _CHOICES:
+        raise wrong("tool_choice.type", "one of " + ", ".join(_CHOICES))
+    _only(value, "tool_choice", ("type", "name", "disable_parallel_tool_use"))
+    if kind == "tool":
+        fields.string(value.get("name"), "tool_choice.name")
+        payload["tool_choice"] = {"type": "function", "function": {"name": value["name"]}}
+    else:
+        payload["tool_choice"] = _CHOICES[kind]
+    single = value.get("disable_parallel_tool_use")
+    if single is not None:
+        fields.boolean(single, "tool_choice.disable_parallel_tool_use")
+        if single:
+            payload["parallel_tool_calls"] = False
+
+
+_CHOICES = {"auto": "auto", "any": "required", "tool": "", "none": "none"}
+
+
+def _cache_control(value: Any, place: str) -> None:
+    """A mark that a prompt is worth keeping up to here, which engines find out by themselves."""
+    fields.mapping(value, place)
+    _only(value, place, ("type", "ttl"))
+    if value.get("type") != "ephemeral":
+        raise wrong(f"{place}.type", "ephemeral")
+    if value.get("ttl") not in (None, "5m", "1h"):
+        raise wrong(f"{place}.ttl", "5m or 1h")
+
+
+def _cache_control_of(block: dict[str, Any], place: str) -> None:
+    value = block.get("cache_control")
+    if value is not None:
+        _cache_control(value, f"{place}.cache_control")
+
+
+# -- messages
+
+
+def _messages(messages: Any, system: Any, places: list[str]) -> list[dict[str, Any]]:
+    if type(messages) is not list or not messages:
+        raise wrong("messages", "a list of at least one message")
+    chat: list[dict[str, Any]] = []
+    if system is not None:
+        content = _texts(system, "system")
+        if content:
+            chat.append({"role": "system", "content": content})
+            places.append("system")
+    for index, message in enumerate(messages):
+        place = f"messages[{index}]"
+        fields.mapping(message, place)
+        _only(message, place, ("role", "content"))
+        role, content = message.get("role"), message.get("content")
+        if role not in ROLES:
+            raise wrong(f"{place}.role", "one of " + ", ".join(ROLES))
+        if type(content) is str:
+            chat.append({"role": role, "content": content})
+            places.append(place)
+        elif type(content) is not list or not content:
+            raise wrong(f"{place}.content", "a string or a list of content blocks")
+        elif role == "assistant":
+            chat.append(_turn(content, place))
+            places.append(place)
+        elif role == "system":
+            chat.append({"role": role, "content": _texts(content, f"{place}.content")})
+            places.append(place)
+        else:
+            _user(content, place, chat, places)
+    if messages[-1].get("role") == "assistant":
+        raise wrong(f"messages[{len(messages) - 1}].role", "user: an answer can't be begun for the model here")
+    return chat
+
+
+def _user(content: list[Any], place: str, chat: list[dict[str, Any]], places: list[str]) -> None:
+    """What the user says, and the results of tools before it, which are messages of their own in a chat."""
+    parts: list[dict[str, Any]] = []
+    for index, block in enumerate(content):
+        at = f"{place}.content[{index}]"
+        if _type_of(block, at) == "tool_result":
+            if parts:
+                raise wrong(at, "before blocks of other types: results come first")
+            chat.append(_result(block, at))
+            places.append(at)
+        else:
+            parts.append(_part(block, at, ("text", "image", "tool_result")))
+    if parts:
+        chat.append({"role": "user", "content": _plain(parts)})
+        places.append(place)
+
+
+def _result(block: dict[str, Any], place: str) -> dict[str, Any]:
+    _only(block, place, ("type", "tool_use_id", "content", "is_error", "cache_control"))
+    fields.string(block.get("tool_use_id"), f"{place}.tool_use_id")
+    _cache_control_of(block, place)
+    said, content = block.get("content"), f"{place}.content"
+    parts: list[dict[str, Any]]
+    if said is None or type(said) is str:
+        parts = [{"type": "text", "text": said or ""}]
+    elif type(said) is list:
+        parts = [_part(item, f"{content}[{index}]", ("text", "image")) for index, item in enumerate(said)]
+    else:
+        raise wrong(content, "a string or a list of content blocks")
+    failed = block.get("is_error")
+    if failed is not None:
+        fields.boolean(failed, f"{place}.is_error")
+    if failed:
+        parts.insert(0, {"type": "text", "text": "Error:"})
+    return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": _plain(parts) if parts else ""}
+
+
+def _turn(content: list[Any], place: str) -> dict[str, Any]:
+    """What the assistant has said, thought and called in one turn."""
+    texts: list[dict[str, Any]] = []
+    thoughts: list[str] = []
+    calls: list[dict[str, Any]] = []
+    for index, block in enumerate(content):
+        at = f"{place}.content[{index}]"
+        kind = _type_of(block, at)
+        if kind == "tool_use":
+            calls.append(_call(block, at))
+        elif kind == "thinking":
+            _only(block, at, ("type", "thinking", "signature"))
+            fields.string(block.get("thinking"), f"{at}.thinking")
+            if block["thinking"]:
+                thoughts.append(block["thinking"])
+        elif kind == "redacted_thinking":
+            fields.string(block.get("data"), f"{at}.data")  # which nobody but its maker can read
+        else:
+            texts.append(_part(block, at, ("text", "tool_use", "thinking", "redacted_thinking"), only_text=True))
+    turn: dict[str, Any] = {"role": "assistant", "content": _plain(texts) if texts else None}
+    if thoughts:
+        turn["reasoning_content"] = "\n\n".join(thoughts)
+    if calls:
+        turn["tool_calls"] = calls
+    elif not texts and not thoughts:
+        turn["content"] = ""
+    return turn
+
+
+def _call(block: dict[str, Any], place: str) -> dict[str, Any]:
+    _only(block, place, ("type", "id", "name", "input", "cache_control", "caller"))
+    fields.string(block.get("id"), f"{place}.id")
+    fields.string(block.get("name"), f"{place}.name")
+    fields.mapping(block.get("input"), f"{place}.input")
+    _cache_control_of(block, place)
+    try:
+        arguments = orjson.dumps(block["input"]).decode()
+    except orjson.JSONEncodeError:  # orjson reads four times as deep as it writes
+        raise wrong(f"{place}.input", "nested less deeply") from None
+    return {"id": block["id"], "type": "function", "function": {"name": block["name"], "arguments": arguments}}
+
+
+def _part(block: Any, place: str, known: tuple[str, ...], *, only_text: bool = False) -> dict[str, Any]:
+    """A text or an image, as a part of a chat's message; `known` types are told where it is neither."""
+    kind = _type_of(block, place)
+    if kind == "text":
+        _only(block, place, _TEXT)
+        fields.string(block.get("text"), f"{place}.text")
+        _cache_control_of(block, place)
+        return {"type": "text", "text": block["text"]}
+    if kind != "image" or only_text:
+        raise wrong(f"{place}.type", "one of " + ", ".join(known))
+    _only(block, place, ("type", "source", "cache_control"))
+    _cache_control_of(block, place)
+    source, at = block.get("source"), f"{place}.source"
+    fields.mapping(source, at)
+    if source.get("type") == "url":
+        _only(source, at, ("type", "url"))
+        fields.string(source.get("url"), f"{at}.url")
+        url = source["url"]
+    elif source.get("type") == "base64":
+        _only(source, at, ("type", "media_type", "data"))
+        fields.string(source.get("data"), f"{at}.data")
+        if source.get("media_type") not in MEDIA_TYPES:
+            raise wrong(f"{at}.media_type", "one of " + ", ".join(MEDIA_TYPES))
+        url = f"data:{source['media_type']};base64,{source['data']}"
+    else:
+        raise wrong(f"{at}.type", "base64 or url")
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def _texts(value: Any, place: str) -> str | list[dict[str, Any]]:
+    """A string or a list of texts."""
+    if type(value) is str:
+        return value
+    if type(value) is not list:
+        raise wrong(place, "a string or a list of text blocks")
+    if not value:
+        return ""
+    parts = [_part(block, f"{place}[{index}]", ("text",), only_text=True) for index, block in enumerate(value)]
+    return _plain(parts)
+
+
+def _plain(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """`parts`, or their one text."""
+    if len(parts) == 1 and parts[0]["type"] == "text":
+        text: str = parts[0]["text"]
+        return text
+    return parts
+
+
+def _type_of(block: Any, place: str) -> Any:
+    fields.mapping(block, place)
+    return block.get("type")
+
+
+def _only(value: dict[str, Any], place: str, known: tuple[str, ...]) -> None:
+    for name in value:
+        if name not in known:
+            raise unknown(f"{place}.{name}")
+
+
+_TRANSLATE: dict[str, Translate] = {
+    "model": _same("model"),
+    "messages": _later,
+    "system": _later,
+    "max_tokens": _same("max_tokens"),
+    "stream": _same("stream"),
+    "stop_sequences": _stop,
+    "temperature": _same("temperature", _temperature),
+    "top_p": _same("top_p"),
+    "top_k": _top_k_of,
+    "tools": _tools,
+    "tool_choice": _tool_choice,
+    "thinking": _thinking,
+    "output_config": _output_config,
+    "metadata": _same("metadata"),
+    # fields that concern Anthropic's own platform: accepted, since SDKs send them, and of no effect
+    "service_tier": _checked("service_tier", fields.one_of("auto", "standard_only")),
+    "cache_control": _checked("cache_control", _cache_control),
+}
+
+FIELDS = tuple(_TRANSLATE)
