@@ -17,7 +17,12 @@ ROOMS = ("platform", "router", "operators", "dashboards")
 HOME = ROOT / "platform/pointsman/contracts/names.py"
 
 GROUPS = [names.Header, names.Metric, names.RedisKey, names.Env, names.StateFile]
-STANDARD = (names.Header.REQUEST_ID, names.Header.IDEMPOTENCY_KEY)
+STANDARD = (
+    names.Header.REQUEST_ID,
+    names.Header.ANTHROPIC_REQUEST_ID,
+    names.Header.API_KEY,
+    names.Header.IDEMPOTENCY_KEY,
+)
 """Names of ours that others use for the same."""
 OURS = re.compile(
     r"x-pointsman-|x-ratelimit-"  # headers
