@@ -78,6 +78,19 @@ class CanaryStatus(Strict):
     """Share of the present version's requests that failed."""
     present_ttft: Annotated[float, Field(ge=0)] | None = None
     """The present version's time to first token in seconds, 95th percentile."""
+    looks: Count = 0
+    """How often both were looked at since it has that share."""
+    looked: Time | None = None
+    """When they were looked at last."""
+
+
+class DrainingStatus(Strict):
+    """A version that gets no requests any more and finishes those it has."""
+
+    revision: str
+    """Which one."""
+    since: Time
+    """Since when."""
 
 
 class ModelPoolStatus(Status):
@@ -102,8 +115,12 @@ class ModelPoolStatus(Status):
     """The version that answers."""
     failed_revision: str | None = None
     """The last version that was rolled back; it is not tried again until the spec changes."""
+    failed_message: str | None = None
+    """Why it was."""
     canary: CanaryStatus | None = None
     """The version that is being tried."""
+    draining: tuple[DrainingStatus, ...] = ()
+    """Versions that finish their last answers."""
     version: Count | None = None
     """The pool's version at the admin API."""
 
