@@ -46,9 +46,9 @@ def pool_of(count: int, folder: Path, **fields: Any) -> PoolState:
     return state
 
 
-def add(state: PoolState, addresses: Sequence[str]) -> None:
-    """Healthy replicas at `addresses` join the pool."""
+def add(state: PoolState, addresses: Sequence[str], *, revision: str = "") -> None:
+    """Healthy replicas of one revision at `addresses` join the pool."""
     for address in addresses:
-        replica = state.replicas[address] = Replica(state.config.name, address, "i")
+        replica = state.replicas[address] = Replica(state.config.name, address, "i", revision=revision)
         replica.healthy = True
     state.refresh()

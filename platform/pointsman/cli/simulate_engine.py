@@ -5,12 +5,14 @@ Only reads the command line and the configuration; the engine itself is `pointsm
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from pointsman.cli import standalone
+from pointsman.contracts.config_types import PATTERN_MEANINGS, REVISION_PATTERN
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.names import Env
 
@@ -20,6 +22,9 @@ def simulate_engine(
         Path | None, typer.Option(help="Configuration file; with --pool, whom to stand in for.")
     ] = None,
     pool: Annotated[str | None, typer.Option(help="Pool of the configuration, or the name to register as.")] = None,
+    revision: Annotated[
+        str, typer.Option(metavar="NAME", help="Revision of the pool to register as. Default: none.")
+    ] = "",
     redis_url: Annotated[
         str | None, typer.Option(envvar=Env.REDIS_URL, help="Redis to register in. Default: register nowhere.")
     ] = None,
@@ -86,6 +91,8 @@ def simulate_engine(
         standalone.refuse("--redis-url needs --pool: a replica registers under its pool's name.")
     if redis_url:
         standalone.require_redis_url(redis_url)
+    if re.fullmatch(REVISION_PATTERN, revision) is None:
+        standalone.refuse(f"--revision {PATTERN_MEANINGS[REVISION_PATTERN]}.")
     given: dict[str, Any] = {}
     try:
         if config is None:
@@ -94,6 +101,7 @@ def simulate_engine(
                 modes=tuple(mode or (Mode.NO_THINK,)),
                 context=context or 8192,
                 pool=pool,
+                revision=revision,
             )
         else:
             if model or mode or not pool:
@@ -103,7 +111,7 @@ def simulate_engine(
             chosen = next((entry for entry in standalone.read_config(config).pools if entry.name == pool), None)
             if chosen is None:
                 standalone.refuse(f"{config} has no pool named {pool!r}.")
-            identity = identity_of(chosen)
+            identity = identity_of(chosen).model_copy(update={"revision": revision})
             if context is not None:
                 identity = identity.model_copy(update={"context": context})
             given |= pool_settings(chosen)

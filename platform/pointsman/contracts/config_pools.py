@@ -96,13 +96,30 @@ class Capabilities(Strict):
     """Context window in tokens, prompt and output together. Default: 8192."""
 
 
+Delay = Annotated[float, Field(strict=True, ge=0, le=86_400, allow_inf_nan=False)]
+
+
 class Autoscaling(Strict):
-    """How many replicas a pool may have."""
+    """How many replicas a pool may have, and when there are more or fewer."""
 
     min_replicas: NumberOrZero = 1
-    """Replicas that always run. Default: 1."""
+    """Replicas that always run; with 0 a pool that nobody asks goes to sleep. Default: 1."""
     max_replicas: Number = 1
     """Replicas that run at most. Default: 1."""
+    target_requests: Annotated[float, Field(strict=True, gt=0, le=10_000, allow_inf_nan=False)] | None = None
+    """Requests, running and waiting, that each replica is to have. Default: three quarters of
+    `max_ongoing_requests`."""
+    target_tokens: Tokens | None = None
+    """Predicted tokens of output, running and waiting, that each replica is to have; whichever of the two targets
+    asks for more replicas counts. Default: none, requests alone count."""
+    upscale_delay: Delay = 5.0
+    """Seconds for which more replicas must be wanted before they are started; a pool that sleeps is woken at once.
+    Default: 5."""
+    downscale_delay: Delay = 300.0
+    """Seconds for which fewer replicas must be wanted before they are stopped. Default: 300."""
+    downscale_to_zero_delay: Delay | None = None
+    """Seconds without a request before the last replica is stopped, where `min_replicas` is 0. Default: as
+    `downscale_delay`."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -193,8 +210,17 @@ class Pool(Strict):
     """Seconds between two bytes of an answer. Default: 60."""
     place_timeout: Seconds = 90.0
     """Seconds a request is held while no replica can take it; then 503 with Retry-After. Default: 90."""
+    wake_timeout: Seconds = 300.0
+    """Seconds a request is held while a pool that sleeps (it may have no replica, and has none) is woken; then 503
+    with Retry-After. Default: 300."""
     licence_notice: Text | None = None
     """A notice that the model's licence asks to be shown. Default: none."""
+
+    @property
+    def may_sleep(self) -> bool:
+        """Whether the pool is meant to have no replica until somebody asks for one."""
+        least = self.replicas if self.autoscaling is None else self.autoscaling.min_replicas
+        return least == 0 and not self.urls
 
     @property
     def upstream_model(self) -> str:

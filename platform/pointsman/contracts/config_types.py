@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
+REVISION_PATTERN = r"^([a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?)?$"
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$"
 DIGEST_PATTERN = r"^[0-9a-f]{64}$"
 LANGUAGE_PATTERN = r"^[a-z]{2,3}$"
@@ -19,6 +20,10 @@ DATABASE_PATTERN = r"^(sqlite|postgresql)(\+[a-z0-9_]+)?://"
 PATTERN_MEANINGS = {
     NAME_PATTERN: (
         "must be 1 to 63 lower-case letters, digits, dots, dashes or underscores, "
+        "with a letter or digit at both ends"
+    ),
+    REVISION_PATTERN: (
+        "must be empty, or up to 63 lower-case letters, digits, dots, dashes or underscores, "
         "with a letter or digit at both ends"
     ),
     MODEL_NAME_PATTERN: (
@@ -40,6 +45,9 @@ def _not_a_flag(value: Any) -> Any:
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 """Lower-case letters, digits, dot, dash and underscore, 1 to 63 characters: fits labels, headers and URLs."""
+
+Revision = Annotated[str, Field(pattern=REVISION_PATTERN)]
+"""Which description of a pool its replicas were started by: as a name, or empty where nobody has said."""
 
 ModelName = Annotated[str, Field(pattern=MODEL_NAME_PATTERN)]
 """As clients spell it in `model`, upper case and slashes included; never a colon, which begins a mode alias."""

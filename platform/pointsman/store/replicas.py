@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import re
 import secrets
 from collections.abc import Callable, Set
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +21,7 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from pointsman.contracts.config_types import REVISION_PATTERN
 from pointsman.contracts.names import RedisKey
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,8 @@ class Replica:
 
     `address`: `host:port` that answers HTTP; `instance`: random, new at each start, so that a successor on the
     same port is told from its dead predecessor; `version`: the engine's name and version;
-    `load`: requests the engine runs or queues, as it sees them.
+    `load`: requests the engine runs or queues, as it sees them; `revision`: which description of its pool it was
+    started by, empty where nobody has said.
     """
 
     pool: str
@@ -46,9 +49,15 @@ class Replica:
     instance: str
     version: str
     load: int = 0
+    revision: str = ""
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Replica))
+
+_LATER = {"revision": ""}
+"""Fields that replicas of earlier releases don't write, with what that means."""
+
+_REVISION = re.compile(REVISION_PATTERN)
 
 FORGOTTEN = 60.0
 """Seconds after which a registration that ran out is taken off the list of addresses as well."""
@@ -156,11 +165,13 @@ def encoded(replica: Replica) -> bytes:
 def decoded(address: str, value: bytes | str) -> Replica | None:
     """The replica at `address` that `value` describes; None, and a line in the log, where it makes no sense."""
     try:
-        fields = orjson.loads(value)
+        fields = _LATER | orjson.loads(value)
         known = {field: fields[field] for field in _FIELDS}
         host, _, port = known["address"].rpartition(":")
-        texts = all(isinstance(known[field], str) for field in ("pool", "instance", "version"))
-        if not texts or known["address"] != address or not host or not 0 < int(port) < 65536:
+        texts = all(isinstance(known[field], str) for field in ("pool", "instance", "version", "revision"))
+        if not texts or not _REVISION.fullmatch(known["revision"]):
+            raise ValueError(address)
+        if known["address"] != address or not host or not 0 < int(port) < 65536:
             raise ValueError(address)
         return Replica(**known)
     except (ValueError, TypeError, KeyError, AttributeError):

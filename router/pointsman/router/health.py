@@ -12,7 +12,6 @@ from typing import Any
 
 import orjson
 
-from pointsman.contracts.config import Pool
 from pointsman.router.fleet import Fleet
 from pointsman.router.fleet.breaker import Circuit
 from pointsman.router.tenants import Tenants
@@ -49,7 +48,7 @@ class Health:
     def started(self) -> bool:
         """Whether every pool has answered once or sleeps on purpose."""
         if not self._started:
-            self._started = all(state.answered or _sleeps(state.config) for state in self._fleet.pools.values())
+            self._started = all(state.answered or state.config.may_sleep for state in self._fleet.pools.values())
         return self._started
 
     def troubles(self) -> dict[str, str]:
@@ -96,9 +95,3 @@ class Health:
         good = path == "/livez" or (self.started if path == "/startupz" else status in ("ready", "degraded"))
         body = {"status": status, "missing": list(troubles), "troubles": troubles, "pools": pools}
         return (200 if good else 503), orjson.dumps(body)
-
-
-def _sleeps(pool: Pool) -> bool:
-    """Whether `pool` is meant to have no replica until somebody asks for one."""
-    least = pool.autoscaling.min_replicas if pool.autoscaling else pool.replicas
-    return least == 0 and not pool.urls

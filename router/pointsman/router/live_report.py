@@ -19,8 +19,10 @@ from redis.exceptions import RedisError
 from pointsman.contracts.names import Metric
 from pointsman.router.fleet import Fleet, PoolState, Replica
 from pointsman.router.fleet.breaker import Circuit
+from pointsman.router.fleet.revision import Revision
 from pointsman.router.health import Health
 from pointsman.router.metrics import Cell, Metrics
+from pointsman.router.revision_metrics import RevisionMetrics
 from pointsman.store.live import INTERVAL, TTL, LiveRouters
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class LiveReport:
         self._misses = 0
         self._missing: set[str] = set()
         self._cells: dict[tuple[str, str], Cell] = {}
+        self._revisions = RevisionMetrics(metrics)
         self._history: deque[tuple[float, dict[tuple[str, str, str], Seen]]] = deque(maxlen=WINDOW + 1)
         health.watch("redis", self._trouble)
 
@@ -111,6 +114,7 @@ class LiveReport:
             for part in missing ^ self._missing:
                 self._gauge(Metric.DEGRADED, part, {"part": part}).set(float(part in missing))
             self._missing = missing
+        now = monotonic()
         for name, state in self._fleet.pools.items():
             labels = {"pool": name, "model": state.config.model}
             self._gauge(Metric.RUNNING, name, labels).set(state.running)
@@ -119,7 +123,9 @@ class LiveReport:
             running.set(state.load)
             waiting = self._gauge(Metric.PREDICTED, f"{name} waiting", {**labels, "state": "waiting"})
             waiting.set(state.line.tokens if state.waiting else 0)
-        self._history.append((monotonic(), self._seen()))
+            state.look(now)
+            self._revisions.note(state, labels)
+        self._history.append((now, self._seen()))
 
     def _gauge(self, name: str, key: str, labels: dict[str, str]) -> Cell:
         cell = self._cells.get((name, key))
@@ -187,7 +193,15 @@ def _pool(state: PoolState) -> dict[str, Any]:
             }
             for replica in state.replicas.values()
         ],
+        "revisions": {name: _revision(revision) for name, revision in state.revisions.items()},
     }
+
+
+def _revision(revision: Revision) -> dict[str, Any]:
+    told: dict[str, Any] = {"replicas": len(revision.members), **revision.tally.report()}
+    if revision.weight is not None:
+        told["weight"] = revision.weight
+    return told
 
 
 def _state(replica: Replica) -> str:

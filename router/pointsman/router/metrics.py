@@ -67,6 +67,11 @@ _HELP = {
     Metric.WAITING: "Requests that wait for a place in each pool now.",
     Metric.PREDICTED: "Predicted tokens of output that each pool has to do, by whether they run or wait.",
     Metric.SHED: "Requests refused because too many waited for the pool already, by priority.",
+    Metric.REVISION_REPLICAS: "Replicas of each revision of a pool that requests may be placed on.",
+    Metric.REVISION_REQUESTS: "Requests that were sent to replicas of each revision of a pool, and ended.",
+    Metric.REVISION_ERRORS: "Of those, the ones that the replica failed.",
+    Metric.REVISION_STREAMS: "Streams that replicas of each revision of a pool began.",
+    Metric.REVISION_TTFT: "Seconds from the sending of those to their first byte, added up.",
     Metric.DEGRADED: "Parts that this router has to do without now: 1 for each.",
 }
 

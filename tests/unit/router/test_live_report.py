@@ -135,6 +135,11 @@ def test_the_report_counts_what_runs_and_what_ended(router: Router) -> None:
     for seconds in (1.0, 3.0):
         times.duration.observe(seconds)
     times.first_byte.observe(0.5)
+    add(state, ["10.0.0.2:80"], revision="b")
+    state.direct({"b": 0})
+    assert replica is not None
+    router.fleet.released(replica, 70)
+    replica = state.take(0, 70)
     router.turn(4.0)
     report = router.store.told[-1]
     assert report["pools"]["one"] == {
@@ -143,7 +148,21 @@ def test_the_report_counts_what_runs_and_what_ended(router: Router) -> None:
         "places": 64,
         "running_tokens": 70,
         "waiting_tokens": 0,
-        "replicas": [{"address": "10.0.0.1:80", "state": "ready", "running": 1, "running_tokens": 70}],
+        "replicas": [
+            {"address": "10.0.0.1:80", "state": "ready", "running": 1, "running_tokens": 70},
+            {"address": "10.0.0.2:80", "state": "ready", "running": 0, "running_tokens": 0},
+        ],
+        "revisions": {
+            "": {
+                "replicas": 1,
+                "requests": 1,
+                "errors": 0,
+                "streams": 0,
+                "first_byte_seconds": 0.0,
+                "first_byte": {},
+            },
+            "b": {"replicas": 0, "weight": 0},
+        },
     }
     assert report["rates"] == [
         {

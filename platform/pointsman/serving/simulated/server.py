@@ -54,7 +54,7 @@ async def _serve(
 ) -> None:
     host, port = listener.getsockname()[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    presence = _Presence(engine, identity.pool, address, redis_url)
+    presence = _Presence(engine, identity, address, redis_url)
     pool = f" for pool {identity.pool}" if identity.pool else ""
     config = uvicorn.Config(
         engine.app,
@@ -76,10 +76,11 @@ async def _serve(
 class _Presence:
     """The registration of this replica, while it lasts."""
 
-    def __init__(self, engine: SimulatedEngine, pool: str | None, address: str, redis_url: str | None) -> None:
+    def __init__(self, engine: SimulatedEngine, identity: Identity, address: str, redis_url: str | None) -> None:
         self._engine = engine
-        self._redis = Redis.from_url(redis_url) if redis_url and pool else None
-        self._replica = Replica(pool or "", address, secrets.token_hex(8), FINGERPRINT)
+        self._redis = Redis.from_url(redis_url) if redis_url and identity.pool else None
+        instance = secrets.token_hex(8)
+        self._replica = Replica(identity.pool or "", address, instance, FINGERPRINT, revision=identity.revision)
         self._kept: asyncio.Task[None] | None = None
 
     def begin(self) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pointsman.contracts.config import Pool
+from pointsman.contracts.config_types import Revision
 from pointsman.contracts.modes import Mode
 from pointsman.serving.simulated.faults import FaultKind, FaultPlan
 
@@ -82,6 +83,8 @@ class Identity(BaseModel):
     """Context window in tokens, prompt and output together. Default: 8192."""
     pool: str | None = None
     """The pool it belongs to, or none."""
+    revision: Revision = ""
+    """The revision of the pool that it registers as. Default: none."""
 
 
 class SettingsError(ValueError):

@@ -102,6 +102,7 @@ class Fleet:
         """
         if reason in (CONNECT, "closed"):
             replica.site.close()  # what is idle there is most likely dead as well
+        replica.tally.errors += 1
         state = self.pools[replica.pool]
         breaker, now = replica.breaker, monotonic()
         resting = len(state.replicas) - state.count(Circuit.CLOSED)
@@ -124,6 +125,7 @@ class Fleet:
 
     def released(self, replica: Replica, tokens: int) -> None:
         """A request on `replica` has ended; `tokens` are what it was predicted to cost."""
+        replica.tally.requests += 1
         self.pools[replica.pool].give_back(replica, tokens)
 
     def shed(self, pool: Pool, priority: int) -> None:

@@ -1,34 +1,22 @@
 """One pool: which of its replicas takes the next request, and who waits for one.
 
-Stands below `place`, which knows requests, and above the single replica. `take` is the hot path: it looks at the
-replica that the conversation prefers and, where that one is too busy, at a handful of others, however many
-there are. Everything it looks at is kept up to date by `refresh`, `take` and `give_back`.
+Stands below `place`, which knows requests, and above the single replica. `take` is the hot path; everything it
+looks at is kept up to date by `refresh`, `take` and `give_back`. While the pool is upgraded `direct` says how new
+requests are divided between its revisions; at all other times nobody looks at those.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from pointsman.contracts.config import Pool
 from pointsman.router.fleet.breaker import Circuit
+from pointsman.router.fleet.group import Group
 from pointsman.router.fleet.output_length import PRIOR
 from pointsman.router.fleet.replica import Replica
-from pointsman.router.fleet.ring import Ring
+from pointsman.router.fleet.revision import Revision
 from pointsman.router.fleet.waiting_line import Waiter, WaitingLine
 from pointsman.router.metrics import Cell
-
-BOUND = 1.25
-"""A preferred replica is passed over once its load is above this many times the mean, and `SLACK` requests."""
-
-SLACK = 4
-"""Requests of the usual size: a pool with little to do keeps conversations where their prefix is cached."""
-
-HANDFUL = 8
-"""
-Replicas next on the ring that are compared where the preferred one is passed over. All are where there are no more,
-and where these are above the bound too, since some beginning is then shared by more than a handful can answer.
-"""
 
 USUAL = 0.05
 """Weight of the newest request in the pool's usual size of a request."""
@@ -37,46 +25,44 @@ USUAL = 0.05
 _HALF_OPEN = Circuit.HALF_OPEN  # a member of an Enum is slow to look up by way of its class
 
 
-class PoolState:
+class PoolState(Group):
     """
     One pool. `members` are the replicas that requests may be placed on; `many` is whether there are several,
     so that the conversation matters; `load` is the members' predicted tokens together, `running` their requests;
-    `waiting` is how many wait, in `line`: nobody looks at the line while nobody waits.
+    `waiting` is how many wait, in `line`: nobody looks at the line while nobody waits. `revisions` are those that
+    have replicas, a weight, or had requests lately, by name.
     """
 
     __slots__ = (
+        "_divided",
         "_full",
         "_gauges",
-        "_ring",
-        "_share",
         "_usual",
         "_waking",
         "answered",
         "config",
         "limit",
         "line",
-        "load",
         "many",
-        "members",
         "replicas",
+        "revisions",
         "running",
         "waiting",
     )
 
     def __init__(self, config: Pool, able: Cell, resting: Cell) -> None:
+        super().__init__()
         self.config = config
         self.limit = config.max_ongoing_requests
         self.replicas: dict[str, Replica] = {}
-        self.members: list[Replica] = []
+        self.revisions: dict[str, Revision] = {}
         self.many = False
-        self.load = 0
         self.running = 0
         self.waiting = 0
         self.line = WaitingLine()
         self.answered = False
-        self._ring: Ring[Replica] | None = None
+        self._divided: list[Revision] = []
         self._usual = float(PRIOR)
-        self._share = 0.0
         self._full = True
         self._waking = False
         self._gauges = (able, resting)
@@ -93,7 +79,13 @@ class PoolState:
             return None
         replica: Replica | None
         if self.many:
-            replica = self._choose(key, avoid)
+            if self._divided:
+                replica = self._divide(key, avoid)
+            else:
+                replica = self.choose(key, self._usual, self.limit, avoid)
+            if replica is None and avoid is not None and avoid.usable and avoid.outstanding < self.limit:
+                mine = self.replicas.get(avoid.address) is avoid  # it may be of another pool
+                replica = avoid if mine else None
         else:
             replica = self.members[0]
             if not replica.usable or replica.outstanding >= self.limit:
@@ -104,6 +96,8 @@ class PoolState:
         replica.outstanding += 1
         replica.tokens += tokens
         self.load += tokens
+        if replica.group is not None:
+            replica.group.load += tokens
         self.running += 1
         self._usual += (tokens - self._usual) * USUAL
         breaker = replica.breaker
@@ -112,37 +106,13 @@ class PoolState:
             replica.usable = False
         return replica
 
-    def _choose(self, key: int, avoid: Replica | None) -> Replica | None:
-        ring = self._ring
-        if ring is None:
-            ring = self._ring = Ring([replica.address for replica in self.members], self.members)
-        at = bisect_right(ring.starts, key)
-        replica = ring.owners[at]
-        bound = self._share * self.load + SLACK * self._usual
-        if replica.tokens <= bound and replica.usable and replica.outstanding < self.limit and replica is not avoid:
-            return replica
-        best: Replica | None
-        if len(self.members) > HANDFUL:
-            best = self._least_loaded(ring.successors(at, HANDFUL), avoid)
-            if best is not None and best.tokens <= bound:
-                return best
-        best = self._least_loaded(self.members, avoid)
-        if best is None and avoid is not None and avoid.usable and avoid.outstanding < self.limit:
-            return avoid
-        return best
-
-    def _least_loaded(self, candidates: Sequence[Replica], avoid: Replica | None) -> Replica | None:
-        limit = self.limit
-        best: Replica | None = None
-        for replica in candidates:
-            if (
-                (best is None or replica.tokens < best.tokens)
-                and replica.usable
-                and replica.outstanding < limit
-                and replica is not avoid
-            ):
-                best = replica
-        return best
+    def _divide(self, key: int, avoid: Replica | None) -> Replica | None:
+        """Who takes a request of `key`, of the revision that it belongs to, or else of one that has room."""
+        for revision in sorted(self._divided, key=lambda one: one.score(key), reverse=True):
+            replica = revision.choose(key, self._usual, self.limit, avoid)
+            if replica is not None:
+                return replica
+        return None
 
     def give_back(self, replica: Replica, tokens: int) -> None:
         """A request on `replica` that had been predicted to cost `tokens` has ended, however it did."""
@@ -156,6 +126,8 @@ class PoolState:
         if not replica.member:
             return
         self.load -= tokens
+        if replica.group is not None:
+            replica.group.load -= tokens
         self.running -= 1
         self._full = False
         if self.waiting:
@@ -180,23 +152,73 @@ class PoolState:
 
     # -- when something changed
 
+    def direct(self, traffic: Mapping[str, float]) -> None:
+        """
+        Divide new requests between revisions by their weights, 0 or more; none given: nobody looks at revisions.
+
+        A revision of weight 0 gets none. One that is not named gets some only where no other has a replica. Where
+        there is no room at the revision that a request belongs to, another one with a weight takes it.
+        """
+        for name in traffic:
+            self._revision(name)
+        for name, revision in self.revisions.items():
+            revision.weight = traffic.get(name)
+        self.refresh()
+
     def refresh(self) -> None:
         """A replica came, left, or is another's equal no more or again: work out who can be placed on."""
         for replica in self.replicas.values():
+            if replica.tally is not self._revision(replica.revision).tally:
+                replica.tally = self.revisions[replica.revision].tally
+            replica.barred = False
             replica.refresh()
+        self._bar()
         members = [replica for replica in self.replicas.values() if replica.member]
-        if members != self.members:
-            self.members = members
-            self._ring = None
+        self.hold(members)
         self.many = len(members) > 1
-        self._share = BOUND / len(members) if members else 0.0
-        self.load = sum(replica.tokens for replica in members)
+        self._group()
         self.running = sum(replica.outstanding for replica in members)
         self._full = not members
         able, resting = self._gauges
         able.set(len(members))
         resting.set(sum(replica.breaker.state is not Circuit.CLOSED for replica in self.replicas.values()))
         self.wake()
+
+    def _bar(self) -> None:
+        """Keep new requests from replicas whose revision is to have none."""
+        weights = {name: one.weight for name, one in self.revisions.items() if one.weight is not None}
+        if not weights:
+            return
+        served = any(replica.member and weights.get(replica.revision) for replica in self.replicas.values())
+        for replica in self.replicas.values():
+            weight = weights.get(replica.revision)
+            if weight == 0 or (weight is None and served):
+                replica.barred = True
+                replica.refresh()
+
+    def _group(self) -> None:
+        """Work out between which revisions requests are divided: none where there is one at most."""
+        for revision in self.revisions.values():
+            revision.hold([replica for replica in self.members if replica.revision == revision.name])
+        self._divided = [one for one in self.revisions.values() if one.weight and one.members]
+        if len(self._divided) < 2:
+            self._divided = []
+        for replica in self.members:
+            replica.group = self.revisions[replica.revision] if self._divided else None
+
+    def _revision(self, name: str) -> Revision:
+        revision = self.revisions.get(name)
+        if revision is None:
+            revision = self.revisions[name] = Revision(name)
+        return revision
+
+    def look(self, now: float) -> None:
+        """Keep how the revisions fare at `now` (`monotonic` seconds), and forget those that are gone."""
+        for name, revision in list(self.revisions.items()):
+            revision.tally.look(now)
+            here = any(replica.revision == name for replica in self.replicas.values())
+            if not here and revision.weight is None and revision.tally.idle:
+                del self.revisions[name]
 
     def remove(self, address: str) -> Replica:
         """Take the replica at `address` out: nothing more is placed on it. `refresh` is to follow."""

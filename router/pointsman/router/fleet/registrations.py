@@ -129,14 +129,14 @@ class Registrations:
     def _add(self, state: PoolState, registered: Sequence[Registration]) -> bool:
         fresh = [item for item in registered if item.address not in state.replicas]
         for item in fresh:
-            replica = Replica(state.config.name, item.address, item.instance, item.version)
+            replica = Replica(state.config.name, item.address, item.instance, item.version, item.revision)
             state.replicas[item.address] = replica
             self._came(state, replica)
         return bool(fresh)
 
     def _known(self) -> list[Registration]:
         return [
-            Registration(replica.pool, replica.address, replica.instance, "")
+            Registration(replica.pool, replica.address, replica.instance, "", revision=replica.revision)
             for state in self._pools
             for replica in state.replicas.values()
         ]

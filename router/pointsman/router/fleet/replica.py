@@ -6,8 +6,14 @@ runs when something changed.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pointsman.router.fleet.breaker import Breaker, Circuit
+from pointsman.router.fleet.tally import Tally
 from pointsman.router.http.site import Site, tcp_site
+
+if TYPE_CHECKING:
+    from pointsman.router.fleet.group import Group
 
 
 class Replica:
@@ -21,10 +27,12 @@ class Replica:
 
     __slots__ = (
         "address",
+        "barred",
         "breaker",
         "checked_at",
         "checking",
         "failing",
+        "group",
         "healthy",
         "host",
         "instance",
@@ -34,18 +42,28 @@ class Replica:
         "outstanding",
         "pool",
         "port",
+        "revision",
         "site",
+        "tally",
         "tokens",
         "usable",
         "version",
     )
 
-    def __init__(self, pool: str, address: str, instance: str, version: str = "") -> None:
+    def __init__(self, pool: str, address: str, instance: str, version: str = "", revision: str = "") -> None:
         self.pool = pool
         self.address = address
         self.instance = instance
         self.version = version
         """The engine's name and version; empty where nobody has said."""
+        self.revision = revision
+        """Which description of the pool it was started by; empty where nobody has said."""
+        self.tally = Tally()
+        """What its requests are counted in: its revision's, once the pool knows it."""
+        self.group: Group | None = None
+        """Its revision, while requests are divided between several."""
+        self.barred = False
+        """Its revision is to have no new requests."""
         host, _, port = address.rpartition(":")
         self.host = host.strip("[]")
         self.port = int(port)
@@ -70,5 +88,5 @@ class Replica:
     def refresh(self) -> None:
         """Work out `member` and `usable`."""
         breaker = self.breaker
-        self.member = self.healthy and breaker.state is not Circuit.OPEN
+        self.member = self.healthy and not self.barred and breaker.state is not Circuit.OPEN
         self.usable = self.member and not breaker.trial

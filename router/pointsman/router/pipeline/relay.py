@@ -163,6 +163,7 @@ class Relaying(Attempt):
     def begin(self, first: bytes) -> None:
         self._relay.fleet.succeeded(self._replica)
         delivery.start_stream(self._exchange, first)
+        self._replica.tally.began(self._exchange.first_byte_at - self._sent)
 
     def complete(self) -> None:
         exchange, events = self._exchange, self._events

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pointsman.router.fleet import PoolState, Replica
 from pointsman.router.fleet.breaker import CONNECT, Circuit
-from pointsman.router.fleet.pool_state import BOUND, HANDFUL
+from pointsman.router.fleet.group import BOUND, HANDFUL
 from support.fleets import add, pool_of
 
 
