@@ -127,6 +127,23 @@ def _reasoning_parser_of_the_family(pool: Pool) -> Problems:
         yield ("template_opens_thinking",), "is set on a pool that never thinks"
 
 
+def _capabilities(pool: Pool) -> Problems:
+    """
+    `capabilities.tools` on `sglang` without `urls` needs a `tool_call_parser`, else calls would come as text; a
+    `tool_call_parser` and `capabilities.tools_warning` need `capabilities.tools`, `capabilities.remote_images`
+    needs `capabilities.images`.
+    """
+    can = pool.capabilities
+    if can.tools and pool.engine is Engine.SGLANG and not pool.urls and pool.tool_call_parser is None:
+        yield ("tool_call_parser",), "is missing: without it engine sglang gives tool calls as text"
+    if pool.tool_call_parser is not None and not can.tools:
+        yield ("tool_call_parser",), "has no effect without `capabilities.tools`: requests with tools are refused"
+    if can.tools_warning is not None and not can.tools:
+        yield ("capabilities", "tools_warning"), "has no effect without `capabilities.tools`"
+    if can.remote_images and not can.images:
+        yield ("capabilities", "remote_images"), "has no effect without `capabilities.images`"
+
+
 def _token_limits(pool: Pool) -> Problems:
     """
     `default_max_tokens` and `thinking_budget` are below `capabilities.context`. `thinking_budget` needs the
@@ -198,6 +215,7 @@ POOL_RULES = (
     _upstream_urls,
     _modes_of_the_family,
     _reasoning_parser_of_the_family,
+    _capabilities,
     _token_limits,
     _accelerators,
     _engine_args_that_are_ours,

@@ -27,6 +27,7 @@ from pointsman.contracts.config_types import (
     Dollars,
     DollarsEach,
     Flag,
+    HeaderText,
     ModelName,
     Name,
     Number,
@@ -86,8 +87,14 @@ class Capabilities(Strict):
 
     tools: Flag = False
     """Function calling. Default: no."""
+    tools_warning: HeaderText | None = None
+    """Where tools make this model's answers worse, or its calls are not to be relied on: what clients that offer
+    tools are told, in the header `x-pointsman-warning`. One line of ASCII. Needs `tools`. Default: none."""
     images: Flag = False
-    """Image parts in messages. Default: no."""
+    """Images in messages, that come with the request as `data:` URLs. Default: no."""
+    remote_images: Flag = False
+    """Images that a message names by an http or https URL: the engine fetches them from wherever the client says,
+    inside your network too. Needs `images`. Default: no."""
     json_schema: Flag = True
     """`response_format` of type `json_schema` or `json_object`. Default: yes."""
     logprobs: Flag = True
@@ -184,7 +191,8 @@ class Pool(Strict):
     template opens the thinking, and what is held to a schema (`response_format`) is then answered without
     thinking: an engine without a parser leaves no room for it."""
     tool_call_parser: Text | None = None
-    """The engine's parser for tool calls. Default: none."""
+    """The engine's parser for tool calls; of a pool with `urls`, the one that its servers were started with.
+    Default: none."""
     capabilities: Capabilities = Capabilities()
     """What the engine can do."""
     default_max_tokens: Tokens = 1024

@@ -15,6 +15,7 @@ REVISION_PATTERN = r"^([a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?)?$"
 MODEL_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$"
 DIGEST_PATTERN = r"^[0-9a-f]{64}$"
 LANGUAGE_PATTERN = r"^[a-z]{2,3}$"
+HEADER_TEXT_PATTERN = r"^[ -~]+$"
 DATABASE_PATTERN = r"^(sqlite|postgresql)(\+[a-z0-9_]+)?://"
 
 PATTERN_MEANINGS = {
@@ -32,6 +33,7 @@ PATTERN_MEANINGS = {
     ),
     DIGEST_PATTERN: "must be the SHA-256 of a key, 64 lower-case hexadecimal digits; never the key itself",
     LANGUAGE_PATTERN: "must be an ISO 639 code such as `en` or `zh`",
+    HEADER_TEXT_PATTERN: "must be one line of ASCII",
     DATABASE_PATTERN: "must be the URL of a PostgreSQL or SQLite database, as SQLAlchemy spells it",
 }
 """What each pattern above asks for, in words fit for an error message."""
@@ -54,6 +56,9 @@ ModelName = Annotated[str, Field(pattern=MODEL_NAME_PATTERN)]
 
 Digest = Annotated[str, Field(pattern=DIGEST_PATTERN)]
 """The SHA-256 of a key, in lower-case hexadecimal."""
+
+HeaderText = Annotated[str, Field(max_length=200, pattern=HEADER_TEXT_PATTERN)]
+"""Words that a header of an answer holds."""
 
 Language = Annotated[str, Field(pattern=LANGUAGE_PATTERN)]
 """An ISO 639 code."""

@@ -314,6 +314,14 @@ class ToolCallCut(ApiError):
     code = "tool_call_cut"
 
 
+class ToolCallInvalid(ApiError):
+    """The model called a tool wrongly, or not at all where it had to, and no second try was left."""
+
+    status = 502
+    type = "server_error"
+    code = "tool_call_invalid"
+
+
 class PoolUnavailable(ApiError):
     """No replica of the mode's pool could take the request in time; trying again later may help."""
 

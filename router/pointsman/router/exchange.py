@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pointsman.router.pipeline.course import Course
     from pointsman.router.policies import Arm, TenantPolicy
     from pointsman.router.snapshot import ModelView, TenantView
+    from pointsman.router.wire.tools import Toolbox
 
 Headers = dict[bytes, bytes]
 """Header names in lower case, with their values; repeated headers are joined by a comma."""
@@ -223,6 +224,7 @@ class Exchange:
         "stream_started",
         "tenant",
         "thinking_budget",
+        "toolbox",
         "usage",
         "usage_chunk",
         "work",
@@ -256,6 +258,7 @@ class Exchange:
         self.effort: str | None = None
         self.thinking_budget: int | None = None
         self.needs: dict[str, str] = {}
+        self.toolbox: Toolbox | None = None
         self.signals: tuple[ClientSignal, ...] = ()
         self.question: str | None = None
         self.ruling: TenantPolicy | None = None

@@ -38,6 +38,8 @@ _HELP = {
     Metric.ANSWER_FLOORS: "Requests whose thinking was closed so that an answer still fitted.",
     Metric.STOPPED: "Outputs that were stopped, by reason.",
     Metric.JUDGEMENTS: "Modes that models themselves judged right, by whether the router had decided alike.",
+    Metric.TOOL_ANSWERS: "Answers that called tools, or had to, by what became of the calls.",
+    Metric.TOOL_WARNINGS: "Requests with tools answered by a pool whose operator warns of its tool calls.",
     Metric.UNKEPT_DECISIONS: "Decisions of which no record was kept: above the rate, or with Redis away.",
     Metric.ESTIMATED: "Requests whose usage was estimated because the engine's own count never arrived.",
     Metric.RETRIES: "Requests sent to another replica after one failed before its first byte.",

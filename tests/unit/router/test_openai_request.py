@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pointsman.contracts.errors import InvalidRequest
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.wire import openai_request
+from pointsman.router.wire.chat_messages import ROLES
 from pointsman.router.wire.private_fields import is_private
 from support.exchanges import exchange_with
 
@@ -52,7 +53,7 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         openai_request.read(exchange)  # no short bytes hold both a model and messages
 
 
-@given(content=JSON, role=st.sampled_from(openai_request.ROLES))
+@given(content=JSON, role=st.sampled_from(ROLES))
 def test_any_message_is_read_or_refused_by_its_place(content: Any, role: str) -> None:
     body = {"model": "m", "messages": [{"role": role, "content": content}]}
     error = refusal(exchange_with(body))

@@ -255,8 +255,8 @@ def test_a_wish_holds_for_the_last_user_message_and_leaves_no_trace_in_the_histo
         {"role": "assistant", "content": "you said /think"},
         {"role": "user", "content": [{"type": "text", "text": "two /no_think"}, {"type": "text", "text": "end"}]},
         {"role": "user", "content": "three /no_think"},
-        {"role": "assistant", "tool_calls": [{}]},
-        {"role": "tool", "content": "the tool says /think"},
+        {"role": "assistant", "tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "tool", "tool_call_id": "a", "content": "the tool says /think"},
     ]
     exchange = read({"messages": copy.deepcopy(messages)})
     assert exchange.signals == (ClientSignal("messages[4].content", NO_THINK),)

@@ -15,6 +15,7 @@ import orjson
 from pointsman.contracts.errors import ApiError, UpstreamFailed
 from pointsman.router.exchange import Exchange
 from pointsman.router.http.chunks import SIZES
+from pointsman.router.pipeline.assembly import Assembly, is_sound
 from pointsman.router.pipeline.event_bytes import (
     REASONING,
     calls_tool,
@@ -28,6 +29,7 @@ from pointsman.router.pipeline.event_bytes import (
 from pointsman.router.pipeline.lines import end_of_event
 from pointsman.router.pipeline.watch import Send, Watch
 from pointsman.router.wire import engine_errors, openai
+from pointsman.router.wire.tools import demands_call
 
 _DONE = (b"data: [DONE]", b"data:[DONE]")
 _KEEP_ALIVE = b":"
@@ -76,14 +78,16 @@ class Events:
     Passes on the events of the stream that answers `exchange`; none may be longer than `max_event` bytes.
 
     `holds`: nothing is passed on before the first word of the answer, and no chunks may be given as such. `count`
-    events have been passed on or held, `reasoning` of them with reasoning. `spoke`: some of them are an answer;
-    `tools`: some hold a tool call. `last` are the chunks with finish reasons, where they have to wait for the
+    events have been passed on or held, `reasoning` of them with reasoning. `spoke`: some of them are an answer.
+    `last` are the chunks with finish reasons, where they have to wait for the
     verdict, and `finish` is the last reason.
     """
 
     __slots__ = (
         "_after",
         "_before",
+        "_calls",
+        "_demands",
         "_ended",
         "_exchange",
         "_framing",
@@ -110,7 +114,6 @@ class Events:
         "last",
         "reasoning",
         "spoke",
-        "tools",
     )
 
     def __init__(self, stream: Stream, exchange: Exchange, *, max_event: int, hold: bool = False) -> None:
@@ -136,7 +139,8 @@ class Events:
         self.count = 0
         self.reasoning = 0
         self.spoke = False
-        self.tools = False
+        self._calls: Assembly | None = None  # what the events with tool calls say
+        self._demands = exchange.toolbox is not None and demands_call(exchange.payload)
         self.finish = ""
         self.last: list[dict[str, Any]] = []
         self.id: str | None = None
@@ -160,15 +164,17 @@ class Events:
                 return True
         if not is_text_chunk(rest):
             return False
+        if self._named and rest.count(self._named) != 1:
+            return False
+        self._counted(rest)
+        if self._ended:
+            return True
         if self._named:
-            if rest.count(self._named) != 1:
-                return False
             self._send(rest[:-2].replace(self._named, self._renamed))
         else:
             self._send_chunks(framed)
             if self._lessons:
                 self._learn_frame(rest)
-        self._counted(rest)
         if self.count >= self._next_look:
             self._look_for_repetition()
         return True
@@ -224,6 +230,8 @@ class Events:
             event = data[at:end].strip(b"\r\n")
             if self.count and not self._named and not self.holds and is_text(event):
                 self._counted(event)
+                if self._ended:
+                    return
             else:
                 if begin < at:
                     self._send(data[begin:at])
@@ -253,7 +261,8 @@ class Events:
             return
         if self._named and not self.holds and event.count(self._named) == 1 and is_text(event):
             self._counted(event)
-            self._send(event.replace(self._named, self._renamed) + b"\n\n")
+            if not self._ended:
+                self._send(event.replace(self._named, self._renamed) + b"\n\n")
             return
         chunk = parsed(event)
         if chunk is None or not (self.count or isinstance(chunk.get("choices"), list) or is_error(chunk)):
@@ -271,6 +280,10 @@ class Events:
                 chunk["model"] = self._exchange.model.name
                 event = b"data: " + orjson.dumps(chunk)
             self._counted(event)
+            if self._ended:
+                return
+            if self._calls is not None and is_sound(chunk.get("choices"), "delta"):
+                self._calls.add({"choices": [{**choice, "delta": None} for choice in chunk["choices"]]})
             if (reason := finish_reason(chunk)) and self._must_wait(reason):
                 self.last = [*self.last[-MOST_CHOICES:], chunk]
             else:
@@ -279,7 +292,17 @@ class Events:
     def _must_wait(self, reason: str) -> bool:
         """Whether a chunk that ends the answer for `reason` may be the end of something that is no answer."""
         self.finish = reason
-        return not self.spoke or (self.tools and reason == "length")
+        return not self.spoke or self._demands or self._calls is not None
+
+    def called(self, *, cut: bool = False) -> dict[str, Any]:
+        """The tool calls of the stream, and how each choice with any ended, as an answer. `cut`: here and now."""
+        calls = self._calls
+        if calls is None:
+            finish = "length" if cut else self.finish
+            return {"choices": [{"index": 0, "message": {}, "finish_reason": finish}] if self._demands else []}
+        if cut:
+            calls.add(self.last[-1])
+        return calls.answer()
 
     def release(self, remarks: dict[str, Any]) -> None:
         """The answer stands: pass on what had to wait, with `remarks` on what happened to it."""
@@ -408,8 +431,22 @@ class Events:
             self.reasoning += 1
         if not self.spoke:
             self.spoke = speaks(event)
-        if not self.tools and calls_tool(event):
-            self.tools = True
+        if calls_tool(event):
+            self._keep_calls(event)
+
+    def _keep_calls(self, event: bytes) -> None:
+        """Note what an event says of tool calls: they are judged once they are whole."""
+        chunk = parsed(event)
+        if chunk is None or not is_sound(chunk.get("choices"), "delta"):
+            self.stop()
+            self._stream.lost("garbage")
+            return
+        if self._calls is None:
+            self._calls = Assembly()
+        self._calls.add(chunk)
+        if self._calls.size > self._max_event:
+            self.stop()
+            self._stream.fail(UpstreamFailed("The engine's answer is too large."))
 
     def _check_size(self) -> None:
         if len(self._held) > self._max_event:

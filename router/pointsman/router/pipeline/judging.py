@@ -18,6 +18,7 @@ from pointsman.contracts.policies import Escalation, Trigger
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.pipeline import schemas
 from pointsman.router.pipeline.repetition import MARKS, WORDS, Repetition
+from pointsman.router.pipeline.tool_calls import Fault
 
 NEVER_OVER = frozenset({Source.CLIENT, Source.POLICY, Source.BUDGET})
 """Who decided a mode that is never changed afterwards."""
@@ -103,14 +104,6 @@ def is_empty(answer: dict[str, Any]) -> bool:
     )
 
 
-def cuts_tool_call(answer: dict[str, Any]) -> bool:
-    """Whether the output ended, for want of tokens, in a tool call."""
-    return any(
-        choice.get("finish_reason") == "length" and message.get("tool_calls")
-        for message, choice in _messages(answer)
-    )
-
-
 def runs_on(answer: dict[str, Any]) -> bool:
     """Whether the output was used up by text that does nothing but repeat itself."""
     for message, choice in _messages(answer):
@@ -121,14 +114,22 @@ def runs_on(answer: dict[str, Any]) -> bool:
 
 
 def trigger_of(
-    exchange: Exchange, answer: dict[str, Any], triggers: Triggers, judgement: Mode | None
+    exchange: Exchange,
+    answer: dict[str, Any],
+    triggers: Triggers,
+    judgement: Mode | None,
+    fault: Fault | None,
 ) -> Trigger | None:
-    """The first of `triggers` that `answer` pulls. `judgement` is the model's own, where it has judged."""
+    """
+    The first of `triggers` that `answer` pulls.
+
+    `judgement` is the model's own, where it has judged; `fault` is what is wrong with the answer's tool calls.
+    """
     if Trigger.JUDGE in triggers and judgement is Mode.THINK:
         return Trigger.JUDGE
     if Trigger.EMPTY in triggers and is_empty(answer):
         return Trigger.EMPTY
-    if Trigger.TOOL_CALL in triggers and (cuts_tool_call(answer) or not _calls_parse(answer)):
+    if Trigger.TOOL_CALL in triggers and fault is not None:
         return Trigger.TOOL_CALL
     if Trigger.SCHEMA in triggers and not _keeps_to_schema(exchange, answer):
         return Trigger.SCHEMA
@@ -142,17 +143,6 @@ def _messages(answer: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str
         if isinstance(choice, dict):
             message = choice.get("message")
             yield (message if isinstance(message, dict) else {}), choice
-
-
-def _calls_parse(answer: dict[str, Any]) -> bool:
-    """Whether the arguments of every tool call are a JSON object."""
-    for message, _ in _messages(answer):
-        for call in message.get("tool_calls") or ():
-            function = call.get("function") if isinstance(call, dict) else None
-            arguments = function.get("arguments") if isinstance(function, dict) else None
-            if not isinstance(arguments, str) or not isinstance(_json(arguments), dict):
-                return False
-    return True
 
 
 def _keeps_to_schema(exchange: Exchange, answer: dict[str, Any]) -> bool:

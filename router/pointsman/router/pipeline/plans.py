@@ -15,6 +15,7 @@ from pointsman.router import families
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.pipeline import judging
 from pointsman.router.pipeline.limits import FLOOR, Ceilings, Held
+from pointsman.router.wire.tools import demands_call
 from pointsman.router.wire.upstream_request import Ask, is_forced
 
 MAX_PLANS = 10_000
@@ -30,12 +31,14 @@ class Plan:
     How the requests of one kind are relayed.
 
     `ask`: what the engine is asked. `counted`: whether tokens of thinking are counted here. `continued`: whether
-    the answer goes on from an earlier one. `single`: whether there is one choice. `triggers`: what makes the answer
-    worth a second try; `holds`: whether a stream is held back until all of it is known. `verbatim`: whether a
-    stream may go on as it comes. `unseen`: whether a plain text needs no closer look.
+    the answer goes on from an earlier one. `single`: whether there is one choice. `alone`: whether the answer may
+    hold one tool call at most. `triggers`: what makes the answer worth a second try; `holds`: whether a stream is
+    held back until all of it is known. `verbatim`: whether a stream may go on as it comes. `unseen`: whether a
+    plain text needs no closer look.
     """
 
     __slots__ = (
+        "alone",
         "ask",
         "continued",
         "counted",
@@ -82,8 +85,11 @@ class Plan:
             self.counted,
         )
         several = not single and limits.max_tokens >= FLOOR and exchange.engine_endpoint is _CHAT
-        self.verbatim = not (self.counted or self.continued or self.holds or limits.rewritten or several)
-        self.unseen = not (limits.rewritten or self.ask.logprobs)
+        calls = exchange.toolbox is not None
+        self.alone = calls and exchange.payload.get("parallel_tool_calls") is False
+        changed = limits.rewritten or self.alone
+        self.verbatim = not (self.counted or self.continued or self.holds or changed or several)
+        self.unseen = not (limits.rewritten or self.ask.logprobs or (calls and demands_call(exchange.payload)))
 
 
 class Plans:

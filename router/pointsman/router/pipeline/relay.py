@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pointsman.contracts.errors import EmptyAnswer, ToolCallCut
+from pointsman.contracts.errors import EmptyAnswer
 from pointsman.contracts.modes import Mode, thinking_allowance
 from pointsman.contracts.names import Metric
 from pointsman.contracts.policies import Trigger
@@ -21,7 +21,7 @@ from pointsman.router import families
 from pointsman.router.exchange import Endpoint, Exchange, Leg
 from pointsman.router.fleet import Fleet
 from pointsman.router.metrics import Metrics
-from pointsman.router.pipeline import delivery, judging
+from pointsman.router.pipeline import delivery, judging, tool_calls
 from pointsman.router.pipeline.assembly import Assembly, is_sound
 from pointsman.router.pipeline.attempt import Attempt
 from pointsman.router.pipeline.course import Kept, course_of
@@ -31,6 +31,7 @@ from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.place import Place
 from pointsman.router.pipeline.plans import Plans
 from pointsman.router.pipeline.reworked import Reworked
+from pointsman.router.pipeline.tool_calls import Fault, ToolAnswers
 from pointsman.router.wire import openai, rewriting
 from pointsman.router.wire.upstream_request import is_constrained
 
@@ -53,6 +54,7 @@ class Relay:
         self.retries = metrics.counter(Metric.RETRIES, {})
         self.max_response_bytes = max_response_bytes
         self.plans = Plans()
+        self.tool_answers = ToolAnswers(metrics)
 
     def __call__(self, exchange: Exchange) -> Outcome:
         exchange.work = relaying = Relaying(self, exchange)
@@ -72,6 +74,8 @@ class Relaying(Attempt):
         super().__init__(relay, exchange)
         self._plan = plan = relay.plans.of(exchange, self._pool)
         self._ask = plan.ask
+        if exchange.toolbox is not None:
+            relay.tool_answers.asked(self._pool, plan.mode)
         course = exchange.course
         self._assembly: Assembly | None = course.assembly if course is not None and plan.continued else None
 
@@ -109,6 +113,7 @@ class Relaying(Attempt):
             thinking=plan.limits.thinking if plan.counted else None,
             continued=plan.continued,
             chunk_id=None if course is None else course.id,
+            alone=plan.alone,
             keeps_logprobs=not plan.ask.logprobs or bool(exchange.payload.get("logprobs")),
             max_event=most,
         )
@@ -133,6 +138,9 @@ class Relaying(Attempt):
         if not plain and not is_sound(answer["choices"], "message"):
             self.lost("garbage")
             return
+        if plan.alone:
+            for choice in answer["choices"]:
+                tool_calls.keep_first(choice, "message")
         if plan.limits.rewritten:
             try:
                 told = rewriting.rewrite_answer(
@@ -177,15 +185,18 @@ class Relaying(Attempt):
             exchange.usage = self._divided(exchange.usage)
             self._weigh(self._assembly.answer())
             return
-        cut = events.tools and events.finish == "length"
-        if exchange.engine_endpoint is not _CHAT or (events.spoke and not cut):
+        if exchange.engine_endpoint is not _CHAT:
             self._deliver()
             return
-        wanted = Trigger.TOOL_CALL if cut else Trigger.EMPTY
+        fault = self._fault_in(events.called()) if events.spoke else None
+        if events.spoke and fault is None:
+            self._deliver()
+            return
+        wanted = Trigger.EMPTY if fault is None else Trigger.TOOL_CALL
         if wanted in self._plan.triggers and not exchange.stream_started:
             self._escalate(wanted, None)
-        elif cut:
-            self.fail(_tool_call_cut())
+        elif fault is not None:
+            self.fail(tool_calls.error_of(fault))
         elif self._plan.limits.max_tokens >= FLOOR:
             self._fill()
         else:
@@ -219,6 +230,8 @@ class Relaying(Attempt):
         events.cut()
         if self._assembly is not None:
             self._weigh(self._assembly.answer(), keep=False)
+        elif isinstance(events, Events) and (fault := self._fault_in(events.called(cut=True))) is not None:
+            self.fail(tool_calls.error_of(fault))
         else:
             self._deliver(keep=False)
 
@@ -227,17 +240,27 @@ class Relaying(Attempt):
     def _weigh(self, answer: dict[str, Any], *, keep: bool = True) -> None:
         """Deliver `answer`, unless it is none, or worth a second try."""
         exchange = self._exchange
+        empty = judging.is_empty(answer)
+        fault = self._fault_in(answer, empty=empty)
         if self._plan.triggers and not exchange.stream_started:
-            trigger = judging.trigger_of(exchange, answer, self._plan.triggers, exchange.judgement)
+            trigger = judging.trigger_of(exchange, answer, self._plan.triggers, exchange.judgement, fault)
             if trigger is not None:
-                self._escalate(trigger, answer, keep=keep)
+                self._escalate(trigger, None if empty or fault is not None else answer, keep=keep)
                 return
-        if judging.cuts_tool_call(answer):
-            self.fail(_tool_call_cut())
-        elif self._plan.limits.max_tokens >= FLOOR and judging.is_empty(answer):
+        if empty and self._plan.limits.max_tokens >= FLOOR:
             self._fill(answer, keep=keep)
+        elif fault is not None:
+            self.fail(tool_calls.error_of(fault))
         else:
             self._deliver(answer, keep=keep)
+
+    def _fault_in(self, answer: dict[str, Any], *, empty: bool = False) -> Fault | None:
+        """What is wrong with the tool calls of `answer`; counted, unless the answer is `empty` and has none."""
+        exchange = self._exchange
+        fault = tool_calls.fault_of(exchange, answer)
+        if not empty and (fault is not None or tool_calls.calls_in(answer)):
+            self._relay.tool_answers.judged(self._pool, self._plan.mode, fault)
+        return fault
 
     def _fill(self, answer: dict[str, Any] | None = None, *, keep: bool = True) -> None:
         """There was no answer: go on to one, or end with an error."""
@@ -278,13 +301,13 @@ class Relaying(Attempt):
         return True
 
     def _escalate(self, trigger: Trigger, answer: dict[str, Any] | None, *, keep: bool = True) -> None:
-        """Throw the answer away and ask once more, with thinking; `answer` is kept in case that fails."""
+        """Throw the answer away and ask once more, with thinking; `answer`, if any, is kept in case that fails."""
         exchange, decision, events = self._exchange, self._exchange.decision, self._events
         assert decision is not None
         self._relay.fleet.succeeded(self._replica)
         course = course_of(exchange)
         leg = Leg(self._pool, self._plan.mode, self._divided(self._seen()))
-        if answer is not None and not judging.is_empty(answer) and not judging.cuts_tool_call(answer):
+        if answer is not None:
             self._strip(answer)
             data = b""
             if isinstance(events, Reworked) and exchange.stream:
@@ -338,7 +361,3 @@ class Relaying(Attempt):
 
 def _empty_answer() -> EmptyAnswer:
     return EmptyAnswer("The model gave no answer within its output tokens.", param="max_tokens")
-
-
-def _tool_call_cut() -> ToolCallCut:
-    return ToolCallCut("The output tokens were used up within a tool call.", param="max_tokens")

@@ -19,6 +19,7 @@ from pointsman.router.pipeline.event_bytes import is_error, parsed
 from pointsman.router.pipeline.events import MOST_CHOICES, Stream
 from pointsman.router.pipeline.lines import EventLines, EventTooLarge
 from pointsman.router.pipeline.repetition import STRETCH, Repetition
+from pointsman.router.pipeline.tool_calls import keep_first
 from pointsman.router.wire import engine_errors, openai
 from pointsman.router.wire.rewriting import MalformedOutput, StreamRewriter
 
@@ -41,7 +42,8 @@ class Reworked:
     Reads the stream that answers `exchange` into `assembly`, and passes it on while it does so, where it is `live`.
 
     `count` events were read, `reasoning` of them with thinking and `answers` with answer. `hold`: nothing is passed
-    on before the first word of the answer. `thinking`: events of thinking after which there are to be no more.
+    on before the first word of the answer. `alone`: of the tool calls only the first is taken. `thinking`: events
+    of thinking after which there are to be no more.
     `continued`: the client has got what comes before. `spoke`: there is an answer. `events`: of a stream that is
     not live, what the client would get.
     """
@@ -58,6 +60,7 @@ class Reworked:
         thinking: int | None,
         continued: bool,
         chunk_id: str | None,
+        alone: bool,
         keeps_logprobs: bool,
         max_event: int,
     ) -> None:
@@ -69,6 +72,7 @@ class Reworked:
         self._hold = hold
         self._thinking = thinking
         self._continued = continued
+        self._alone = alone
         self._keeps_logprobs = keeps_logprobs
         self._max_size = max_event
         self._lines = EventLines(max_event)
@@ -210,6 +214,9 @@ class Reworked:
 
     def _pass(self, chunk: dict[str, Any]) -> None:
         """Take a chunk as the client may see it."""
+        if self._alone:
+            for choice in chunk["choices"]:
+                keep_first(choice, "delta")
         self._assembly.add(chunk, logprobs=not self._live)  # they weigh more than all else
         for choice in chunk["choices"]:
             if not self._keeps_logprobs:

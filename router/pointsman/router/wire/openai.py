@@ -142,6 +142,7 @@ def response_headers(exchange: Exchange) -> bytes:
             or exchange.stopped
             or exchange.judgement is not None
             or exchange.cache is not None
+            or exchange.toolbox is not None
         ):
             lines += _remark_lines(exchange)
     if cost is not None and not exchange.stream_started and exchange.policy.show_cost:
@@ -165,6 +166,10 @@ def _remark_lines(exchange: Exchange) -> bytes:
         headers.append((Header.ANSWER_FLOOR, "true"))
     if exchange.stopped:
         headers.append((Header.STOPPED, exchange.stopped))
+    if exchange.toolbox is not None and exchange.pool is not None:
+        warning = exchange.pool.capabilities.tools_warning
+        if warning is not None:
+            headers.append((Header.WARNING, warning))
     if exchange.judgement is not None:
         headers.append((Header.JUDGEMENT, exchange.judgement.value))
     if exchange.cache is not None:

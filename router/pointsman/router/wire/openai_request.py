@@ -15,14 +15,11 @@ import orjson
 from pointsman.contracts.errors import InvalidRequest
 from pointsman.contracts.names import Header
 from pointsman.router.exchange import Endpoint, Exchange
-from pointsman.router.wire import fields
+from pointsman.router.wire import fields, tools
+from pointsman.router.wire.chat_messages import check_messages, image_needs
 from pointsman.router.wire.fields import Check, wrong
 from pointsman.router.wire.private_fields import unknown
 from pointsman.router.wire.wishes import EFFORTS, TEMPLATE_SWITCHES, THINKING_TYPES
-
-ROLES = ("system", "developer", "user", "assistant", "tool")
-PARTS = {"text": "text", "image_url": "image_url"}
-"""Types of content parts, and the field that holds each one's content."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,41 +32,6 @@ class Field:
 
 def _kept(check: Check) -> Field:
     return Field(check, forwarded=False)
-
-
-def _messages(value: Any, field: str) -> None:
-    if not isinstance(value, list) or not value:
-        raise wrong(field, "a list of at least one message")
-    for index, message in enumerate(value):
-        # The usual message, told at a glance: conversations are long.
-        if type(message) is not dict or type(message.get("content")) is not str or message.get("role") not in ROLES:
-            _message(message, f"{field}[{index}]")
-
-
-def _message(message: Any, field: str) -> None:
-    fields.mapping(message, field)
-    role = message.get("role")
-    if role not in ROLES:
-        raise wrong(f"{field}.role", "one of " + ", ".join(ROLES))
-    content = message.get("content")
-    if isinstance(content, str):
-        return
-    if content is None:
-        if role != "assistant" or not (message.get("tool_calls") or message.get("reasoning_content")):
-            raise wrong(f"{field}.content", "a string or a list of content parts")
-        return
-    if not isinstance(content, list) or not content:
-        raise wrong(f"{field}.content", "a string or a list of content parts")
-    for index, part in enumerate(content):
-        place = f"{field}.content[{index}]"
-        fields.mapping(part, place)
-        kind = part.get("type")
-        if kind not in PARTS:
-            raise wrong(f"{place}.type", "one of " + ", ".join(PARTS))
-        if kind == "text":
-            fields.string(part.get("text"), f"{place}.text")
-        else:
-            fields.mapping(part.get("image_url"), f"{place}.image_url")
 
 
 def _prompt(value: Any, field: str) -> None:
@@ -121,31 +83,6 @@ def _thinking(value: Any, field: str) -> None:
         raise wrong(f"{field}.budget_tokens", "left out where thinking is disabled")
 
 
-def _tools(value: Any, field: str) -> None:
-    if not isinstance(value, list):
-        raise wrong(field, "a list of tools")
-    for index, tool in enumerate(value):
-        place = f"{field}[{index}]"
-        fields.mapping(tool, place)
-        if tool.get("type") != "function":
-            raise wrong(f"{place}.type", "function")
-        fields.mapping(tool.get("function"), f"{place}.function")
-        fields.string(tool["function"].get("name"), f"{place}.function.name")
-
-
-def _tool_choice(value: Any, field: str) -> None:
-    if isinstance(value, dict):
-        return
-    fields.one_of("none", "auto", "required")(value, field)
-
-
-def _response_format(value: Any, field: str) -> None:
-    fields.mapping(value, field)
-    fields.one_of("text", "json_object", "json_schema")(value.get("type"), f"{field}.type")
-    if value["type"] == "json_schema":
-        fields.mapping(value.get("json_schema"), f"{field}.json_schema")
-
-
 _EFFORT = fields.one_of(*EFFORTS)
 
 _COMMON: dict[str, Field] = {
@@ -172,14 +109,14 @@ _COMMON: dict[str, Field] = {
 
 CHAT_FIELDS: dict[str, Field] = {
     **_COMMON,
-    "messages": Field(_messages),
+    "messages": Field(check_messages),
     "max_completion_tokens": _kept(fields.integer(1)),
     "logprobs": Field(fields.boolean),
     "top_logprobs": Field(fields.integer(0, 20)),
-    "tools": Field(_tools),
-    "tool_choice": Field(_tool_choice),
+    "tools": Field(tools.check_tools),
+    "tool_choice": Field(tools.check_choice),
     "parallel_tool_calls": Field(fields.boolean),
-    "response_format": Field(_response_format),
+    "response_format": Field(tools.check_response_format),
     # the ways in which clients of several platforms ask for a mode, an effort and a budget
     "reasoning_effort": _kept(_EFFORT),
     "reasoning": _kept(_object(effort=_EFFORT, max_tokens=fields.integer(1), enabled=fields.boolean)),
@@ -246,6 +183,12 @@ def take(exchange: Exchange, payload: dict[str, Any]) -> str:
     wish = exchange.headers.get(_INCLUDE_COST)
     exchange.include_cost = wish is not None and wish.lower() == b"true"
     exchange.max_tokens = _max_tokens(payload)
+    if "tools" in payload or "tool_choice" in payload or "parallel_tool_calls" in payload:
+        exchange.toolbox = tools.settle_choice(payload)
+    if "top_logprobs" in payload and not payload.get("logprobs"):
+        raise InvalidRequest(
+            "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs", code="invalid_value"
+        )
     exchange.needs = _needs(payload)
     model: str = payload["model"]
     return model
@@ -293,8 +236,7 @@ def _needs(payload: dict[str, Any]) -> dict[str, str]:
         needs["logprobs"] = "logprobs"
     if "response_format" in payload and payload["response_format"]["type"] != "text":
         needs["json_schema"] = "response_format"
-    for index, message in enumerate(payload.get("messages", ())):
-        content = message.get("content")
-        if type(content) is list and any(part["type"] == "image_url" for part in content):
-            needs["images"] = f"messages[{index}].content"
+    for message in payload.get("messages", ()):
+        if type(message.get("content")) is list:
+            return needs | image_needs(payload["messages"])
     return needs

@@ -1,0 +1,236 @@
+"""Requests with tools, schemas and images: what is wrong is refused by its place, and nothing is fetched for it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman.contracts.errors import InvalidRequest
+from pointsman.router.exchange import Exchange
+from pointsman.router.wire import openai_request, tools
+from support.exchanges import exchange_with
+
+USER = {"role": "user", "content": "x"}
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+FIND = {"type": "function", "function": {"name": "find", "description": "Finds.", "parameters": CITY}}
+PNG = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+
+
+def tool(**function: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": "f", **function}}
+
+
+def call(name: str = "a", arguments: str = "{}") -> dict[str, Any]:
+    return {"id": name, "type": "function", "function": {"name": "find", "arguments": arguments}}
+
+
+def calls(*made: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": None, "tool_calls": list(made)}
+
+
+def result(name: str = "a") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": name, "content": "18 C"}
+
+
+def image(url: Any, **more: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url, **more}}]}]}
+
+
+def talk(*messages: Any) -> dict[str, Any]:
+    return {"messages": [USER, *messages]}
+
+
+def form(**schema: Any) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": schema}}
+
+
+PARAMETERS = "tools[0].function.parameters"
+ARGUMENTS = "messages[1].tool_calls[0].function.arguments"
+IMAGE = "messages[0].content[0].image_url"
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    # what is wrong: (the fields of the request, the field that the error names)
+    "tools no list": ({"tools": {"a": FIND}}, "tools"),
+    "too many tools": ({"tools": [FIND] * 513}, "tools"),
+    "a tool that is none": ({"tools": [FIND, 7]}, "tools[1]"),
+    "a tool of another type": ({"tools": [{"type": "custom", "custom": {"name": "f"}}]}, "tools[0].type"),
+    "a tool in Anthropic's form": ({"tools": [{"name": "f", "input_schema": CITY}]}, "tools[0].type"),
+    "a tool without a function": ({"tools": [{"type": "function"}]}, "tools[0].function"),
+    "a tool without a name": ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+    "a name with a space": ({"tools": [tool(name="a b")]}, "tools[0].function.name"),
+    "a name that is too long": ({"tools": [tool(name="a" * 65)]}, "tools[0].function.name"),
+    "one name twice": ({"tools": [FIND, FIND]}, "tools[1].function.name"),
+    "a field of nobody's": ({"tools": [tool(defer_loading=True)]}, "tools[0].function.defer_loading"),
+    "a description that is none": ({"tools": [tool(description=7)]}, "tools[0].function.description"),
+    "strictness that is none": ({"tools": [tool(strict="yes")]}, "tools[0].function.strict"),
+    "parameters no object": ({"tools": [tool(parameters=[])]}, "tools[0].function.parameters"),
+    "a type that is none": (
+        {"tools": [FIND, tool(parameters={"type": "object", "properties": {"a": {"type": "strin"}}})]},
+        "tools[1].function.parameters.properties.a.type",
+    ),
+    "required no list": ({"tools": [tool(parameters={"required": "a"})]}, PARAMETERS + ".required"),
+    "arguments that are no object": ({"tools": [tool(parameters={"type": "array"})]}, PARAMETERS + ".type"),
+    "a choice of nothing": ({"tool_choice": "required"}, "tool_choice"),
+    "a choice of nothing by name": (
+        {"tools": [], "tool_choice": {"type": "function", "function": {"name": "find"}}},
+        "tool_choice",
+    ),
+    "a choice of a word": ({"tools": [FIND], "tool_choice": "find"}, "tool_choice"),
+    "a choice in Anthropic's form": ({"tools": [FIND], "tool_choice": {"type": "tool"}}, "tool_choice.type"),
+    "a choice of what is not offered": (
+        {"tools": [FIND], "tool_choice": {"type": "function", "function": {"name": "lose"}}},
+        "tool_choice.function.name",
+    ),
+    "parallel calls by word": ({"tools": [FIND], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
+    "tools in a message": (talk({"role": "system", "content": "x", "tools": [FIND]}), "messages[1].tools"),
+    "a result of no call": (talk(result()), "messages[1].tool_call_id"),
+    "a result without an id": (talk(calls(call()), {"role": "tool", "content": "x"}), "messages[2].tool_call_id"),
+    "a result of another call": (talk(calls(call()), result("b")), "messages[2].tool_call_id"),
+    "a result twice": (talk(calls(call()), result(), result()), "messages[3].tool_call_id"),
+    "a result of an earlier turn": (talk(calls(call()), result(), USER, result()), "messages[4].tool_call_id"),
+    "a call without a result": (talk(calls(call("a"), call("b")), result("a")), "messages[1].tool_calls[1]"),
+    "a call that is talked over": (talk(calls(call()), USER), "messages[1].tool_calls[0]"),
+    "two calls of one id": (talk(calls(call(), call()), result()), "messages[1].tool_calls[1].id"),
+    "a call without an id": (talk(calls({**call(), "id": None}), result()), "messages[1].tool_calls[0].id"),
+    "a call of nothing": (talk(calls({"id": "a"}), result()), "messages[1].tool_calls[0].function"),
+    "arguments that are no JSON": (talk(calls(call(arguments="{")), result()), ARGUMENTS),
+    "arguments that are a list": (talk(calls(call(arguments="[]")), result()), ARGUMENTS),
+    "calls of a user's": (talk({**USER, "tool_calls": [call()]}), "messages[1].tool_calls"),
+    "an id of a user's": (talk({**USER, "tool_call_id": "a"}), "messages[1].tool_call_id"),
+    "blocks of Anthropic's": (
+        {"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]},
+        "messages[0].content[0].type",
+    ),
+    "an image from the engine's disk": (image("/etc/passwd"), IMAGE + ".url"),
+    "an image by file": (image("file:///x.png"), IMAGE + ".url"),
+    "data that is no image": (image("data:text/html,x"), IMAGE + ".url"),
+    "an image without a URL": (image(None), IMAGE + ".url"),
+    "a detail that is none": (image("https://a/b.png", detail="most"), IMAGE + ".detail"),
+    "an engine's own switch": (image("https://a/b.png", max_dynamic_patch=9), IMAGE + ".max_dynamic_patch"),
+    "a form without a schema": (form(name="a"), "response_format.json_schema.schema"),
+    "a form without a name": (form(schema=CITY), "response_format.json_schema.name"),
+    "a form whose schema is none": (
+        form(name="a", schema={"properties": {"a": {"minLength": -1}}}),
+        "response_format.json_schema.schema.properties.a.minLength",
+    ),
+    "a form of an engine's own": ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
+    "alternatives of nothing": ({"top_logprobs": 2}, "top_logprobs"),
+    "alternatives of what is not wanted": ({"logprobs": False, "top_logprobs": 2}, "top_logprobs"),
+}  # fmt: skip
+
+
+def read(**body: Any) -> Exchange:
+    exchange: Exchange = exchange_with({"model": "m", "messages": [USER], **body})
+    openai_request.read(exchange)
+    return exchange
+
+
+def refusal(**body: Any) -> InvalidRequest | None:
+    """Why a request is refused, or None where it is read."""
+    try:
+        read(**body)
+    except InvalidRequest as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_wrong_is_named(wrong: str) -> None:
+    body, field = WRONG[wrong]
+    error = refusal(**body)
+    assert error is not None
+    assert error.param == field
+    assert field in error.message
+
+
+def test_a_conversation_with_tools_goes_on_as_it_came() -> None:
+    messages = [
+        {"role": "developer", "content": "Be brief."},
+        USER,
+        # as SDKs send an answer back
+        {**calls(call("a"), call("b", '{"city": "Oslo"}')), "refusal": None, "audio": None, "annotations": []},
+        result("b"),
+        {**result("a"), "content": [{"type": "text", "text": "18 C"}]},
+        {"role": "assistant", "content": "Mild.", "reasoning_content": "Hm."},
+        {"role": "user", "content": [{"type": "text", "text": "And this?"}, PNG]},
+    ]
+    asked = {"tools": [FIND], "tool_choice": "auto", "parallel_tool_calls": False, "messages": messages}
+    exchange = read(**asked)
+    assert openai_request.forwarded(exchange) == asked
+    assert exchange.needs == {"tools": "tools", "images": "messages[6].content"}
+    assert exchange.toolbox == {"find": tools.Tool(("city",), False, CITY)}
+
+
+def test_an_image_that_the_engine_would_fetch_is_a_need_of_its_own() -> None:
+    assert read(**image("https://a/b.png", detail="low")).needs == {
+        "images": "messages[0].content",
+        "remote_images": IMAGE + ".url",
+    }
+
+
+def test_without_tools_nothing_is_said_of_calling_them() -> None:
+    exchange = read(tools=[], tool_choice="auto", parallel_tool_calls=True)
+    assert openai_request.forwarded(exchange).keys() == {"messages"}
+    assert exchange.toolbox is None
+    assert not exchange.needs
+
+
+def test_nothing_is_fetched_that_a_schema_refers_to() -> None:
+    """A server that would notice; `$schema`, too, says to whom one would have to turn."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/schema"
+        for schema in ({"$schema": url}, {"$ref": url}, {"$id": url, "$dynamicRef": url}):
+            read(tools=[tool(parameters={"type": "object", **schema})])
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_a_schema_without_a_bottom_is_refused_and_a_large_one_takes_little_time() -> None:
+    deep: dict[str, Any] = {"type": "string"}
+    for _ in range(130):
+        deep = {"properties": {"a": deep}}
+    with pytest.raises(InvalidRequest) as refused:
+        tools.toolbox_of([tool(parameters=deep)])
+    assert refused.value.param == "tools"
+    large = [tool(parameters={"type": "object", "anyOf": [{"type": "string"}] * 25_000})]
+    began = time.process_time()
+    read(tools=large)
+    assert time.process_time() - began < 0.25
+    with pytest.raises(InvalidRequest, match="bytes long"):
+        read(tools=[tool(description="x" * tools.MAX_BYTES)])
+
+
+def test_the_same_tools_are_looked_at_once() -> None:
+    first = read(tools=[FIND]).toolbox
+    assert first is not None
+    assert read(tools=[FIND]).toolbox is first
+    for number in range(tools.REMEMBERED):
+        read(tools=[tool(name=f"f{number}")])
+    assert len(tools._known) == tools.REMEMBERED
+    assert read(tools=[FIND]).toolbox == first
+
+
+NAMES = st.sampled_from("abc")
+
+
+@given(
+    turns=st.lists(
+        st.tuples(st.lists(NAMES, min_size=1, max_size=3, unique=True), st.lists(NAMES, max_size=3)), max_size=4
+    )
+)
+def test_a_conversation_is_valid_where_each_turn_has_each_result_once(
+    turns: list[tuple[list[str], list[str]]],
+) -> None:
+    messages: list[dict[str, Any]] = []
+    for made, answered in turns:
+        messages += [calls(*map(call, made)), *map(result, answered), USER]
+    valid = all(sorted(made) == sorted(answered) for made, answered in turns)
+    error = refusal(**talk(*messages))
+    assert (error is None) is valid
+    assert error is None or str(error.param).startswith("messages[")
