@@ -61,5 +61,9 @@ class NoBooks:
         self.settled.append((status, 0 if exchange.cost is None else exchange.cost.total))
 
 
+def unspared(exchange: Exchange) -> None:
+    """For a `Settle` of whose requests nobody asks what they spared."""
+
+
 def unnoted(exchange: Exchange, status: int, duration: float) -> None:
     """For a `Settle` of whose requests nobody keeps a record."""

@@ -30,7 +30,7 @@ from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.tenant_view import TenantView
 from pointsman.router.wire import openai_request
 from pointsman.store.response_cache import AnswerStore
-from support.exchanges import NoBooks, RecordingClient, unnoted
+from support.exchanges import NoBooks, RecordingClient, unnoted, unspared
 
 POOLS = [
     {
@@ -102,7 +102,7 @@ class Router:
         self.engine = _Engine()
         self.books = NoBooks()
         snapshot = compile_snapshot(CONFIG)
-        settle = Settle(snapshot, self.metrics, unnoted, self.books)
+        settle = Settle(snapshot, self.metrics, unnoted, self.books, unspared)
         self.pipeline = recall.pipeline = Pipeline([recall, self.engine, settle], self.metrics)
         self.tenants: dict[str, TenantView] = {}
         for tenant in CONFIG.tenants:

@@ -19,7 +19,7 @@ from pointsman.router.pipeline.relay import Relay, Relaying
 from pointsman.router.pipeline.settle import Settle
 from pointsman.router.policies import compile_policy
 from pointsman.router.snapshot import ModelView, TenantView, compile_snapshot
-from support.exchanges import NoBooks, RecordingClient, exchange_with, unnoted
+from support.exchanges import NoBooks, RecordingClient, exchange_with, unnoted, unspared
 
 CONFIG = Config.model_validate(
     {
@@ -79,7 +79,11 @@ class Relayings:
         metrics = Metrics(folder)
         self.fleet = Fleet(CONFIG, cast(Any, None), metrics, secret="s")
         self.relay = Relay(self.fleet, metrics, max_response_bytes=100_000)
-        steps = [_Waits(Place.name), self.relay, Settle(compile_snapshot(CONFIG), metrics, unnoted, NoBooks())]
+        steps = [
+            _Waits(Place.name),
+            self.relay,
+            Settle(compile_snapshot(CONFIG), metrics, unnoted, NoBooks(), unspared),
+        ]
         self.relay.pipeline = Pipeline(steps, metrics)
 
     def exchange(self, *, stream: bool = True, include_usage: bool = False) -> Exchange:

@@ -22,7 +22,7 @@ from pointsman.router.pipeline.relay import Relay
 from pointsman.router.pipeline.settle import Settle
 from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.wire import openai_request
-from support.exchanges import NoBooks, RecordingClient, unnoted
+from support.exchanges import NoBooks, RecordingClient, unnoted, unspared
 from support.gateway import events
 from support.relayings import FakeTransport
 
@@ -221,7 +221,7 @@ class Scene:
             self.replicas[name] = replica
         place = Place(self.fleet)
         self.relay = Relay(self.fleet, self.metrics, max_response_bytes=1_000_000)
-        settle = Settle(self.snapshot, self.metrics, unnoted, NoBooks())
+        settle = Settle(self.snapshot, self.metrics, unnoted, NoBooks(), unspared)
         self.pipeline = Pipeline([place, self.relay, settle], self.metrics)
         place.pipeline = self.relay.pipeline = self.pipeline
 

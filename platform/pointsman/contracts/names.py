@@ -111,6 +111,13 @@ class Metric:
     REVISION_ERRORS = "pointsman_revision_errors_total"
     REVISION_STREAMS = "pointsman_revision_streams_total"
     REVISION_TTFT = "pointsman_revision_first_byte_seconds_total"
+    INTER_TOKEN = "pointsman_inter_token_latency_seconds"
+    PROBABILITY = "pointsman_think_probability"
+    THRESHOLD = "pointsman_threshold"
+    AVOIDED_TOKENS = "pointsman_avoided_thinking_tokens_total"
+    AVOIDED_COST = "pointsman_avoided_cost_usd_total"
+    BUDGET = "pointsman_budget_usd"
+    BUDGET_SPENT = "pointsman_budget_spent_usd"
     DEGRADED = "pointsman_degraded"
     """1 for each part that `/readyz` names as missing."""
 

@@ -22,6 +22,12 @@ from pointsman.contracts.pricing import NANO, Cost, TokenClass, Usage
 LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Upper bounds in seconds."""
 
+TOKEN_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
+"""Upper bounds in seconds between two tokens."""
+
+PROBABILITY_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
+"""Upper bounds of probabilities: closest where most thresholds are."""
+
 MAX_TENANTS = 2000
 """Tenants that have numbers of their own in one process: the first to come. The others' are counted together."""
 
@@ -74,6 +80,13 @@ _HELP = {
     Metric.REVISION_ERRORS: "Of those, the ones that the replica failed.",
     Metric.REVISION_STREAMS: "Streams that replicas of each revision of a pool began.",
     Metric.REVISION_TTFT: "Seconds from the sending of those to their first byte, added up.",
+    Metric.INTER_TOKEN: "Mean seconds between the tokens of a streamed answer, one observation for each stream.",
+    Metric.PROBABILITY: "Probabilities of needing to think, as the predictor gave them.",
+    Metric.THRESHOLD: "The threshold that the tenant's last decision was held against.",
+    Metric.AVOIDED_TOKENS: "Tokens of output that answers without thinking have spared, estimated from quartiles.",
+    Metric.AVOIDED_COST: "US dollars that answers without thinking have spared, estimated likewise.",
+    Metric.BUDGET: "US dollars that a tenant may spend in the present day or month, by mark.",
+    Metric.BUDGET_SPENT: "US dollars that a tenant has spent in the present day or month, as routers know it.",
     Metric.DEGRADED: "Parts that this router has to do without now: 1 for each.",
 }
 
@@ -142,12 +155,13 @@ class Histogram:
 class Latencies:
     """The times of one model, mode and pool. No tenant's own: a thousand tenants would make a page of them."""
 
-    __slots__ = ("duration", "first_byte")
+    __slots__ = ("duration", "first_byte", "inter_token")
 
     def __init__(self, metrics: Metrics, model: str, mode: str, pool: str) -> None:
         labels = {"model": model, "mode": mode, "pool": pool}
         self.duration = Histogram(metrics, Metric.DURATION, labels, LATENCY_BUCKETS)
         self.first_byte = Histogram(metrics, Metric.TTFT, labels, LATENCY_BUCKETS)
+        self.inter_token = Histogram(metrics, Metric.INTER_TOKEN, labels, TOKEN_BUCKETS)
 
 
 class Account:
@@ -267,6 +281,14 @@ class Metrics:
     def gauge(self, name: str, labels: dict[str, str]) -> Cell:
         """A gauge that every worker reports alike: the greatest value is shown."""
         return self.cell("gauge_livemax", name, name, labels)
+
+    def tenants_gauge(self, name: str, labels: dict[str, str]) -> Cell:
+        """As `gauge`; `labels` has a `tenant`, who may be one of all others."""
+        return self.gauge(name, {**labels, "tenant": self._shown(labels["tenant"])})
+
+    def shows(self, tenant: str) -> bool:
+        """Whether `tenant` has numbers of its own."""
+        return self._shown(tenant) == tenant
 
     def step_time(self, step: str) -> Cell:
         return self.counter(Metric.STEP, {"step": step})

@@ -24,6 +24,7 @@ from pointsman.contracts.names import StateFile
 from pointsman.router.admission.bounds import Bounds
 from pointsman.router.admission.lease_book import LeaseBook
 from pointsman.router.application import Application
+from pointsman.router.budget_gauges import BudgetGauges
 from pointsman.router.decision_log import DecisionLog
 from pointsman.router.fleet import Fleet
 from pointsman.router.fleet.last_known import LastKnown
@@ -51,6 +52,7 @@ from pointsman.router.price_watch import PriceWatch
 from pointsman.router.response_cache.answers import Answers
 from pointsman.router.response_cache.keys import Keys
 from pointsman.router.response_cache.versions import Versions
+from pointsman.router.savings import Savings
 from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.tenant_watch import TenantWatch
 from pointsman.router.thinking_spend import ThinkingSpend
@@ -129,7 +131,9 @@ async def _serve(config: Config, settings: Settings) -> None:
     leases = LeaseBook(LeaseStore(impatient_redis), ledger.run, ledger.now)
     snapshot.tenants.listen(leases.open)
     snapshot.tenants.listen(answers.heed)
+    budgets = BudgetGauges(leases, metrics)
     admit = Admit(leases, Bounds(snapshot.prices), ledger, metrics)
+    savings = Savings(place, snapshot.prices, metrics)
     pipeline = Pipeline(
         [
             Authenticate(snapshot),
@@ -139,7 +143,7 @@ async def _serve(config: Config, settings: Settings) -> None:
             recall,
             place,
             relay,
-            Settle(snapshot, metrics, decisions.note, ledger),
+            Settle(snapshot, metrics, decisions.note, ledger, savings.note),
         ],
         metrics,
     )
@@ -169,7 +173,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     server = await _listen(clients, settings, certificates)
     stop, hurry = asyncio.Event(), asyncio.Event()
     _heed_signals(loop, stop, hurry, lifeline=settings.lifeline)
-    sweeps = [clients.sweep, fleet.sweep, passthrough.site.sweep]
+    sweeps = [clients.sweep, fleet.sweep, passthrough.site.sweep, savings.tell, budgets.tell]
     tasks = [
         loop.create_task(fleet.watch()),
         loop.create_task(policies.follow()),

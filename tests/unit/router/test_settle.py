@@ -12,7 +12,7 @@ from pointsman.contracts.pricing import Usage
 from pointsman.router.metrics import Metrics
 from pointsman.router.pipeline.settle import Settle
 from pointsman.router.snapshot import compile_snapshot
-from support.exchanges import NoBooks, unnoted
+from support.exchanges import NoBooks, unnoted, unspared
 from support.relayings import CONFIG, Relayings
 
 
@@ -32,7 +32,7 @@ def test_what_costs_more_than_was_set_aside_is_billed_and_counted(
 ) -> None:
     metrics = Metrics(tmp_path)
     books = NoBooks()
-    settle = Settle(compile_snapshot(CONFIG), metrics, unnoted, books)
+    settle = Settle(compile_snapshot(CONFIG), metrics, unnoted, books, unspared)
     counter = metrics.counter(Metric.BEYOND_RESERVED, {"pool": "p"})
     cost = 3 * 1000 + 4 * 2000
     with caplog.at_level(logging.WARNING):

@@ -104,6 +104,10 @@ class LeaseBook:
             allowance.hold_to(view.limits, view.budgets)
         view.allowance = allowance
 
+    def priced(self) -> list[Allowance]:
+        """Those of tenants that have budgets."""
+        return [allowance for allowance in self._allowances.values() if allowance.priced]
+
     def trouble(self) -> str | None:
         """What is missing, in a few words; None while all is well."""
         if self._failed:

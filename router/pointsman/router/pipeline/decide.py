@@ -22,7 +22,7 @@ from pointsman.contracts.names import Metric
 from pointsman.router.exchange import Exchange
 from pointsman.router.fleet import Fleet
 from pointsman.router.key_scope import Scope
-from pointsman.router.metrics import Cell, Metrics
+from pointsman.router.metrics import PROBABILITY_BUCKETS, Cell, Histogram, Metrics
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.thinking_price import ThinkingPrice
 from pointsman.router.policies import Arm
@@ -43,6 +43,8 @@ class Decide:
         self._fleet = fleet
         self._thinking_price = thinking_price
         self._cells: dict[tuple[str, Mode, Source], Cell] = {}
+        self._probabilities: dict[str, Histogram] = {}
+        self._thresholds: dict[str, float] = {}
 
     def __call__(self, exchange: Exchange) -> Outcome:
         tenant, arm, question = exchange.tenant, exchange.arm, exchange.question
@@ -62,7 +64,24 @@ class Decide:
             labels = {"tenant": key[0], "mode": key[1].value, "source": key[2].value}
             cell = self._cells[key] = self._metrics.counter(Metric.DECISIONS, labels)
         cell.add(1)
+        if probability is not None:
+            assert exchange.model is not None
+            name = exchange.model.name
+            (self._probabilities.get(name) or self._histogram(name)).observe(probability)
+            if self._thresholds.get(tenant.name) != decision.threshold:
+                self._show_threshold(tenant.name, decision.threshold)
         return Outcome.NEXT
+
+    def _histogram(self, model: str) -> Histogram:
+        labels = {"model": model}
+        found = self._probabilities[model] = Histogram(
+            self._metrics, Metric.PROBABILITY, labels, PROBABILITY_BUCKETS
+        )
+        return found
+
+    def _show_threshold(self, tenant: str, threshold: float) -> None:
+        self._thresholds[tenant] = threshold
+        self._metrics.tenants_gauge(Metric.THRESHOLD, {"tenant": tenant}).set(threshold)
 
     def _decision(self, exchange: Exchange, arm: Arm, probability: float | None) -> ModeDecision:
         tenant, model = exchange.tenant, exchange.model

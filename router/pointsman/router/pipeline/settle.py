@@ -17,7 +17,7 @@ from typing import Protocol
 
 from pointsman.contracts.config import Pool
 from pointsman.contracts.ledger import Part
-from pointsman.contracts.modes import Mode
+from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Metric
 from pointsman.contracts.pricing import Cost, cost_of
 from pointsman.router.exchange import Exchange
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 CLIENT_CLOSED = 499
 """The status that stands for a client that went away, as nginx writes it."""
+
+_OK = 200
+_NO_THINK, _CLIENT = Mode.NO_THINK, Source.CLIENT  # slow to look up by way of their classes
 
 
 class Books(Protocol):
@@ -42,7 +45,10 @@ class Books(Protocol):
 
 
 class Settle:
-    """Fills `parts` and `cost`. `note` is told of each decided request, its status, and the seconds it took."""
+    """
+    Fills `parts` and `cost`. `note` is told of each decided request, its status, and the seconds it took; `spared`
+    of each that one engine answered without thinking, and that its client had not asked to go without.
+    """
 
     name = "settle"
 
@@ -52,11 +58,13 @@ class Settle:
         metrics: Metrics,
         note: Callable[[Exchange, int, float], None],
         books: Books,
+        spared: Callable[[Exchange], None],
     ) -> None:
         self._snapshot = snapshot
         self._metrics = metrics
         self._note = note
         self._books = books
+        self._spared = spared
         self._excessive: set[str] = set()
 
     def __call__(self, exchange: Exchange) -> Outcome:
@@ -68,7 +76,7 @@ class Settle:
             "" if decision is None else decision.mode,
             "" if pool is None else pool.name,
         )
-        status = CLIENT_CLOSED if exchange.abandoned else error.status if error is not None else 200
+        status = CLIENT_CLOSED if exchange.abandoned else error.status if error is not None else _OK
         recalled = exchange.recalled
         if recalled is not None:
             self._bill_recalled(exchange, recalled.parts)
@@ -85,12 +93,15 @@ class Settle:
                 self._tell_of_excess(pool)
         if exchange.course is not None:
             self._count_course(exchange)
-        started = exchange.started_at
+        started, latencies, now = exchange.started_at, account.latencies, perf_counter()
         if exchange.stream_started:
-            account.latencies.first_byte.observe(exchange.first_byte_at - started)
+            begun, usage = exchange.first_byte_at, exchange.usage
+            latencies.first_byte.observe(begun - started)
+            if usage is not None and status == _OK and usage.completion_tokens > 1:
+                latencies.inter_token.observe((now - begun) / (usage.completion_tokens - 1))
         account.ended(status)
-        duration = perf_counter() - started
-        account.latencies.duration.observe(duration)
+        duration = now - started
+        latencies.duration.observe(duration)
         self._metrics.in_flight.add(-1)
         if decision is not None:
             self._note(exchange, status, duration)
@@ -110,6 +121,8 @@ class Settle:
             tenant.thinking.unsent += usage.reasoning
         if exchange.output_length is not None and exchange.error is None and not usage.estimated:
             exchange.output_length.learn(usage.completion_tokens)
+            if decision is not None and decision.mode is _NO_THINK and decision.source is not _CLIENT:
+                self._spared(exchange)
 
     def _bill_parts(self, exchange: Exchange, account: Account) -> None:
         """Work that was done in several parts, the last of them beside those that came before."""

@@ -57,3 +57,20 @@ def test_it_stays_within_bounds_whatever_it_is_told(answers: list[int]) -> None:
         length.learn(tokens)
         assert isinstance(length.tokens, int)
         assert 1 <= length.tokens <= MOST
+
+
+@given(spread=st.floats(0.3, 1.5), seed=st.integers(0, 1000))
+@settings(max_examples=30)
+def test_a_quarter_is_below_and_a_quarter_above_the_quartiles(spread: float, seed: int) -> None:
+    draw = random.Random(seed)
+    length = OutputLength()
+    below = above = counted = 0
+    for number in range(3000):
+        tokens = round(1000 * draw.lognormvariate(0.0, spread))
+        if number >= 1000:
+            counted += 1
+            below += tokens < length.low
+            above += tokens > length.high
+        length.learn(tokens)
+    assert 0.15 < below / counted < 0.35
+    assert 0.15 < above / counted < 0.35
