@@ -1,9 +1,9 @@
 """A queue of names to look at: who is named twice is looked at once, and never by two at a time.
 
-Between those who notice that something may have changed (watches, lists, clocks) and the one who makes it right. An
-entry carries no news, only a name: the worker looks at how things are when it gets there, so that nothing is lost by
-what came late, twice or not at all. A name that failed comes back later and later; where nothing can work because
-the other side is away, all wait.
+Between those who notice that something may have changed (watches, lists, clocks) and the one who makes it right.
+An entry carries no news, only a name: the worker looks at how things are when it gets there, so that nothing is
+lost by what came late, twice or not at all. A name that failed comes back later and later; where nothing can work
+because the other side is away, all wait.
 """
 
 from __future__ import annotations
