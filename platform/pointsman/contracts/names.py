@@ -12,6 +12,8 @@ class Header:
     REQUEST_ID = "x-request-id"
     API_KEY = "x-api-key"
     """A key, where no `authorization` holds one: how Anthropic's clients send it."""
+    ANTHROPIC_VERSION = "anthropic-version"
+    """Request header: the version of Anthropic's format that a client speaks."""
     ANTHROPIC_REQUEST_ID = "request-id"
     """What Anthropic's clients look for a request's id in."""
     MODE = "x-pointsman-mode"

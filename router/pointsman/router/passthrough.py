@@ -27,6 +27,7 @@ be wrong with a body takes long, and the admin process is there for all tenants.
 LARGEST_OF_ADMIN = 1024 * 1024
 """Bytes of a body that is passed on for the holder of an admin key: a policy."""
 
+_API_KEY = Header.API_KEY.encode()
 _PASSED_ON = (b"authorization", b"content-type", b"accept", b"if-match", b"if-none-match", b"x-request-id")
 _PASSED_BACK = (
     b"content-type",
@@ -107,6 +108,9 @@ class PassedOn(Call):
             for name in _PASSED_ON
             if name in request.headers
         ]
+        key = request.headers.get(_API_KEY)
+        if key is not None and b"authorization" not in request.headers:
+            headers.append(("authorization", f"Bearer {key.decode('latin-1')}"))
         method = "GET" if request.method == "HEAD" else request.method
         head = request_head(method, request.target, headers, length=len(self._body))
         connection.send(head + self._body, self, first_byte_timeout=TIMEOUT, idle_timeout=TIMEOUT)

@@ -20,6 +20,7 @@ GROUPS = [names.Header, names.Metric, names.RedisKey, names.Env, names.StateFile
 STANDARD = (
     names.Header.REQUEST_ID,
     names.Header.ANTHROPIC_REQUEST_ID,
+    names.Header.ANTHROPIC_VERSION,
     names.Header.API_KEY,
     names.Header.IDEMPOTENCY_KEY,
 )
@@ -59,7 +60,7 @@ def test_every_name_is_one_thing() -> None:
     [
         (
             names.Header,
-            r"(x-)?request-id|x-api-key|idempotency-key|x-ratelimit-[a-z]+-[a-z]+|x-pointsman-[a-z]+(-[a-z]+)*",
+            r"(x-)?request-id|x-api-key|anthropic-version|idempotency-key|x-ratelimit-[a-z]+-[a-z]+|x-pointsman-[a-z]+(-[a-z]+)*",
         ),
         (names.Metric, r"pointsman_[a-z]+(_[a-z]+)*"),
         (names.RedisKey, r"pointsman:[a-z-]+(:[a-z]+|:\{[a-z]+\})*"),

@@ -75,7 +75,7 @@ def test_the_stages() -> None:
 def test_the_headers_are_those_of_answers() -> None:
     known = {value for name, value in vars(Header).items() if name.isupper()}
     asking_or_inside = {Header.ESCALATION, Header.INCLUDE_COST, Header.REPLICA_SECRET, Header.PEER}
-    asking_or_inside |= {Header.CACHE_CONTROL, Header.IDEMPOTENCY_KEY, Header.API_KEY}
+    asking_or_inside |= {Header.CACHE_CONTROL, Header.IDEMPOTENCY_KEY, Header.API_KEY, Header.ANTHROPIC_VERSION}
     asking_or_inside.add(Header.ANTHROPIC_REQUEST_ID)  # x-request-id by the name that Anthropic's clients know
     rows = dict(table("header"))
     assert {name.strip("`") for name in rows} == known - asking_or_inside

@@ -24,6 +24,8 @@ class ModelFamily:
     """Says the mode on the request; None where the request says nothing of it."""
     sampling: Mapping[Mode, Sampling] = field(default_factory=dict)
     """Sampling by mode, as the model's makers recommend it."""
+    messages_temperature: float = 1.0
+    """What a temperature is multiplied by that was given in Anthropic's format."""
     max_output: int | None = None
     """Output tokens at most, as the model's makers recommend it."""
     keeps_special_tokens: bool = False

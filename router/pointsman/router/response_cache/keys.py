@@ -19,6 +19,7 @@ from pointsman.contracts.config import Pool
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.policies import Policy
 from pointsman.router.exchange import Exchange
+from pointsman.router.families import FAMILIES
 from pointsman.router.pipeline import judging
 from pointsman.router.tenant_view import ModelView, TenantView
 from pointsman.router.wire import openai_request
@@ -45,7 +46,7 @@ Versions = Callable[[Iterable[Pool]], str]
 class _Kind:
     """What the requests of one tenant, policy, model and mode have in common."""
 
-    __slots__ = ("checked_at", "model", "policy", "pools", "prefix", "scope", "shared_with", "start")
+    __slots__ = ("checked_at", "model", "policy", "pools", "prefix", "scope", "shared_with", "start", "tempered")
 
     def __init__(self, tenant: TenantView, policy: Policy, model: ModelView, mode: Mode) -> None:
         self.policy = policy
@@ -54,6 +55,8 @@ class _Kind:
         self.scope = scope_of(tenant.name, tenant.cache.group)
         pools = {pool.name: pool for mode in Mode for pool in model.pools.get(mode, ())}
         self.pools = tuple(pools[name] for name in sorted(pools))
+        # A temperature then does not mean the same in each format.
+        self.tempered = any(FAMILIES[pool.family].messages_temperature != 1.0 for pool in self.pools)
         self.start = orjson.dumps(
             [
                 FORMAT,
@@ -100,7 +103,7 @@ class Keys:
         asked: dict[str, Any] = {name: forwarded[name] for name in sorted(forwarded)}
         shape = [
             generation,
-            exchange.engine_endpoint,
+            exchange.endpoint if kind.tempered else exchange.engine_endpoint,
             exchange.stream,
             exchange.max_tokens,
             exchange.thinking_budget,

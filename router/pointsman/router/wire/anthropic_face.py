@@ -18,6 +18,7 @@ from pointsman.router.exchange import Answer, Client, Exchange
 from pointsman.router.http.wire import header_lines
 from pointsman.router.wire import anthropic_request, openai
 from pointsman.router.wire.face import Face, Kind
+from pointsman.router.wire.fields import wrong
 
 ERROR_TYPES: Mapping[int, str] = {
     401: "authentication_error",
@@ -41,6 +42,10 @@ STOP_REASONS: Mapping[str, str] = {
 }
 """A chat's finish reasons, and what they are called here; any other is `end_turn`."""
 
+VERSIONS = ("2023-06-01", "2026-10-21")
+"""The versions of the format, which differ in nothing that is answered here."""
+
+_VERSION = Header.ANTHROPIC_VERSION.encode()
 _REQUEST_ID = Header.ANTHROPIC_REQUEST_ID.encode()
 _DELTA_END = b'"}}\n\n'
 _THINKING, _ANSWER = Kind.THINKING, Kind.ANSWER
@@ -67,6 +72,9 @@ class AnthropicFace(Face):
     # -- what is asked
 
     def translated(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
+        version = exchange.headers.get(_VERSION)
+        if version is not None and version.decode("latin-1").strip() not in VERSIONS:
+            raise wrong(Header.ANTHROPIC_VERSION, "one of " + ", ".join(VERSIONS))
         payload = anthropic_request.chat(body, self.places)
         self._shows_thinking = anthropic_request.shows_thinking(body)
         self._stop_sequences = payload.get("stop", [])
@@ -85,8 +93,7 @@ class AnthropicFace(Face):
         content += [{"type": "text", "text": text} for text in said if text]
         calls = message.get("tool_calls") or ()
         content += [self._whole_call(index, call) for index, call in enumerate(calls)]
-        self.finish_reason = choice.get("finish_reason")
-        self.matched_stop = choice.get("matched_stop", choice.get("stop_reason"))
+        self.ended(choice)
         usage = exchange.told_usage
         assert usage is not None
         return {
@@ -98,11 +105,14 @@ class AnthropicFace(Face):
 
     def _whole_call(self, index: int, call: dict[str, Any]) -> dict[str, Any]:
         function = call.get("function") or {}
+        arguments = orjson.loads(function.get("arguments") or "{}")
+        if type(arguments) is not dict:
+            raise TypeError("arguments")
         return {
             "type": "tool_use",
             "id": call.get("id") or self._call_id(index),
             "name": function.get("name"),
-            "input": orjson.loads(function.get("arguments") or "{}"),
+            "input": arguments,
         }
 
     def _message(self) -> dict[str, Any]:
@@ -157,7 +167,9 @@ class AnthropicFace(Face):
         return self._delta + text + _DELTA_END
 
     def called(self, index: int, call: dict[str, Any]) -> bytes:
-        function = call.get("function") or {}
+        function = call.get("function")
+        if type(function) is not dict:
+            function = {}
         begun = b""
         block = self._calls.get(index)
         if block is None:
@@ -173,7 +185,7 @@ class AnthropicFace(Face):
             }
             begun += _event("content_block_start", index=block, content_block=content)
         arguments = function.get("arguments")
-        if not arguments:
+        if not arguments or type(arguments) is not str:
             return begun
         delta = {"type": "input_json_delta", "partial_json": arguments}
         return begun + _event("content_block_delta", index=block, delta=delta)

@@ -16,8 +16,8 @@ from pointsman.contracts.errors import InvalidRequest
 from pointsman.router.wire import fields
 from pointsman.router.wire.fields import Check, wrong
 from pointsman.router.wire.private_fields import unknown
-from pointsman.router.wire.wishes import THINKING_TYPES
 
+THINKING_TYPES = ("enabled", "disabled", "adaptive")
 ROLES = ("user", "assistant", "system")
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 DISPLAYS = ("summarized", "omitted")
@@ -31,6 +31,7 @@ RENAMED = {
 """Fields of a chat, and what they are called here."""
 
 INNER = {
+    ".json_schema.schema": ".schema",
     ".function.parameters": ".input_schema",
     ".function": "",
     ".tool_call_id": ".tool_use_id",
@@ -42,7 +43,7 @@ _temperature = fields.number(0, 1)
 _top_k = fields.integer(0, 2**31 - 1)
 _stop_sequences = fields.strings(16)
 _budget = fields.integer(1)
-_TEXT = ("type", "text", "cache_control", "citations")
+_TEXT = ("type", "text", "cache_control")
 
 
 def chat(body: dict[str, Any], places: list[str]) -> dict[str, Any]:
@@ -409,8 +410,8 @@ def _type_of(block: Any, place: str) -> Any:
 
 
 def _only(value: dict[str, Any], place: str, known: tuple[str, ...]) -> None:
-    for name in value:
-        if name not in known:
+    for name, item in value.items():
+        if name not in known and item is not None:  # SDKs give back what they got with all its fields
             raise unknown(f"{place}.{name}")
 
 

@@ -15,16 +15,17 @@ from typing import Any
 
 import orjson
 
-from pointsman.contracts.errors import ApiError, InvalidRequest
+from pointsman.contracts.errors import ApiError, InvalidRequest, UpstreamFailed
 from pointsman.router.exchange import Answer, Client, Exchange
 from pointsman.router.http.wire import header_lines, unframed
 from pointsman.router.wire import openai, openai_request
 
 _JSON = header_lines([("content-type", "application/json")])
-_NOTHING: dict[str, Any] = {}
 _QUOTE = b'"'
 _NEVER = b"\0"
 """What no event begins with."""
+
+_NO_ANSWER = UpstreamFailed("The engine's answer is not of a form in which it could be passed on.")
 
 
 class Kind(Enum):
@@ -53,7 +54,7 @@ class Face(ABC):
     renamed: Mapping[str, str] = {}
     """Fields of the chat that the caller knows by another name."""
     inner: Mapping[str, str] = {}
-    """What stands behind a message's place, or a tool's, in the chat, and how the caller names that."""
+    """What stands behind such a field, or a message's place, in the chat, and how the caller names that."""
 
     __slots__ = (
         "_after",
@@ -155,8 +156,12 @@ class Face(ABC):
             answer = self.error_answer(self._told(error), exchange.request_id)
         else:
             assert exchange.answer is not None
-            body = orjson.dumps(self.whole(exchange, orjson.loads(exchange.answer.body)))
-            answer = Answer(exchange.answer.status, _JSON, body)
+            try:
+                body = orjson.dumps(self.whole(exchange, orjson.loads(exchange.answer.body)))
+                answer = Answer(exchange.answer.status, _JSON, body)
+            except (KeyError, TypeError, ValueError):
+                # What a chat's answer may hold, and this format can't: arguments that are no object, say.
+                answer = self.error_answer(_NO_ANSWER, exchange.request_id)
         lines = openai.response_headers(exchange) + self.head(exchange) + answer.headers
         client.respond(answer.status, lines, answer.body)
 
@@ -186,17 +191,13 @@ class Face(ABC):
         known = self.renamed.get(name)
         if known is not None:
             return known
-        for start, places in (("messages[", self.places), ("tools[", None)):
-            if not name.startswith(start):
-                continue
-            index, _, rest = name[len(start) :].partition("]")
-            if index.isdigit():
-                if places is None:
-                    place = f"{self.renamed.get('tools', 'tools')}[{index}]"
-                else:
-                    place = places[int(index)] if int(index) < len(places) else self.field("messages")
-                return place + self._inner(rest)
-        return name
+        end = min((at for mark in ".[" if (at := name.find(mark)) >= 0), default=len(name))
+        place, rest = name[:end], name[end:]
+        if place == "messages" and self.places:
+            index, _, behind = rest[1:].partition("]")
+            if index.isdigit() and int(index) < len(self.places):
+                return self.places[int(index)] + self._inner(behind)
+        return self.renamed.get(place, place) + self._inner(rest)
 
     def _told(self, error: ApiError) -> ApiError:
         """`error` of a later step; those of the request itself were told in the caller's words at once."""
@@ -204,8 +205,8 @@ class Face(ABC):
 
     def _inner(self, rest: str) -> str:
         for ours, theirs in self.inner.items():
-            if rest.startswith(ours):
-                return theirs + rest[len(ours) :]
+            if ours in rest:
+                return rest.replace(ours, theirs, 1)
         return rest
 
     # -- events
@@ -232,28 +233,36 @@ class Face(ABC):
         self._before = _NEVER
         if not event.startswith(b"data:"):
             return b""
-        chunk = orjson.loads(event[5:])
+        try:
+            chunk = orjson.loads(event[5:])
+        except orjson.JSONDecodeError:
+            return b""  # what has no known shape is left out, here and below
         pieces, texts, plain = [], 0, True
-        for choice in chunk.get("choices") or ():
-            delta = choice.get("delta") or _NOTHING
-            for kind, name in _KINDS:
-                text = delta.get(name)
-                if text and type(text) is str:
-                    texts += 1
-                    last, escaped = kind, orjson.dumps(text)[1:-1]
-                    pieces.append(self.said(kind, escaped))
-            for place, call in enumerate(delta.get("tool_calls") or ()):
-                index = call.get("index")
-                pieces.append(self.called(index if type(index) is int else place, call))
-                plain = False
+        for choice in _dicts(chunk, "choices"):
+            delta = choice.get("delta")
+            if type(delta) is dict:
+                for kind, name in _KINDS:
+                    text = delta.get(name)
+                    if text and type(text) is str:
+                        texts += 1
+                        last, escaped = kind, orjson.dumps(text)[1:-1]
+                        pieces.append(self.said(kind, escaped))
+                for place, call in enumerate(_dicts(delta, "tool_calls")):
+                    index = call.get("index")
+                    pieces.append(self.called(index if type(index) is int else place, call))
+                    plain = False
             reason = choice.get("finish_reason")
-            if reason:
-                self.finish_reason = reason
-                self.matched_stop = choice.get("matched_stop", choice.get("stop_reason"))  # SGLang's name, vLLM's
+            if type(reason) is str and reason:
+                self.ended(choice)
                 plain = False
         if texts == 1 and plain:
             self._learn_frame(event, _KEYS[last], escaped)
         return b"".join(pieces)
+
+    def ended(self, choice: dict[str, Any]) -> None:
+        """Note why the output of `choice` ended."""
+        self.finish_reason = choice.get("finish_reason")
+        self.matched_stop = choice.get("matched_stop", choice.get("stop_reason"))  # SGLang's name, vLLM's
 
     def _learn_frame(self, event: bytes, keys: tuple[bytes, ...], text: bytes) -> None:
         """
@@ -280,3 +289,9 @@ def _about(error: ApiError, name: str | None) -> ApiError:
     renamed.message = error.message.replace(f"'{error.param}'", f"'{name}'")
     renamed.args = (renamed.message,)
     return renamed
+
+
+def _dicts(holder: Any, name: str) -> list[dict[str, Any]]:
+    """The objects in the list `name` of `holder`."""
+    items = holder.get(name) if type(holder) is dict else None
+    return [item for item in items if type(item) is dict] if type(items) is list else []

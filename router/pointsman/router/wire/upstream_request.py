@@ -29,13 +29,24 @@ _JUDGED_BY_THE_MODEL = frozenset({Source.PREDICTOR, Source.SATURATION, Source.DE
 
 _OPENAI_SAMPLING = frozenset({"temperature", "top_p"})
 """Sampling fields that any OpenAI-compatible server knows."""
-_CHAT, _THINK = Endpoint.CHAT, Mode.THINK  # slow to look up by way of their classes
+_CHAT, _MESSAGES, _THINK = Endpoint.CHAT, Endpoint.MESSAGES, Mode.THINK  # slow to look up by way of their classes
 
 
 class _Manner:
     """How a pool is asked in one mode: what is the same for all its requests, worked out once."""
 
-    __slots__ = ("family", "is_sglang", "is_vllm", "may_begin", "model", "pool", "salted", "sampling", "sglang")
+    __slots__ = (
+        "family",
+        "is_sglang",
+        "is_vllm",
+        "may_begin",
+        "model",
+        "pool",
+        "salted",
+        "sampling",
+        "sglang",
+        "tempering",
+    )
 
     def __init__(self, pool: Pool, mode: Mode) -> None:
         family = self.family = FAMILIES[pool.family]
@@ -51,6 +62,7 @@ class _Manner:
             if name in _OPENAI_SAMPLING or pool.engine is not Engine.OPENAI
         )
         self.may_begin = bool(family.prefills)
+        self.tempering = family.messages_temperature
 
 
 _manners: dict[tuple[str, bool], _Manner] = {}
@@ -164,6 +176,8 @@ def _tell_family(payload: dict[str, Any], exchange: Exchange, manner: _Manner, a
     family = manner.family
     if family.switch is not None:
         family.switch(payload, ask.mode, exchange.effort)
+    if manner.tempering != 1.0 and exchange.endpoint is _MESSAGES and "temperature" in payload:
+        payload["temperature"] = round(payload["temperature"] * manner.tempering, 6)
     for name, value in manner.sampling:
         if name not in payload:
             payload[name] = value
