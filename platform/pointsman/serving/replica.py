@@ -1,9 +1,8 @@
-"""One replica of a pool: an actor of Ray Serve that holds an SGLang engine and answers HTTP on a port of its own.
+"""One replica of a pool: an actor of Ray Serve that holds an engine and answers HTTP on a port of its own.
 
 Ray starts it, watches it and replaces it; requests don't pass through Ray. Once the engine has generated for
 the first time the replica registers its address in the store, where routers find it (see
-docs/decisions/replicas-answer-on-ports-of-their-own.md). It dies with its engine: SGLang ends this process when
-the scheduler or the detokenizer is lost, and Ray starts a successor.
+docs/decisions/replicas-answer-on-ports-of-their-own.md). What the engine is, is the business of a subclass.
 """
 
 from __future__ import annotations
@@ -14,66 +13,71 @@ import logging
 import os
 import secrets
 import socket
-from importlib.metadata import version
+from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import uvicorn
 from redis.asyncio import Redis
+from starlette.types import ASGIApp
 
 from pointsman.contracts.config import Pool
 from pointsman.contracts.names import Env
-from pointsman.serving import engine_args, local_model
-from pointsman.serving.chat_templates import template_file
 from pointsman.store.replicas import Replica, ReplicaRegistry, keep_registered
 
 log = logging.getLogger(__name__)
 
-STOP_WITHIN = 3.0
-"""Seconds that running answers get when the replica is stopped in order."""
+NOTICED = 2.0
+"""Seconds in which every router has seen that a replica has withdrawn: until then it answers whoever comes."""
+
+LOAD = "load"
+"""What a replica tells Ray of itself: the requests that its engine runs or queues."""
 
 _KEEP_ALIVE = 3600
 """Seconds an idle connection is kept: longer than any router keeps it, so that only routers close."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """
+    What a replica is told about where it stands, beside its pool.
+
+    `redis_url`: where it registers, None: as the environment says; `host`: the address that it listens on and
+    registers, None: the one by which Ray knows this node; `revision`: as which it registers; `drain_timeout`:
+    seconds that running answers get when it is stopped in order.
+    """
+
+    redis_url: str | None
+    host: str | None
+    revision: str
+    drain_timeout: float
 
 
 class EngineLost(Exception):
     """The engine, or the port it answers on, is gone; Ray replaces the replica."""
 
 
-class PoolReplica:
+class ServedReplica:
     """
     The class that Ray Serve runs; constructed and called on one event loop, in a thread that stays.
 
-    Raises in the constructor where the environment holds no replica secret, the model or template is not
-    there, or the engine does not start: Ray tries again and reports the message.
+    Raises in the constructor where the environment holds no replica secret, or nothing where to register, or the
+    engine does not start: Ray tries again and reports the message.
     """
 
-    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
-        self, pool: Pool, redis_url: str, host: str
-    ) -> None:
+    async def __init__(self, pool: Pool, standing: Standing) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         secret = os.environ.get(Env.REPLICA_SECRET)
         if not secret:
             raise RuntimeError(f"{Env.REPLICA_SECRET} is not set: a replica would answer anybody")
-        os.environ.update(engine_args.environment(pool))
-        # Blocks this loop, on purpose: the kernel ends SGLang's processes with the thread that started them.
-        self._engine = _start_engine(pool)
-        self._tokenizer = self._engine.tokenizer_manager
-        self._children = [psutil.Process(pid) for pid in self._engine.get_all_child_pids()]
-        chat, completion = self._handlers()
-        await _warm_up(chat, pool)
-
-        from pointsman.serving.replica_http import replica_app
-
-        app = replica_app(
-            secret=secret,
-            chat=chat,
-            completion=completion,
-            model=pool.upstream_model,
-            context=pool.capabilities.context,
-            metrics=_metrics,
-            healthy=self._engine_is_alive,
+        redis_url = standing.redis_url or os.environ.get(Env.REDIS_URL)
+        if not redis_url:
+            raise RuntimeError(f"{Env.REDIS_URL} is not set: no router would find this replica")
+        self._drain_timeout = standing.drain_timeout
+        app, version = await self._start(pool, secret)
+        host = standing.host or _address_of_this_node()
+        listener = socket.create_server(
+            (host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
         )
-        listener = socket.create_server((host, 0), backlog=2048)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -81,12 +85,14 @@ class PoolReplica:
                 access_log=False,
                 lifespan="off",
                 timeout_keep_alive=_KEEP_ALIVE,
-                timeout_graceful_shutdown=int(STOP_WITHIN),
+                timeout_graceful_shutdown=max(1, int(standing.drain_timeout)),
+                **self._http_options(),
             )
         )
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
-        address = f"{host}:{listener.getsockname()[1]}"
-        replica = Replica(pool.name, address, secrets.token_hex(8), f"sglang {version('sglang')}")
+        port = listener.getsockname()[1]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        replica = Replica(pool.name, address, secrets.token_hex(8), version, revision=standing.revision)
         registry = ReplicaRegistry(Redis.from_url(redis_url))
         self._registration = asyncio.create_task(keep_registered(registry, replica, load=self._load))
         log.warning("pool %s: a replica answers on %s", pool.name, address)
@@ -98,63 +104,43 @@ class PoolReplica:
         if self._serving.done() or self._registration.done():
             raise EngineLost("the replica has stopped answering")
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Called by Ray Serve: what the number of replicas follows where nobody knows what waits at the routers."""
+        return {LOAD: self._load()}
+
     async def __del__(self) -> None:
         """Called by Ray Serve, which awaits it, when the replica is stopped in order."""
         self._registration.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._registration
+        if self._drain_timeout > NOTICED:
+            await asyncio.sleep(NOTICED)
         self._server.should_exit = True
         await self._serving
-        self._engine.shutdown()
+        self._stop()
 
-    def _handlers(self) -> tuple[Any, Any]:
-        from sglang.srt.entrypoints.openai.serving_chat import OpenAIServingChat
-        from sglang.srt.entrypoints.openai.serving_completions import OpenAIServingCompletion
+    @abstractmethod
+    async def _start(self, pool: Pool, secret: str) -> tuple[ASGIApp, str]:
+        """Start the engine of `pool`: what answers requests that carry `secret`, and the engine's version."""
 
-        managers = (self._tokenizer, self._engine.template_manager)
-        return OpenAIServingChat(*managers), OpenAIServingCompletion(*managers)
+    def _http_options(self) -> dict[str, Any]:
+        """Options of uvicorn's that the engine needs."""
+        return {}
 
+    @abstractmethod
     def _load(self) -> int:
-        return len(self._tokenizer.rid_to_state)
+        """Requests that the engine runs or queues."""
 
+    @abstractmethod
     def _engine_is_alive(self) -> bool:
-        return all(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in self._children)
+        """Whether the engine can answer now."""
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """End the engine."""
 
 
-def _start_engine(pool: Pool) -> Any:
-    assert pool.model_path is not None, "the configuration refuses a pool of sglang without weights"
-    args = engine_args.server_args(
-        pool,
-        model_path=local_model.prepare(pool.model_path),
-        chat_template=str(template_file(pool.chat_template)) if pool.chat_template else None,
-    )
-    if args.get("use_ray"):
-        from sglang.srt.ray.engine import RayEngine as Engine
-    else:
-        from sglang.srt.entrypoints.engine import Engine
-    return Engine(**args)
+def _address_of_this_node() -> str:
+    import ray
 
-
-async def _warm_up(chat: Any, pool: Pool) -> None:
-    """One real answer, so that the first client does not pay for what is set up at first use."""
-    from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest, ChatCompletionResponse
-
-    request = ChatCompletionRequest(
-        model=pool.upstream_model,
-        messages=[{"role": "user", "content": "Hello."}],
-        max_tokens=8,
-        temperature=0,
-        custom_params={"thinking_budget": 2} if pool.thinking_budget is not None else None,
-    )
-    answer = await chat.handle_request(request, None)
-    if not isinstance(answer, ChatCompletionResponse):
-        raise EngineLost("the engine does not answer")
-
-
-def _metrics() -> tuple[bytes, str]:
-    # Imported late: prometheus_client looks for the folder that SGLang's processes share when it is imported.
-    from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, multiprocess
-
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)
-    return generate_latest(registry), CONTENT_TYPE_LATEST
+    return str(ray.util.get_node_ip_address())

@@ -14,15 +14,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from pointsman.contracts.config import Config, Engine, Pool
+from pointsman.contracts.names import Env
 from pointsman.serving import local_model
 from pointsman.serving.ray_instance import running_ray
 
+if TYPE_CHECKING:
+    from pointsman.serving.pool_application import PoolArgs
+
 log = logging.getLogger(__name__)
+
+STOP_WITHIN = 3.0
+"""Seconds that running answers get when a replica is stopped in order."""
 
 FOLDER = "ray"
 """Name of Ray's folder inside the state folder."""
@@ -65,6 +72,7 @@ def run(config: Config, *, redis_url: str, state_dir: Path, say: Say) -> None:
     try:
         _prepare_models(pools, say)
         say("starting Ray")
+        os.environ[Env.REDIS_URL] = redis_url  # for the policy of autoscaling, in Ray's own process
         with running_ray(state_dir.resolve() / FOLDER):
             _deploy(pools, redis_url)
             try:
@@ -97,14 +105,22 @@ def _prepare_models(pools: Iterable[Pool], say: Say) -> None:
 def _deploy(pools: Iterable[Pool], redis_url: str) -> None:
     from ray import serve
 
-    from pointsman.serving.pool_application import PoolArgs, build_pool
+    from pointsman.serving.pool_application import build_pool
 
     _stop_on_signals()  # Ray has set a handler of its own
     targets = [
-        serve.RunTarget(build_pool(PoolArgs(pool=pool, redis_url=redis_url)), name=pool.name, route_prefix=None)
+        serve.RunTarget(build_pool(_arguments(pool, redis_url)), name=pool.name, route_prefix=None)
         for pool in pools
     ]
     serve.run_many(targets, wait_for_applications_running=False)
+
+
+def _arguments(pool: Pool, redis_url: str) -> PoolArgs:
+    from pointsman.serving.pool_application import PoolArgs
+
+    # The router is stopped before the engines, so that only a replica that is one too many has answers to end.
+    drain = STOP_WITHIN if pool.autoscaling is None else pool.answer_timeout
+    return PoolArgs(pool=pool, redis_url=redis_url, host="127.0.0.1", drain_timeout=drain)
 
 
 def _watch(pools: list[Pool], say: Say) -> None:

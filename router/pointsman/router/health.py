@@ -56,7 +56,7 @@ class Health:
         found = {
             f"pool {name}": "no replica can answer"
             for name, state in self._fleet.pools.items()
-            if not state.can_answer()
+            if not (state.can_answer() or state.sleeps)
         }
         if not self._fleet.store_reachable and self._fleet.uses_store:
             found["redis"] = "does not answer: replicas and policies are those that were known last"
@@ -74,7 +74,9 @@ class Health:
             return "starting"
         if self.draining:
             return "draining"
-        if self._tenants.stale or not any(state.can_answer() for state in self._fleet.pools.values()):
+        pools = self._fleet.pools.values()
+        # A router whose pools all sleep must be asked, or nobody ever wakes one.
+        if self._tenants.stale or not any(state.can_answer() or state.sleeps for state in pools):
             return "unavailable"
         return "degraded" if troubles else "ready"
 
@@ -83,6 +85,7 @@ class Health:
         pools: dict[str, Any] = {
             name: {
                 "can_answer": state.can_answer(),
+                "asleep": state.sleeps,
                 "replicas": len(state.replicas),
                 "healthy": sum(replica.healthy for replica in state.replicas.values()),
                 "circuits": {circuit.value: state.count(circuit) for circuit in Circuit},

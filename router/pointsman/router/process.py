@@ -26,6 +26,7 @@ from pointsman.router.admission.lease_book import LeaseBook
 from pointsman.router.application import Application
 from pointsman.router.budget_gauges import BudgetGauges
 from pointsman.router.decision_log import DecisionLog
+from pointsman.router.demand_report import DemandReport
 from pointsman.router.fleet import Fleet
 from pointsman.router.fleet.last_known import LastKnown
 from pointsman.router.health import Health
@@ -56,6 +57,7 @@ from pointsman.router.savings import Savings
 from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.tenant_watch import TenantWatch
 from pointsman.router.thinking_spend import ThinkingSpend
+from pointsman.store.demand import DemandWriter
 from pointsman.store.leases import LeaseStore
 from pointsman.store.live import LiveRouters
 from pointsman.store.policy_projection import ProjectionReader
@@ -152,6 +154,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     health.watch("ledger", ledger.trouble)
     health.watch("leases", leases.trouble)
     health.watch("response cache", answers.trouble)
+    demand = DemandReport(DemandWriter(impatient_redis, ledger.run), fleet)
     live = LiveReport(ledger.run, LiveRouters(impatient_redis), fleet, health, metrics)
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
@@ -185,6 +188,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         loop.create_task(ledger.follow()),
         loop.create_task(leases.follow()),
         loop.create_task(live.follow()),
+        loop.create_task(demand.follow()),
         loop.create_task(_sweep(sweeps, certificates)),
     ]
     gc.collect()
@@ -207,6 +211,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     await ledger.close()
     await leases.close()
     await live.withdraw()
+    await demand.withdraw()
     await thinking.look()  # the answer that ended the drain may have been the one that thought most
     fleet.close()
     passthrough.site.close()

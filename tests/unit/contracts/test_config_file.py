@@ -85,7 +85,8 @@ rooter: {}
         (
             "autoscaling: {zzz: 1}",
             "autoscaling.zzz",
-            "unknown field; the fields here are min_replicas, max_replicas",
+            "unknown field; the fields here are min_replicas, max_replicas, target_requests, target_tokens, "
+            "upscale_delay, downscale_delay, downscale_to_zero_delay",
         ),
         ("replicas: '2'", "replicas", "must be a whole number, not '2'"),
         ("replicas: 1.5", "replicas", "must be a whole number, not 1.5"),

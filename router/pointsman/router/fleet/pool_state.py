@@ -242,6 +242,12 @@ class PoolState(Group):
         """How many requests the members can work on at a time."""
         return self.limit * len(self.members)
 
+    @property
+    def sleeps(self) -> bool:
+        """Whether there is no replica because nobody asked, and one is started where somebody does."""
+        config = self.config
+        return not self.replicas and config.autoscaling is not None and config.may_sleep
+
     def can_answer(self) -> bool:
         """Whether any replica is up, busy or not."""
         return bool(self.members)

@@ -165,13 +165,13 @@ class Place:
         return route if route is not None and route.model is model else self._new_route(tenant, model)
 
     def _wait(self, exchange: Exchange, states: tuple[PoolState, ...], seed: int) -> Outcome:
-        pool = exchange.pool = states[0].config
+        exchange.pool = states[0].config
         failed, exchange.replica = exchange.replica, None
         now = monotonic()
         if exchange.place_deadline == 0.0:
-            exchange.place_deadline = now + pool.place_timeout
+            exchange.place_deadline = now + _patience(states)
         if now >= exchange.place_deadline:
-            raise _unavailable(pool)
+            raise _unavailable(states[0])
         waiting = _Waiting(self.pipeline, self._fleet, exchange, failed)
         waiting.sit(states if failed is not None else self._seats(waiting, states), seed)
         exchange.work = waiting
@@ -267,8 +267,7 @@ class _Waiting:
         """Nothing is being sent."""
 
     def _expire(self) -> None:
-        assert self._exchange.pool is not None
-        self._refuse(_unavailable(self._exchange.pool))
+        self._refuse(_unavailable(self._states[0]))
 
     def _refuse(self, error: PoolUnavailable) -> None:
         self.abort()
@@ -317,8 +316,18 @@ def _too_many(pool: Pool) -> PoolUnavailable:
     return PoolUnavailable(f"Too many requests wait for a replica of pool '{pool.name}'.", retry_after=RETRY_AFTER)
 
 
-def _unavailable(pool: Pool) -> PoolUnavailable:
-    return PoolUnavailable(
-        f"No replica of pool '{pool.name}' could take the request within {pool.place_timeout:g} seconds.",
-        retry_after=RETRY_AFTER,
-    )
+def _patience(states: tuple[PoolState, ...]) -> float:
+    """Seconds for which a request that finds no place is held: longer where whoever could take it sleeps."""
+    asleep = [state.config.wake_timeout for state in states if state.sleeps]
+    if asleep and not any(state.replicas for state in states):
+        return max(*asleep, states[0].config.place_timeout)
+    return states[0].config.place_timeout
+
+
+def _unavailable(state: PoolState) -> PoolUnavailable:
+    pool = state.config
+    if state.sleeps:
+        message = f"Pool '{pool.name}' was asleep, and has not woken within {pool.wake_timeout:g} seconds."
+    else:
+        message = f"No replica of pool '{pool.name}' could take the request within {pool.place_timeout:g} seconds."
+    return PoolUnavailable(message, retry_after=RETRY_AFTER)
