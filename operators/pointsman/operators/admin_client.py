@@ -1,8 +1,8 @@
 """The admin API, of which the operator is a client like any other.
 
 Beside `cluster.py`, the other side of everything the operator does. An answer may hold a key, once: bodies are
-never logged and never part of an error; an error tells what the router says, which names fields and holds no values
-of prompts or keys.
+never logged and never part of an error; an error tells what the router says, which names fields and quotes neither
+prompts nor keys.
 """
 
 from __future__ import annotations

@@ -68,10 +68,14 @@ EVENTS = Resource("", "v1", "events", "Event")
 
 
 class ClusterError(Exception):
-    """The API server refused; `status` is HTTP's, 0 where it was not reached; `reason` one of Kubernetes' words."""
+    """
+    The API server refused; `status` is HTTP's, 0 where it was not reached; `reason` one of Kubernetes' words;
+    `about`: the name of the object that it speaks of, None where it is of none, as of a kind that is not there.
+    """
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    def __init__(self, status: int, reason: str, message: str, about: str | None = None) -> None:
         super().__init__(message)
+        self.about = about
         self.status = status
         self.reason = reason
 
@@ -332,10 +336,11 @@ def _error(resource: Resource, status: int, body: bytes) -> ClusterError:
     try:
         told = orjson.loads(body)
         reason, message = str(told.get("reason") or status), str(told.get("message") or status)
+        about = (told.get("details") or {}).get("name")
     except (ValueError, AttributeError):
-        reason, message = str(status), f"HTTP {status}"
+        reason, message, about = str(status), f"HTTP {status}", None
     if resource == SECRETS:
         message = f"the API server refuses: {reason}"
     if status == 429 or status >= 500:
         return ClusterUnreachable(status, reason, message)
-    return _ERRORS.get(status, ClusterError)(status, reason, message)
+    return _ERRORS.get(status, ClusterError)(status, reason, message, about)

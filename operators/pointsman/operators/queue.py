@@ -136,7 +136,8 @@ class WorkQueue(Generic[K]):
             self.failed += 1
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             after = min(FIRST_DELAY * 2 ** min(failures - 1, 30), LONGEST_DELAY)
-            log.warning("%s: %s failed (%s), again in %.1f s", self._name, key, type(error).__name__, after)
+            level = logging.WARNING if failures == 1 else logging.DEBUG
+            log.log(level, "%s: %s failed (%s), again in %.1f s", self._name, key, type(error).__name__, after)
         finally:
             self._running.discard(key)
             self._limit.release()
