@@ -124,6 +124,14 @@ class Metric:
     """1 for each part that `/readyz` names as missing."""
 
 
+class OperatorMetric:
+    """Prometheus metric names of the operator, on a page of its own."""
+
+    RECONCILED = "pointsman_operator_reconciled_total"
+    LEADER = "pointsman_operator_leader"
+    QUEUED = "pointsman_operator_queued"
+
+
 class RedisKey:
     """Keys in Redis. All of them start with `pointsman:`."""
 

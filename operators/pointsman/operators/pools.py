@@ -1,0 +1,407 @@
+"""ModelPools: one look at a pool brings the platform and the cluster to what its spec says, and tells how they are.
+
+Level-triggered: a look reads everything anew and carries nothing over from the one before, so that it does not
+matter why it was taken, how often, or where the operator was killed in between. What it decides goes into the
+status first, then to the routers, then into the cluster.
+
+Watches wake it: of the pools, and of their RayServices, whose changes are as much a reason to look as one's own.
+Only the deletion is kopf's to handle: its finalizer keeps the object until the last answer has ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import kopf
+import orjson
+
+from pointsman.operators import belongings, pool_status
+from pointsman.operators.admin_client import AdminUnavailable
+from pointsman.operators.cluster import SECRETS, ClusterError, NotFound, Object, Resource
+from pointsman.operators.context import Context
+from pointsman.operators.documents import (
+    GROUP,
+    VERSION,
+    CanaryStatus,
+    InvalidObject,
+    Meta,
+    ModelPoolObject,
+)
+from pointsman.operators.kinds import MODEL_POOL
+from pointsman.operators.metrics import RECONCILED, Outcome
+from pointsman.operators.platform_pools import PlatformPool, PlatformPools, PoolRefused
+from pointsman.operators.queue import WorkQueue
+from pointsman.operators.ray_service import (
+    POOL_LABEL,
+    RAY_SERVICES,
+    REVISION_LABEL,
+    Counts,
+    Defaults,
+    ray_service,
+    version,
+)
+from pointsman.operators.spelling import to_snake
+from pointsman.operators.statuses import DrainingStatus
+from pointsman.operators.upgrade import SETTLED, Course, Happening, Observed, Step, step
+
+log = logging.getLogger(__name__)
+
+MODEL_POOLS = Resource(GROUP, VERSION, MODEL_POOL.plural, MODEL_POOL.name)
+
+APPLIED = f"{GROUP}/applied"
+"""Annotation of a RayService: a digest of what was applied, by which a repair is told from a change."""
+
+WORKERS = 8
+"""Pools that are looked at at a time."""
+
+MOVING, WAITING = 2.0, 10.0
+"""Seconds between two looks at a pool that is being upgraded, and at one that is not as it should be."""
+
+Key = tuple[str, str]
+"""Namespace and name of a ModelPool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The RayServices of one pool, by revision."""
+
+    by_revision: Mapping[str, Object]
+
+    @property
+    def existing(self) -> tuple[str, ...]:
+        """Revisions, the oldest first."""
+        created = {each: found["metadata"]["creationTimestamp"] for each, found in self.by_revision.items()}
+        return tuple(sorted(created, key=lambda each: (created[each], each)))
+
+    @property
+    def serving(self) -> frozenset[str]:
+        """Revisions of which Ray has replicas that answer."""
+        return frozenset(name for name, found in self.by_revision.items() if _endpoints(found) > 0)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why a version cannot start, by revision, as Ray says it."""
+        found = {name: _failure(each) for name, each in self.by_revision.items()}
+        return {name: why for name, why in found.items() if why is not None}
+
+
+class PoolKeeper:
+    """Keeps all ModelPools. `register` before kopf starts; `run` beside it."""
+
+    def __init__(self, context: Context) -> None:
+        self._settings = context.settings
+        self._cluster = context.cluster
+        self._platform = PlatformPools(context.admin)
+        self.queue: WorkQueue[Key] = WorkQueue(self._reconciled, workers=WORKERS, name="pools")
+
+    def register(self, registry: kopf.OperatorRegistry) -> None:
+        """Have kopf tell of pools and of what belongs to them, and hold pools until they are drained."""
+
+        @kopf.on.event(GROUP, VERSION, MODEL_POOL.plural, registry=registry)
+        def of_pool(namespace: str | None, name: str | None, **_: Any) -> None:
+            self.queue.add((namespace or "", name or ""))
+
+        @kopf.on.event(
+            RAY_SERVICES.group,
+            RAY_SERVICES.version,
+            RAY_SERVICES.plural,
+            labels={POOL_LABEL: kopf.PRESENT},
+            registry=registry,
+        )
+        def of_service(namespace: str | None, meta: Any, **_: Any) -> None:
+            for owner in meta.get("ownerReferences") or ():
+                if owner.get("kind") == MODEL_POOL.name:
+                    self.queue.add((namespace or "", owner["name"]))
+
+        @kopf.on.delete(GROUP, VERSION, MODEL_POOL.plural, registry=registry)
+        async def drained(body: Any, retry: int, **_: Any) -> None:
+            await self._drained(orjson.loads(orjson.dumps(dict(body))), retry)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self.queue.run()
+
+    # -- one look
+
+    async def _reconciled(self, key: Key) -> float | None:
+        with contextlib.suppress(NotFound):
+            outcome, after = Outcome.FAILED, None
+            try:
+                after = await self._look(*key)
+                outcome = Outcome.DONE
+            except NotFound:
+                outcome = Outcome.DONE
+                raise
+            finally:
+                RECONCILED.labels(MODEL_POOL.name, outcome).inc()
+            return after
+        return None
+
+    async def _look(self, namespace: str, name: str) -> float | None:
+        """Seconds until the next look, None where the pool is gone."""
+        body = await self._cluster.get(MODEL_POOLS, namespace, name)
+        meta, old = Meta.read(body), body.get("status") or {}
+        if meta.deleting:
+            return None
+        try:
+            pool = ModelPoolObject.read(body)
+        except InvalidObject as error:
+            return await self._refuse(body, meta, old, "InvalidSpec", str(error))
+        if meta.paused:
+            return await self._refuse(body, meta, old, "Paused", "nothing of it is changed until it goes on")
+        if not pool.external and (missing := self._missing(pool)):
+            return await self._refuse(body, meta, old, "NotConfigured", missing)
+        platform, trouble = None, ""
+        try:
+            platform = await self._platform.put(pool)
+        except PoolRefused as error:
+            return await self._refuse(body, meta, old, error.reason, str(error))
+        except AdminUnavailable as error:
+            trouble = str(error)
+        if pool.external:
+            await self._write_status(body, pool_status.external(pool, old, platform, trouble))
+            return self._settings.resync if platform else WAITING
+        return await self._run(body, pool, old, platform, trouble)
+
+    async def _run(
+        self, body: Object, pool: ModelPoolObject, old: Object, platform: PlatformPool | None, trouble: str
+    ) -> float:
+        """Bring the RayServices of `pool` to what its spec and its upgrade want."""
+        defaults, counts = self._defaults(pool), Counts.of(pool.pool)
+        wanted = version(pool, defaults)
+        services = await self._services(pool.meta)
+        taken = step(
+            _course(old),
+            wanted=wanted.revision,
+            counts=counts,
+            upgrade=pool.upgrade,
+            start_timeout=pool.deployment.start_timeout,
+            drain_timeout=pool.deployment.drain_timeout,
+            observed=Observed(
+                now=datetime.now(UTC),
+                reports=platform.reports if platform else None,
+                failures=services.failures,
+                serving=services.serving,
+                existing=services.existing,
+            ),
+        )
+        look = pool_status.Look(platform, trouble, taken.course, taken.versions, services.failures)
+        status = pool_status.run(pool, old, look)
+        await self._write_status(body, status)
+        for happening in taken.happenings:
+            await self._tell(body, happening)
+        await self._direct(pool, platform, taken)
+        await self._apply_belongings(pool, counts)
+        for revision, number in taken.versions.items():
+            there = services.by_revision.get(revision)
+            if number is None or (there is None and revision != wanted.revision):
+                continue  # what a former version was made of is known from its RayService alone
+            await self._apply_service(body, pool, defaults, revision, number, there)
+        for revision, there in services.by_revision.items():
+            if revision not in taken.versions:
+                with contextlib.suppress(NotFound):
+                    await self._cluster.delete(
+                        RAY_SERVICES, pool.meta.namespace, there["metadata"]["name"], uid=there["metadata"]["uid"]
+                    )
+                await self._tell(body, Happening("VersionRemoved", f"version {revision} is gone"))
+        if taken.course.canary is not None or taken.course.draining:
+            return MOVING
+        return self._settings.resync if status["phase"] == "Ready" else WAITING
+
+    async def _direct(self, pool: ModelPoolObject, platform: PlatformPool | None, taken: Step) -> None:
+        """Have routers divide the pool's requests as `taken` wants it, before a new version has its first replica."""
+        if platform is not None and taken.traffic is not None and dict(platform.traffic) != dict(taken.traffic):
+            await self._platform.direct(pool.name, taken.traffic)
+
+    async def _apply_service(
+        self,
+        body: Object,
+        pool: ModelPoolObject,
+        defaults: Defaults,
+        revision: str,
+        counts: Counts,
+        there: Object | None,
+    ) -> None:
+        wanted = version(pool, defaults)
+        if revision == wanted.revision:
+            document = ray_service(pool, wanted, counts)
+        else:
+            assert there is not None
+            document = _resized(pool, there, counts)
+        digest = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        document["metadata"]["annotations"] = {APPLIED: digest}
+        applied = await self._cluster.apply(RAY_SERVICES, document)
+        if there is None:
+            name = document["metadata"]["name"]
+            await self._tell(body, Happening("VersionStarted", f"version {revision} runs as RayService {name}"))
+        elif applied["metadata"]["generation"] != there["metadata"]["generation"] and digest == (
+            there["metadata"].get("annotations") or {}
+        ).get(APPLIED):
+            what = f"RayService {there['metadata']['name']} was changed by somebody else and is as it was again"
+            await self._tell(body, Happening("DriftRepaired", what, warning=True))
+
+    async def _apply_belongings(self, pool: ModelPoolObject, counts: Counts) -> None:
+        settings = self._settings
+        assert settings.replica_secret is not None
+        assert settings.redis_url is not None
+        await self._cluster.apply(SECRETS, belongings.secret(pool, settings.replica_secret, settings.redis_url))
+        if settings.release is not None:
+            policy = belongings.network_policy(pool, release=settings.release, namespace=settings.namespace)
+            await self._cluster.apply(belongings.NETWORK_POLICIES, policy)
+        budget = belongings.disruption_budget(pool, counts)
+        if budget is not None:
+            await self._cluster.apply(belongings.BUDGETS, budget)
+        else:
+            with contextlib.suppress(NotFound):
+                await self._cluster.delete(belongings.BUDGETS, pool.meta.namespace, belongings.budget_name(pool))
+
+    # -- the end of a pool
+
+    async def _drained(self, body: Object, retry: int) -> None:
+        """Return once the pool may go; raises `kopf.TemporaryError` as long as it may not."""
+        meta, old = Meta.read(body), body.get("status") or {}
+        if meta.paused:
+            raise kopf.TemporaryError("it is paused", delay=WAITING)
+        name = str((body.get("spec") or {}).get("name") or meta.name)
+        try:
+            if retry == 0:
+                await self._tell(body, Happening("Draining", "it gets no new requests any more"))
+            await self._platform.delete(name, str(meta))
+            present = await self._platform.present(name)
+            services = await self._services(meta)
+            await self._write_status(
+                body, pool_status.draining(meta.generation, old, "its last answers are awaited")
+            )
+            if (
+                services.by_revision
+                and not self._given_up(body, meta)
+                and (retry == 0 or (present and present.running))
+            ):
+                raise kopf.TemporaryError("its last answers are awaited", delay=SETTLED)
+            for there in services.by_revision.values():
+                with contextlib.suppress(NotFound):
+                    await self._cluster.delete(RAY_SERVICES, meta.namespace, there["metadata"]["name"])
+        except AdminUnavailable as error:
+            raise kopf.TemporaryError(f"the admin API does not answer: {error}", delay=WAITING) from None
+        except ClusterError as error:
+            raise kopf.TemporaryError(f"the API server refuses: {error.reason}", delay=WAITING) from None
+
+    def _given_up(self, body: Object, meta: Meta) -> bool:
+        """Whether a pool that is being deleted has waited for its last answers for as long as it may."""
+        try:
+            timeout = ModelPoolObject.read(body).deployment.drain_timeout
+        except InvalidObject:
+            return True
+        since = datetime.fromisoformat(body["metadata"]["deletionTimestamp"])
+        return (datetime.now(UTC) - since).total_seconds() > timeout
+
+    # -- reading and writing
+
+    async def _services(self, meta: Meta) -> Services:
+        """The RayServices that belong to the pool, whatever their labels say of its name."""
+        found: dict[str, Object] = {}
+        async for page in self._cluster.pages(RAY_SERVICES, meta.namespace, labels=POOL_LABEL):
+            for each in page["items"]:
+                owners = each["metadata"].get("ownerReferences") or ()
+                if any(owner["uid"] == meta.uid for owner in owners) and not each["metadata"].get(
+                    "deletionTimestamp"
+                ):
+                    found[each["metadata"]["labels"].get(REVISION_LABEL, "")] = each
+        return Services(found)
+
+    async def _write_status(self, body: Object, status: Object) -> None:
+        """Write `status` where it says something new; it is the operator's alone."""
+        if status == body.get("status"):
+            return
+        document = {
+            "apiVersion": body["apiVersion"],
+            "kind": body["kind"],
+            "metadata": {key: body["metadata"][key] for key in ("name", "namespace", "uid")},
+            "status": status,
+        }
+        await self._cluster.apply(MODEL_POOLS, document, sub="status")
+
+    async def _refuse(self, body: Object, meta: Meta, old: Object, reason: str, message: str) -> float:
+        if not any(one.get("reason") == reason and one["type"] == "Ready" for one in old.get("conditions") or ()):
+            await self._tell(body, Happening(reason, message, warning=reason != "Paused"))
+        await self._write_status(body, pool_status.refused(meta.generation, old, reason, message))
+        return self._settings.resync
+
+    async def _tell(self, body: Object, happening: Happening) -> None:
+        await self._cluster.event(body, happening.reason, happening.message, warning=happening.warning)
+
+    def _missing(self, pool: ModelPoolObject) -> str | None:
+        if not (self._settings.replica_secret and self._settings.redis_url):
+            return "the operator was given no replica secret or no Redis, which replicas need"
+        if not (pool.deployment.image or self._settings.image):
+            return "spec.deployment.image: is missing, and the operator was given no image for all pools"
+        return None
+
+    def _defaults(self, pool: ModelPoolObject) -> Defaults:
+        settings = self._settings
+        assert settings.replica_secret is not None
+        assert settings.redis_url is not None
+        return Defaults(
+            image=settings.image or "",
+            ray_version=settings.ray_version,
+            secrets=belongings.digest(settings.replica_secret, settings.redis_url),
+        )
+
+
+def _course(status: Object) -> Course:
+    """Where the upgrade stands, as the status keeps it."""
+    canary = status.get("canary")
+    return Course(
+        revision=status.get("revision"),
+        canary=None if canary is None else CanaryStatus.model_validate(to_snake(CanaryStatus, canary, [])),
+        draining=tuple(DrainingStatus.model_validate(each) for each in status.get("draining") or ()),
+        failed_revision=status.get("failedRevision"),
+        failed_message=status.get("failedMessage"),
+    )
+
+
+def _resized(pool: ModelPoolObject, there: Object, counts: Counts) -> Object:
+    """A RayService of another version than the spec's, as it is but for its number of replicas."""
+    spec = there["spec"]
+    config = orjson.loads(spec["serveConfigV2"])
+    deployment = config["applications"][0]["deployments"][0]
+    if "autoscaling_config" in deployment:
+        bounds = {"min_replicas": counts.least, "max_replicas": max(counts.most, 1)}
+        deployment["autoscaling_config"] = {**deployment["autoscaling_config"], **bounds}
+    else:
+        deployment["num_replicas"] = counts.least
+    cluster = dict(spec["rayClusterConfig"])
+    bounds = {"replicas": counts.least, "minReplicas": counts.least, "maxReplicas": max(counts.most, 1)}
+    cluster["workerGroupSpecs"] = [{**group, **bounds} for group in cluster["workerGroupSpecs"]]
+    metadata = there["metadata"]
+    return {
+        "apiVersion": RAY_SERVICES.api_version,
+        "kind": RAY_SERVICES.kind,
+        "metadata": {key: metadata[key] for key in ("name", "namespace", "labels", "ownerReferences")},
+        "spec": {
+            **spec,
+            "serveConfigV2": orjson.dumps(config, option=orjson.OPT_INDENT_2).decode(),
+            "rayClusterConfig": cluster,
+        },
+    }
+
+
+def _endpoints(service: Object) -> int:
+    return int((service.get("status") or {}).get("numServeEndpoints") or 0)
+
+
+def _failure(service: Object) -> str | None:
+    """Why the application of a RayService can't start, None where it can or nobody knows yet."""
+    status = service.get("status") or {}
+    for part in ("activeServiceStatus", "pendingServiceStatus"):
+        applications = (status.get(part) or {}).get("applicationStatuses") or {}
+        for application in applications.values():
+            if application.get("status") == "DEPLOY_FAILED":
+                return (application.get("message") or "the application failed to deploy")[:500]
+    return None
