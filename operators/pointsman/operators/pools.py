@@ -215,7 +215,7 @@ class PoolKeeper:
         return self._settings.resync if status["phase"] == "Ready" else WAITING
 
     async def _direct(self, pool: ModelPoolObject, platform: PlatformPool | None, taken: Step) -> None:
-        """Have routers divide the pool's requests as `taken` wants it, before a new version has its first replica."""
+        """Have routers divide requests as `taken` wants it, before a new version has its first replica."""
         if platform is not None and taken.traffic is not None and dict(platform.traffic) != dict(taken.traffic):
             await self._platform.direct(pool.name, taken.traffic)
 

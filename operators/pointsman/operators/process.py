@@ -1,6 +1,6 @@
 """The process `pointsman operator`: waits for the Lease, then watches and reconciles until it is stopped.
 
-Whatever ends, ends the process, and Kubernetes starts another one: nothing is kept in memory that could be lost. The
+Whatever ends, ends the process, and Kubernetes starts another one: nothing is kept in memory that could be lost. A
 Lease that can't be renewed ends it at once, without another write, because somebody else may work already.
 """
 
@@ -47,9 +47,7 @@ async def _run(settings: Settings) -> int:
         loop.add_signal_handler(number, stop.set)
     cluster = await Cluster.connect(settings.kubeconfig)
     context = Context(settings, cluster, AdminApi(settings.admin_url, settings.admin_key))
-    lease = Lease(
-        cluster, namespace=settings.namespace, identity=settings.identity, seconds=settings.lease_seconds
-    )
+    lease = Lease(cluster, namespace=settings.namespace, identity=settings.identity, seconds=settings.lease_seconds)
     LEADER.set_function(lambda: float(lease.held))
     pages = await health.serve(
         settings.host, settings.port, state=lambda: "leading" if lease.held else "waiting", registry=REGISTRY

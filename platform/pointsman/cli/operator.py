@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from typing import Annotated
 
 import typer
 
-from pointsman.cli import standalone
+from pointsman.cli import logs, standalone
 from pointsman.contracts.names import Env
 
 app = typer.Typer(help="Run the Kubernetes operator, or print what it needs.", invoke_without_command=True)
@@ -39,7 +38,7 @@ def operator(
         str | None,
         typer.Option(
             envvar=Env.RELEASE,
-            help="Name of the release whose routers reach replicas. Default: none, and pools get no NetworkPolicies.",
+            help="Release whose routers reach replicas. Default: none, and pools get no NetworkPolicies.",
         ),
     ] = None,
     host: Annotated[str, typer.Option(help="Address of /healthz and /metrics.")] = "0.0.0.0",
@@ -61,7 +60,7 @@ def operator(
     key = os.environ.get(Env.ADMIN_KEY)
     if not key:
         standalone.refuse(f"{Env.ADMIN_KEY} is not set: the operator needs an owner's admin key.")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.to_stderr()
 
     # Imported here: the sub-commands need neither kopf nor aiohttp.
     from pointsman.operators import process

@@ -213,6 +213,16 @@ class Env:
     """SHA-256 of further owners' admin keys, separated by commas, beside those of the configuration."""
     LOG_FORMAT = "POINTSMAN_LOG_FORMAT"
     """`text` (the default) or `json`: one object a line."""
+    SERVING_IMAGE = "POINTSMAN_SERVING_IMAGE"
+    """Image of the pods that the operator has replicas run in, where a pool names none."""
+    RAY_VERSION = "POINTSMAN_RAY_VERSION"
+    """The version of Ray in that image."""
+    RELEASE = "POINTSMAN_RELEASE"
+    """Name of the release whose routers may reach replicas."""
+    POD_NAME = "POD_NAME"
+    """Who the operator is: the name of its pod."""
+    POD_NAMESPACE = "POD_NAMESPACE"
+    """Where it is: the namespace of its Lease and of the routers."""
 
 
 class StateFile:
