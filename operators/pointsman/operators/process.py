@@ -7,7 +7,6 @@ Lease that can't be renewed ends it at once, without another write, because some
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -92,19 +91,26 @@ async def _lead(context: Context, lease: Lease, stop: asyncio.Event) -> int:
 
 
 async def _first(*coroutines: Coroutine[Any, Any, Any]) -> int:
-    """Run all until the first ends, then cancel the others; which one it was. Raises what it raised."""
+    """
+    Run all until the first ends, then cancel the others; which one it was. Raises what it raised.
+
+    One that was cancelled has not ended: kopf, when it stops, cancels whatever began after itself.
+    """
     tasks = [asyncio.create_task(each) for each in coroutines]
+    running = set(tasks)
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if task.exception() is not None:
-                raise task.exception()  # type: ignore[misc]  # it is not None
-        return min(tasks.index(task) for task in done)
+        while True:
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if not task.cancelled():
+                    task.result()
+                    return tasks.index(task)
+            if not running:
+                return 0
     finally:
         for task in tasks:
             task.cancel()
-        with contextlib.suppress(BaseException):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _kopf_settings(settings: Settings) -> kopf.OperatorSettings:
