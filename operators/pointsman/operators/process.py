@@ -24,6 +24,7 @@ from pointsman.operators.lease import Lease, LeaseLost
 from pointsman.operators.metrics import LEADER, QUEUED, REGISTRY
 from pointsman.operators.pools import PoolKeeper
 from pointsman.operators.settings import Settings
+from pointsman.operators.tenants import Tenancy
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,11 @@ async def _lead(context: Context, lease: Lease, stop: asyncio.Event) -> int:
     """Work while the Lease is held; the exit status."""
     registry, kopf_settings = kopf.OperatorRegistry(), _kopf_settings(context.settings)
     _login(registry, context.settings)
-    pools = PoolKeeper(context)
-    pools.register(registry)
+    pools, tenancy = PoolKeeper(context), Tenancy(context.cluster, context.admin, context.settings.namespaces)
+    for keeper in (pools, tenancy):
+        keeper.register(registry)
     QUEUED.labels("pools").set_function(lambda: float(len(pools.queue)))
+    QUEUED.labels("tenants").set_function(lambda: float(len(tenancy.queue)))
     namespaces = context.settings.namespaces
     watching = kopf.operator(
         registry=registry,
@@ -78,7 +81,7 @@ async def _lead(context: Context, lease: Lease, stop: asyncio.Event) -> int:
         stop_flag=stop,
     )
     try:
-        ended = await _first(watching, lease.keep(), pools.run())
+        ended = await _first(watching, lease.keep(), pools.run(), tenancy.run())
     except LeaseLost as lost:
         log.critical("%s: ending at once", lost)
         logging.shutdown()

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from pointsman.contracts.autoscaling import autoscaling_fields
 from pointsman.contracts.config import Pool
 from pointsman.contracts.names import Env
 from pointsman.operators.cluster import Object, Resource
@@ -64,6 +65,7 @@ READ_BY_ROUTERS = frozenset(
         "prices",
         "replicas",
         "urls",
+        "wake_timeout",
     }
 )
 """Fields that routers alone heed, or that change in place: their replicas keep running."""
@@ -161,7 +163,8 @@ def secret_name(meta: Meta) -> str:
 def version(pool: ModelPoolObject, defaults: Defaults) -> Version:
     """What the pods and replicas of `pool` are made of now, and the revision that stands for it."""
     cluster = _cluster(pool, defaults)
-    arguments = {"pool": {**pool.pool.model_dump(mode="json", include=set(READ_BY_REPLICAS)), "prices": _NO_PRICES}}
+    told = pool.pool.model_dump(mode="json", include=set(READ_BY_REPLICAS))
+    arguments = {"pool": {**told, "prices": _NO_PRICES}, "drain_timeout": pool.deployment.drain_timeout}
     digest = hashlib.sha256(orjson.dumps([cluster, arguments], option=orjson.OPT_SORT_KEYS)).hexdigest()
     return Version(digest[:8], cluster, arguments)
 
@@ -205,7 +208,10 @@ def serve_config(pool: Pool, of: Version, counts: Counts) -> str:
         deployment["num_replicas"] = counts.least
     else:
         deployment["num_replicas"] = "auto"
-        deployment["autoscaling_config"] = {"min_replicas": counts.least, "max_replicas": max(counts.most, 1)}
+        bounds = pool.autoscaling.model_copy(
+            update={"min_replicas": counts.least, "max_replicas": max(counts.most, 1)}
+        )
+        deployment["autoscaling_config"] = autoscaling_fields(pool, bounds)
     config = {
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from pointsman.contracts.config import Autoscaling, Pool
+from pointsman.contracts.autoscaling import autoscaling_fields
+from pointsman.contracts.config import Pool
 from pointsman.contracts.names import Env
 from pointsman.serving.replica import LOAD
 from pointsman.store.demand import INTERVAL, STALE, Demand, DemandReader
@@ -27,43 +28,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-USUAL_LOAD = 0.75
-"""Share of a replica's places that are to be taken, where the pool does not say how many."""
-
 PATIENCE = 2.0
 """Seconds that the store has to answer."""
 
 
 def autoscaling_config(pool: Pool) -> AutoscalingConfig:
     """What Ray Serve is told of the autoscaling of `pool`, which has some."""
-    from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+    from ray.serve.config import AutoscalingConfig
 
-    bounds = pool.autoscaling
-    assert bounds is not None
-    requests = target_requests(pool, bounds)
-    return AutoscalingConfig(
-        min_replicas=bounds.min_replicas,
-        max_replicas=bounds.max_replicas,
-        target_ongoing_requests=requests,
-        upscale_delay_s=bounds.upscale_delay,
-        downscale_delay_s=bounds.downscale_delay,
-        downscale_to_zero_delay_s=bounds.downscale_to_zero_delay,
-        policy=AutoscalingPolicy(
-            policy_function="pointsman.serving.demand_policy:DemandPolicy",
-            policy_kwargs={
-                "pool": pool.name,
-                "target_requests": requests,
-                "target_tokens": bounds.target_tokens,
-            },
-        ),
-    )
-
-
-def target_requests(pool: Pool, bounds: Autoscaling) -> float:
-    """Requests that each replica of `pool` is to have."""
-    if bounds.target_requests is not None:
-        return bounds.target_requests
-    return max(1.0, USUAL_LOAD * pool.max_ongoing_requests)
+    assert pool.autoscaling is not None
+    return AutoscalingConfig(**autoscaling_fields(pool, pool.autoscaling))
 
 
 def wanted(demand: Demand, *, target_requests: float, target_tokens: int | None) -> float:
