@@ -110,7 +110,7 @@ class Engine:
 
 
 class Gateway:
-    """The processes of one gateway. Use as a context manager."""
+    """The processes of one gateway. Use as a context manager, which `waits` until all pools can answer."""
 
     def __init__(
         self,
@@ -121,6 +121,7 @@ class Gateway:
         tenants: Iterable[dict[str, Any]] = ({"name": "demo"},),
         copies: dict[str, int] | None = None,
         database: str | None = None,
+        waits: bool = True,
     ) -> None:
         self.folder = folder
         self.state = folder / "state"
@@ -133,6 +134,7 @@ class Gateway:
         self.config = folder / "config.yaml"
         self.pools = list(pools)
         self._copies = copies or {}
+        self._waits = waits
         written = {
             "pools": self.pools,
             "tenants": [{**item, "key_digests": [key_digest(self.keys[item["name"]])]} for item in tenants],
@@ -166,7 +168,8 @@ class Gateway:
             self.start_router()
             for name, process in started:
                 self.engines.setdefault(name, []).append(Engine(process, _url_of(process)))
-            wait_for(lambda: self.startupz() == 200, "the router to start", self.router)
+            if self._waits:
+                wait_for(lambda: self.startupz() == 200, "the router to start", self.router)
             wait_for(self.admin_listens, "the admin process to start", self.admin)
         except BaseException:
             self.__exit__(None, None, None)
