@@ -158,8 +158,8 @@ class Router(Strict):
 class Config(Strict):
     """A whole fleet: pools, tenants, and the router's limits."""
 
-    pools: Annotated[tuple[Pool, ...], Field(min_length=1)]
-    """The pools."""
+    pools: tuple[Pool, ...] = ()
+    """The pools. Further ones may be made while the platform runs. Default: none."""
     tenants: tuple[Tenant, ...] = ()
     """The tenants. `pointsman up` adds a tenant `demo` with a fresh key."""
     router: Router = Router()

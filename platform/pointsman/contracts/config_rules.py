@@ -64,7 +64,9 @@ def _prices_agree(config: Config) -> Problems:
 
 
 def _tenants_models_exist(config: Config) -> Problems:
-    """A tenant's `models` are models that some pool answers."""
+    """A tenant's `models` are models that some pool answers; any may be named where there are no pools."""
+    if not config.pools:
+        return
     models = {pool.model for pool in config.pools}
     for row, tenant in enumerate(config.tenants):
         for column, model in enumerate(tenant.models or ()):

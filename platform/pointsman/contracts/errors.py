@@ -100,6 +100,14 @@ class TenantNotFound(ApiError):
     code = "tenant_not_found"
 
 
+class PoolNotFound(ApiError):
+    """There is no pool of this name."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "pool_not_found"
+
+
 class KeyNotFound(ApiError):
     """There is no key with this id; told to administrators only."""
 

@@ -4,6 +4,10 @@ Stands in the contracts because the data plane bills by it, the admin process de
 reports name its versions. A moment is milliseconds since 1970, UTC. Pure but for `PriceBook.__getitem__`, which
 asks the clock.
 
+A pool's own price is the configuration's, which always held, or that of a pool made while the platform runs, which
+may have changed: a timeline, newest first, whose last entry holds since the beginning of time. A period goes before
+it.
+
 A period has a beginning and may have an end. One without an end lasts until the next one begins; between periods,
 and before the first, the price of the configuration holds, which is version 0. No moment has two prices.
 """
@@ -11,14 +15,14 @@ and before the first, the price of the configuration holds, which is version 0. 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pydantic import AwareDatetime
 
 from pointsman.contracts.config import Config
-from pointsman.contracts.config_pools import Prices
+from pointsman.contracts.config_pools import Pool, Prices
 from pointsman.contracts.config_types import Name, Strict
 from pointsman.contracts.pricing import PriceList
 
@@ -106,34 +110,43 @@ def spans(periods: Iterable[PricePeriod]) -> list[tuple[PricePeriod, int | None]
     ]
 
 
-def schedule(configured: PriceList, periods: Iterable[PricePeriod]) -> tuple[tuple[int, Priced], ...]:
+EVER = -(2**63)
+"""The beginning of time, as a moment."""
+
+Timeline = tuple[tuple[int, PriceList], ...]
+"""Prices with the moments from which on they hold, newest first; the last one's is `EVER`."""
+
+
+def schedule(own: Timeline, periods: Iterable[PricePeriod]) -> tuple[tuple[int, Priced], ...]:
     """What holds from which moment on, newest first; the last entry holds since the beginning of time."""
-    base = Priced(configured, CONFIGURED)
-    changes: list[tuple[int, Priced]] = [(_EVER, base)]
-    for period, end in spans(periods):
-        if changes[-1][0] == period.since:
-            changes.pop()
-        changes.append((period.since, Priced(period.prices.price_list(), period.version)))
-        if end is not None:
-            changes.append((end, base))
+    set_apart = [
+        (period.since, end, Priced(period.prices.price_list(), period.version)) for period, end in spans(periods)
+    ]
+    stated = [(since, Priced(prices, CONFIGURED)) for since, prices in own]
+    moments = {since for since, _ in stated} | {since for since, _, _ in set_apart}
+    moments |= {end for _, end, _ in set_apart if end is not None}
+    changes: list[tuple[int, Priced]] = []
+    for moment in sorted(moments):
+        holding = [each for since, end, each in set_apart if since <= moment and (end is None or moment < end)]
+        priced = holding[-1] if holding else next(each for since, each in stated if since <= moment)
+        if not changes or changes[-1][1] is not priced:
+            changes.append((moment, priced))
     return tuple(reversed(changes))
-
-
-_EVER = -(2**63)
 
 
 class PriceBook:
     """
-    The prices of all pools at all times. `replace` lets other periods hold from then on, in one step; `changes`
-    counts how often it did.
+    The prices of all pools at all times. `replace` lets other periods hold from then on, in one step, `configure`
+    tells of further pools; `changes` counts how often they did.
 
-    Raises KeyError for a pool that the configuration does not have. Read by one thread or by many.
+    Raises KeyError for a pool of which it was never told. Read by one thread or by many.
     """
 
-    __slots__ = ("_configured", "_schedules", "changes")
+    __slots__ = ("_own", "_periods", "_schedules", "changes")
 
     def __init__(self, configured: Mapping[str, PriceList], periods: Iterable[PricePeriod] = ()) -> None:
-        self._configured = dict(configured)
+        self._own: dict[str, Timeline] = {pool: ((EVER, prices),) for pool, prices in configured.items()}
+        self._periods: dict[str, list[PricePeriod]] = {}
         self._schedules: dict[str, tuple[tuple[int, Priced], ...]] = {}
         self.changes = 0
         self.replace(periods)
@@ -147,7 +160,7 @@ class PriceBook:
 
     def span(self, pool: str, moment: int) -> tuple[int, int]:
         """From when on the price of `pool` holds that holds at `moment`, and until when, if nothing changes."""
-        until = -_EVER
+        until = -EVER
         for since, _ in self._schedules[pool]:
             if moment >= since:
                 return since, until
@@ -159,12 +172,22 @@ class PriceBook:
         return self.at(pool, time.time_ns() // 1_000_000).prices
 
     def replace(self, periods: Iterable[PricePeriod]) -> None:
-        """Let `periods` hold, and no others; those of unknown pools are left out."""
-        by_pool: dict[str, list[PricePeriod]] = {pool: [] for pool in self._configured}
+        """Let `periods` hold, and no others; those of unknown pools once they are known."""
+        by_pool: dict[str, list[PricePeriod]] = {}
         for period in periods:
-            if period.pool in by_pool:
-                by_pool[period.pool].append(period)
-        self._schedules = {pool: schedule(self._configured[pool], by_pool[pool]) for pool in by_pool}
+            by_pool.setdefault(period.pool, []).append(period)
+        self._periods = by_pool
+        self._schedules = {pool: schedule(own, by_pool.get(pool, ())) for pool, own in self._own.items()}
+        self.changes += 1
+
+    def configure(self, pools: Mapping[str, Timeline]) -> None:
+        """
+        Let these be the own prices of `pools`; others stay as they are, and none is ever forgotten: what ran on a
+        pool when it was taken away is still to be billed.
+        """
+        self._own = {**self._own, **pools}
+        made = {pool: schedule(own, self._periods.get(pool, ())) for pool, own in pools.items()}
+        self._schedules = {**self._schedules, **made}
         self.changes += 1
 
 
@@ -173,18 +196,18 @@ def price_book(config: Config) -> PriceBook:
     return PriceBook({pool.name: pool.prices.price_list() for pool in config.pools})
 
 
-def twins_of(config: Config, pool: str) -> tuple[str, ...]:
+def twins_of(pools: Collection[Pool], pool: str) -> tuple[str, ...]:
     """
-    `pool` and all pools whose price can't differ from it, in the order of `config`.
+    `pool` and all pools whose price can't differ from it, in the order of `pools`.
 
     Those are the ones that answer the same model in the same mode, and whatever those share a mode with in turn.
     """
     found = {pool}
     while True:
-        answered = {(each.model, mode) for each in config.pools if each.name in found for mode in each.modes}
-        further = {each.name for each in config.pools if any((each.model, mode) in answered for mode in each.modes)}
+        answered = {(each.model, mode) for each in pools if each.name in found for mode in each.modes}
+        further = {each.name for each in pools if any((each.model, mode) in answered for mode in each.modes)}
         if further <= found:
-            return tuple(each.name for each in config.pools if each.name in found)
+            return tuple(each.name for each in pools if each.name in found)
         found |= further
 
 

@@ -31,9 +31,9 @@ def options(command: str, folder: Path, *, config: Path = LOCAL, redis_url: str 
 @pytest.mark.parametrize("command", ["router", "admin", "ledger-writer", "serving"])
 def test_a_configuration_that_cannot_be_used(command: str, tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
-    broken.write_text("pools: []\n")
+    broken.write_text("pools: {}\n")
     said = refused(*options(command, tmp_path, config=broken))
-    assert said == f"{broken}: pools: must not be empty (line 1)\n"
+    assert said == f"{broken}: pools: must be a list, not a mapping (line 1)\n"
 
 
 @pytest.mark.parametrize("command", ["router", "admin", "ledger-writer", "serving"])

