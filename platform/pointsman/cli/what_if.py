@@ -50,7 +50,7 @@ class WhatIf:
             said, models = Tenant(name="anybody"), {ANY_MODEL: ModelView(ANY_MODEL, {}, frozenset(Mode))}
         else:
             loaded = _loaded(config)
-            said, models = _tenant(loaded, tenant, config), models_of(loaded)
+            said, models = _tenant(loaded, tenant, config), models_of(loaded.pools)
         self._tenant = view_of(said.name, compile_terms(said, models))
         # A rule may ask for a key: it is known which one where there is one only.
         self._key = bytes.fromhex(said.key_digests[0]) if len(said.key_digests) == 1 else b""

@@ -8,6 +8,7 @@ the same into the metrics and the log.
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -16,6 +17,9 @@ from pointsman.router.fleet import Fleet
 from pointsman.router.fleet.breaker import Circuit
 from pointsman.router.tenants import Tenants
 
+PATIENCE = 10.0
+"""Seconds that a router which starts waits for pools that the admin API has made."""
+
 Trouble = Callable[[], str | None]
 """What is wrong with a part, in a few words that hold nothing of a request; None while all is well."""
 
@@ -23,8 +27,10 @@ Trouble = Callable[[], str | None]
 class Health:
     """
     `/livez`: 200 as long as the process answers at all.
-    `/startupz`: 200 once every pool has answered once or sleeps on purpose, else 503.
-    `/readyz`: 503 before that, while draining, and when no pool at all can answer or nobody is let in; else 200.
+    `/startupz`: 200 once every pool has answered once or sleeps on purpose, else 503. Pools that the admin API made
+    are waited for no longer than `PATIENCE`: any may lack its machines, and its requests wait for it alone.
+    `/readyz`: 503 before that, while draining, and when no pool at all can answer or nobody is let in; else 200,
+    where there are no pools yet too: those who make them come this way.
     Whatever else is missing makes the status `degraded` and is listed under `missing`, with a few words under
     `troubles`.
     """
@@ -35,6 +41,7 @@ class Health:
         self._fleet = fleet
         self._tenants = tenants
         self._watched: dict[str, Trouble] = {}
+        self._began = monotonic()
         self._started = False
         self.draining = False
         self.elsewhere: dict[str, str] = {}
@@ -48,7 +55,12 @@ class Health:
     def started(self) -> bool:
         """Whether every pool has answered once or sleeps on purpose."""
         if not self._started:
-            self._started = all(state.answered or state.config.may_sleep for state in self._fleet.pools.values())
+            waiting = {
+                name for name, state in self._fleet.pools.items() if not (state.answered or state.config.may_sleep)
+            }
+            if monotonic() - self._began >= PATIENCE:
+                waiting -= self._fleet.made
+            self._started = not waiting
         return self._started
 
     def troubles(self) -> dict[str, str]:
@@ -58,6 +70,8 @@ class Health:
             for name, state in self._fleet.pools.items()
             if not (state.can_answer() or state.sleeps)
         }
+        if not self._fleet.pools:
+            found["pools"] = "there are none yet"
         if not self._fleet.store_reachable and self._fleet.uses_store:
             found["redis"] = "does not answer: replicas and policies are those that were known last"
         for part, trouble in self._watched.items():
@@ -76,7 +90,8 @@ class Health:
             return "draining"
         pools = self._fleet.pools.values()
         # A router whose pools all sleep must be asked, or nobody ever wakes one.
-        if self._tenants.stale or not any(state.can_answer() or state.sleeps for state in pools):
+        answering = not pools or any(state.can_answer() or state.sleeps for state in pools)
+        if self._tenants.stale or not answering:
             return "unavailable"
         return "degraded" if troubles else "ready"
 

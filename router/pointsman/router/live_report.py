@@ -58,6 +58,7 @@ class LiveReport:
         self._heard = monotonic()
         self._misses = 0
         self._missing: set[str] = set()
+        self._pools: set[str] = set()
         self._cells: dict[tuple[str, str], Cell] = {}
         self._revisions = RevisionMetrics(metrics)
         self._history: deque[tuple[float, dict[tuple[str, str, str], Seen]]] = deque(maxlen=WINDOW + 1)
@@ -115,6 +116,9 @@ class LiveReport:
                 self._gauge(Metric.DEGRADED, part, {"part": part}).set(float(part in missing))
             self._missing = missing
         now = monotonic()
+        for name in self._pools - self._fleet.pools.keys():
+            self._gone(name)
+        self._pools = set(self._fleet.pools)
         for name, state in self._fleet.pools.items():
             labels = {"pool": name, "model": state.config.model}
             self._gauge(Metric.RUNNING, name, labels).set(state.running)
@@ -126,6 +130,18 @@ class LiveReport:
             state.look(now)
             self._revisions.note(state, labels)
         self._history.append((now, self._seen()))
+
+    def _gone(self, pool: str) -> None:
+        """The pool is no more: let no number of it stay as it was last."""
+        for name, key in (
+            (Metric.RUNNING, pool),
+            (Metric.WAITING, pool),
+            (Metric.PREDICTED, f"{pool} running"),
+            (Metric.PREDICTED, f"{pool} waiting"),
+        ):
+            cell = self._cells.pop((name, key), None)
+            if cell is not None:
+                cell.set(0)
 
     def _gauge(self, name: str, key: str, labels: dict[str, str]) -> Cell:
         cell = self._cells.get((name, key))

@@ -48,6 +48,8 @@ from pointsman.router.pipeline.relay import Relay
 from pointsman.router.pipeline.settle import Settle
 from pointsman.router.pipeline.thinking_price import ThinkingPrice
 from pointsman.router.policy_watch import PolicyWatch
+from pointsman.router.pool_watch import PoolWatch
+from pointsman.router.pools import Pools
 from pointsman.router.predictor import Predictor
 from pointsman.router.price_watch import PriceWatch
 from pointsman.router.response_cache.answers import Answers
@@ -61,6 +63,7 @@ from pointsman.store.demand import DemandWriter
 from pointsman.store.leases import LeaseStore
 from pointsman.store.live import LiveRouters
 from pointsman.store.policy_projection import ProjectionReader
+from pointsman.store.pool_projection import PoolReader
 from pointsman.store.price_projection import PriceReader
 from pointsman.store.replicas import ReplicaRegistry
 from pointsman.store.response_cache import AnswerStore
@@ -116,6 +119,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     snapshot = compile_snapshot(config)
     last_known = LastKnown(settings.state_dir / StateFile.LAST_KNOWN)
     fleet = Fleet(config, ReplicaRegistry(redis), metrics, secret=settings.secret, last_known=last_known)
+    pools = Pools(config, snapshot, fleet)
     place = Place(fleet)
     relay = Relay(fleet, metrics, max_response_bytes=config.router.max_response_bytes)
     predictor = Predictor.load(Path(config.predictor) if config.predictor else None)
@@ -124,7 +128,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     ledger = Ledger(settings.state_dir / StateFile.SPOOL, redis, metrics, most=config.router.spool_bytes)
     answers = Answers(
         AnswerStore(impatient_redis),
-        {pool.name: pool for pool in config.pools},
+        pools.now,
         metrics,
         secret=settings.secret,
         most_bytes=config.router.response_cache_bytes,
@@ -159,6 +163,8 @@ async def _serve(config: Config, settings: Settings) -> None:
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
     certificates = Certificates(config.router.tls) if config.router.tls else None
+    made = PoolWatch(PoolReader(redis), pools, settings.state_dir / StateFile.KNOWN_POOLS)
+    health.watch("pools", made.trouble)
     policies = PolicyWatch(ProjectionReader(redis), snapshot, settings.state_dir / StateFile.KNOWN_POLICIES)
     tenants = TenantWatch(
         TenantReader(redis),
@@ -169,7 +175,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     health.watch("tenants", tenants.trouble)
     thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants)
     prices = PriceWatch(PriceReader(redis), snapshot.prices, settings.state_dir / StateFile.KNOWN_PRICES)
-    await asyncio.gather(policies.begin(), tenants.begin())
+    await asyncio.gather(made.begin(), policies.begin(), tenants.begin())
     await prices.begin()
     await answers.shared.begin()
     await thinking.look()
@@ -179,6 +185,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     sweeps = [clients.sweep, fleet.sweep, passthrough.site.sweep, savings.tell, budgets.tell]
     tasks = [
         loop.create_task(fleet.watch()),
+        loop.create_task(made.follow()),
         loop.create_task(policies.follow()),
         loop.create_task(tenants.follow()),
         loop.create_task(prices.follow()),

@@ -7,11 +7,11 @@ compiled once and shared: of a hundred thousand tenants most are of a few kinds.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pointsman.contracts.config import Config, DecisionLog, Pool, Tenant
+from pointsman.contracts.config import DecisionLog, Pool, Tenant
 from pointsman.contracts.limits import Budgets, Limits, ResponseCache
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.policies import PolicyDocument
@@ -25,11 +25,34 @@ _DECISIONS, _LIMITS, _BUDGETS, _CACHE = DecisionLog(), Limits(), Budgets(), Resp
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A public model name and the pools that answer it, by mode; every listed mode has at least one pool."""
+    """
+    A public model name and the pools that answer it, by mode; every listed mode has at least one pool.
+
+    Where its pools change, another one takes its place: what was worked out for the one doesn't hold for the other.
+    """
 
     name: str
     pools: dict[Mode, tuple[Pool, ...]]
     modes: frozenset[Mode]
+
+
+NO_MODELS: Mapping[str, ModelView] = {}
+
+
+class AllowedModels(dict[str, ModelView]):
+    """The models that a tenant may ask for which names some: those of `named` that some pool answers."""
+
+    __slots__ = ("__weakref__", "named")
+
+    def __init__(self, named: Iterable[str], models: Mapping[str, ModelView]) -> None:
+        self.named = tuple(named)
+        self.renew(models)
+
+    def renew(self, models: Mapping[str, ModelView]) -> None:
+        """Let `models` be all there are."""
+        now = {name: models[name] for name in self.named if name in models}
+        self.clear()
+        self.update(now)
 
 
 @dataclass(slots=True)
@@ -95,16 +118,23 @@ class TenantView:
         self.cache = terms.cache
 
 
-def models_of(config: Config) -> dict[str, ModelView]:
-    """The models of `config` by their names."""
-    return {name: _model(name, config.pools) for name in sorted({pool.model for pool in config.pools})}
+def models_of(pools: Iterable[Pool], known: Mapping[str, ModelView] = NO_MODELS) -> dict[str, ModelView]:
+    """The models that `pools` answer, by their names; a view in `known` that still holds is taken over."""
+    by_model: dict[str, list[Pool]] = {}
+    for pool in pools:
+        by_model.setdefault(pool.model, []).append(pool)
+    return {name: _model(name, by_model[name], known.get(name)) for name in sorted(by_model)}
 
 
 def compile_terms(tenant: Tenant, models: dict[str, ModelView]) -> Terms:
-    """The terms of `tenant`; `models` are all there are, and what it names beside them is left out."""
+    """
+    The terms of `tenant`; `models` are all there are, and what it names beside them is left out.
+
+    One that names none has `models` itself, and sees what changes there.
+    """
     allowed = models
     if tenant.models is not None:
-        allowed = {name: models[name] for name in tenant.models if name in models}
+        allowed = AllowedModels(tenant.models, models)
     return Terms(
         models=allowed,
         policy=compile_policy(PolicyDocument(policy=tenant.policy, candidate=tenant.candidate)),
@@ -125,10 +155,8 @@ def view_of(name: str, terms: Terms) -> TenantView:
     return view
 
 
-def _model(name: str, pools: Iterable[Pool]) -> ModelView:
-    by_mode = {
-        mode: found
-        for mode in Mode
-        if (found := tuple(pool for pool in pools if pool.model == name and mode in pool.modes))
-    }
+def _model(name: str, pools: Iterable[Pool], known: ModelView | None) -> ModelView:
+    by_mode = {mode: found for mode in Mode if (found := tuple(pool for pool in pools if mode in pool.modes))}
+    if known is not None and known.pools == by_mode:
+        return known
     return ModelView(name, by_mode, frozenset(by_mode))

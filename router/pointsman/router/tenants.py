@@ -8,19 +8,20 @@ Touches no store and no clock. The admin process, which is asked now and then, l
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
+from weakref import WeakValueDictionary
 
 import orjson
 from pydantic import ValidationError
 
-from pointsman.contracts.config import Config, Tenant
+from pointsman.contracts.config import Config, Pool, Tenant
 from pointsman.contracts.errors import Unauthenticated
 from pointsman.contracts.keys import Role
 from pointsman.contracts.tenants import is_well_formed
 from pointsman.router.key_scope import Scope, scope_of
 from pointsman.router.policies import TenantPolicy
-from pointsman.router.tenant_view import TenantView, Terms, compile_terms, models_of, view_of
+from pointsman.router.tenant_view import AllowedModels, TenantView, Terms, compile_terms, models_of, view_of
 from pointsman.store.tenant_projection import OF_FILE, TenantEntry, tenant_entry
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class Tenants:
         self._listeners: list[Callable[[TenantView], None]] = []
         self.policy_of: Callable[[str], TenantPolicy | None] = lambda name: None
         self.stale = False
-        self._models = models_of(config)
+        self._models = models_of(config.pools)
+        self._limited: WeakValueDictionary[int, AllowedModels] = WeakValueDictionary()
         self._entries: dict[str, bytes] = {}
         self._owners: dict[bytes, str] = {}
         self._kinds: dict[bytes, Terms] = {}
@@ -63,6 +65,16 @@ class Tenants:
         self._configured_keys = frozenset(self.keys)
         self._owners_of_file = {bytes.fromhex(digest): Role.OWNER for digest in config.router.admin_key_digests}
         self.admins: dict[bytes, Role] = dict(self._owners_of_file)
+
+    def serve(self, pools: Iterable[Pool]) -> None:
+        """Let `pools` be all there are: each tenant may ask for the models that they answer, if for any."""
+        models = models_of(pools, self._models)
+        if models == self._models:
+            return
+        self._models.clear()
+        self._models.update(models)
+        for allowed in list(self._limited.values()):
+            allowed.renew(models)
 
     def show(self, key: bytes, digest: bytes) -> Key:
         """
@@ -218,6 +230,8 @@ class Tenants:
         if len(self._kinds) >= MAX_KINDS:
             self._kinds.clear()
         self._kinds[kind] = terms
+        if isinstance(terms.models, AllowedModels):
+            self._limited[id(terms.models)] = terms.models
         return terms
 
 

@@ -20,6 +20,7 @@ from pointsman.contracts.names import RedisKey, StateFile
 from pointsman.contracts.tenants import key_digest, new_key
 from pointsman.router.admin import key_ring, tenant_projector
 from pointsman.router.admin.key_ring import KeyRing
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.admin.tenant_projector import TenantProjector
 from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database, database_url
@@ -53,7 +54,7 @@ class Admin:
         audit = AuditLog(self.database)
         self.keys, self.tenants = KeyStore(self.database, audit), TenantStore(self.database, audit)
         self.changes = TenantChanges(self.database)
-        self.ring = KeyRing(CONFIG, self.keys, self.tenants)
+        self.ring = KeyRing(CONFIG, PoolDirectory(CONFIG), self.keys, self.tenants)
         self.projector = TenantProjector(self.database, self.keys, self.ring, redis)
         self.projection = TenantProjection(redis)
 

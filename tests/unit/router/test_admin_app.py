@@ -23,6 +23,7 @@ from pointsman.router.admin import decisions
 from pointsman.router.admin.access import Access
 from pointsman.router.admin.app import Parts, build_app
 from pointsman.router.admin.key_ring import KeyRing
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.admin.process import without_messages
 from pointsman.store.decisions import Wanted
 
@@ -86,7 +87,7 @@ def store() -> SlowStore:
 @pytest.fixture
 def app(store: SlowStore, tmp_path: Path) -> Iterator[FastAPI]:
     nothing: Any = None
-    access = Access(KeyRing(CONFIG, nothing, nothing))
+    access = Access(KeyRing(CONFIG, PoolDirectory(CONFIG), nothing, nothing))
     others = dict.fromkeys(("audit", "policies", "keeper", "prices", "usage", "entries", "bookings"), nothing)
     others = dict.fromkeys(field.name for field in dataclasses.fields(Parts))
     parts = Parts(**{**others, "access": access, "decisions": store})

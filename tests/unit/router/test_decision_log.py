@@ -28,6 +28,7 @@ from pointsman.contracts.price_book import price_book
 from pointsman.contracts.pricing import Cost, Usage
 from pointsman.router import decision_log
 from pointsman.router.admin.decision_reading import RecordReader
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.decision_log import DecisionLog
 from pointsman.router.exchange import Exchange, Leg
 from pointsman.router.metrics import Metrics
@@ -48,7 +49,7 @@ CONFIG = Config.model_validate(
     }
 )
 DEEP, FAST = CONFIG.pools
-READER = RecordReader(CONFIG, price_book(CONFIG))
+READER = RecordReader(CONFIG, PoolDirectory(CONFIG), price_book(CONFIG))
 DOCUMENT = PolicyDocument()
 TRIAL = PolicyDocument(candidate=Candidate(policy=Policy(threshold=0.9), stage=Stage.CANARY))
 

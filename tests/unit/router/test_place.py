@@ -307,6 +307,7 @@ def test_a_new_configuration_of_the_model_is_seen(tmp_path: Path) -> None:
     bench = Bench(tmp_path, {"name": "one"}, {"name": "two"})
     bench.send()
     bench.model = ModelView("m", {Mode.THINK: (bench.config.pools[1],)}, frozenset({Mode.THINK}))
+    bench.tenant.models["m"] = bench.model
     (exchange,) = bench.send()
     assert exchange.pool is bench.config.pools[1]
 
@@ -398,7 +399,7 @@ def test_of_a_long_message_both_ends_count() -> None:
 def test_tenants_and_models_are_apart(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     other = TenantView("u", {}, compile_policy(PolicyDocument()), "pepper")
-    seeds = {Route(bench.fleet, tenant, bench.model).seed for tenant in (bench.tenant, other)}
+    seeds = {Route(bench.fleet, tenant, bench.model, None).seed for tenant in (bench.tenant, other)}
     assert len(seeds) == 2
 
 

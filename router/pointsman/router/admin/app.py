@@ -36,12 +36,14 @@ from pointsman.router.admin.cache import cache_routes
 from pointsman.router.admin.decisions import decision_routes
 from pointsman.router.admin.entries import entry_routes
 from pointsman.router.admin.keys import key_routes
-from pointsman.router.admin.live import live_routes
+from pointsman.router.admin.live import PoolStates, live_routes
 from pointsman.router.admin.live_keys import LiveKeys
 from pointsman.router.admin.live_policies import LivePolicies
+from pointsman.router.admin.live_pools import LivePools
 from pointsman.router.admin.live_prices import LivePrices
 from pointsman.router.admin.live_tenants import LiveTenants
 from pointsman.router.admin.policies import policy_routes
+from pointsman.router.admin.pools import pool_routes
 from pointsman.router.admin.prices import price_routes
 from pointsman.router.admin.reference import data_plane_paths
 from pointsman.router.admin.simulate import simulate_routes
@@ -65,6 +67,7 @@ class Parts:
     audit: AuditLog
     tenants: LiveTenants
     keys: LiveKeys
+    pools: LivePools
     policies: LivePolicies
     keeper: StageKeeper
     decisions: DecisionStore
@@ -100,7 +103,9 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
     app.include_router(decision_routes(access, parts.decisions, parts.policies, parts.audit))
     app.include_router(price_routes(access, parts.prices))
     app.include_router(simulate_routes(access, parts.decisions, parts.policies))
-    app.include_router(live_routes(access, config, parts.redis))
+    states = PoolStates(parts.pools, parts.redis)
+    app.include_router(live_routes(access, states, parts.redis))
+    app.include_router(pool_routes(access, parts.pools, states))
     app.include_router(cache_routes(access, parts.answers, parts.audit, parts.tenants))
     app.include_router(usage_routes(access, parts.usage))
     app.include_router(entry_routes(access, parts.entries, parts.bookings))

@@ -22,6 +22,7 @@ from pointsman.contracts.ledger import Entry, Kind, Outcome, Part
 from pointsman.contracts.price_book import PriceBook, moment_of
 from pointsman.contracts.pricing import NANO, CacheClass, Cost, Unpriced, Usage, charge_of, dollars
 from pointsman.router.admin.bodies import MOST_TOLD, checked, json_of
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.store.audit import AuditLog
 from pointsman.store.ledger import LedgerStore
 from pointsman.store.tenants import TenantStore
@@ -107,10 +108,16 @@ class Bookings:
     """Adds entries to `ledger`. Every method raises `DatabaseUnavailable` where the database fails."""
 
     def __init__(
-        self, config: Config, ledger: LedgerStore, tenants: TenantStore, prices: PriceBook, audit: AuditLog
+        self,
+        config: Config,
+        pools: PoolDirectory,
+        ledger: LedgerStore,
+        tenants: TenantStore,
+        prices: PriceBook,
+        audit: AuditLog,
     ) -> None:
         self._configured = {tenant.name for tenant in config.tenants}
-        self._models = {pool.name: pool for pool in config.pools}
+        self._pools = pools
         self._ledger = ledger
         self._tenants = tenants
         self._prices = prices
@@ -164,9 +171,9 @@ class Bookings:
         at = now if wanted.at is None else moment_of(wanted.at)
         if not now - OLDEST <= at <= now:
             raise _wrong("at", f"must lie within the last {OLDEST // 86_400_000} days")
-        pool = self._models.get(wanted.pool)
+        pool = self._pools.named(wanted.pool)
         if pool is None:
-            raise _wrong("pool", "the configuration has no pool of this name")
+            raise _wrong("pool", "there is no pool of this name")
         if not self._knows(wanted.tenant):
             raise _wrong("tenant", "there is no tenant of this name")
         usage = Usage(**{name: getattr(wanted, name) for name in CacheClass})

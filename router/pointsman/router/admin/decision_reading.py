@@ -15,6 +15,7 @@ from pointsman.contracts.decisions import DecisionRecord
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.price_book import PriceBook
 from pointsman.contracts.pricing import Usage, cost_of
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.policies import language_of
 from pointsman.router.predictor import Predictor, features
 
@@ -28,14 +29,11 @@ class RecordReader:
     Opens the predictor's weights with the first prompt that is kept.
     """
 
-    def __init__(self, config: Config, prices: PriceBook) -> None:
+    def __init__(self, config: Config, pools: PoolDirectory, prices: PriceBook) -> None:
         self._weights = Path(config.predictor) if config.predictor else None
         self._predictor: Predictor | None = None
         self._prices = prices
-        self._pools: dict[tuple[str, Mode], str] = {}
-        for pool in config.pools:
-            for mode in pool.modes:
-                self._pools.setdefault((pool.model, mode), pool.name)
+        self._pools = pools
 
     def read(self, plain: Mapping[str, Any]) -> DecisionRecord:
         """The record; raises KeyError, TypeError or ValueError (pydantic's too) where `plain` makes no sense."""
@@ -76,7 +74,7 @@ class RecordReader:
         Its own input at full price, and the running median of output tokens there; of an answer with thinking,
         what it is longer than one without counts as thinking.
         """
-        pool = self._pools.get((model, mode))
+        pool = self._pools.answering(model, mode)
         if pool is None or not lengths:
             return None
         think, no_think = lengths
@@ -85,5 +83,5 @@ class RecordReader:
             return None
         reasoning = max(0, think - no_think) if mode is _THINK and no_think else 0
         return cost_of(
-            Usage(usage.prompt_tokens, 0, reasoning, output - reasoning), self._prices.at(pool, at).prices
+            Usage(usage.prompt_tokens, 0, reasoning, output - reasoning), self._prices.at(pool.name, at).prices
         ).total

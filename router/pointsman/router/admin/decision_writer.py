@@ -23,6 +23,7 @@ from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import RedisKey
 from pointsman.contracts.price_book import PriceBook
 from pointsman.router.admin.decision_reading import RecordReader
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.store.decisions import DecisionStore
 from pointsman.store.tenants import TenantStore
 
@@ -65,6 +66,7 @@ class DecisionWriter:
     def __init__(
         self,
         config: Config,
+        pools: PoolDirectory,
         store: DecisionStore,
         tenants: TenantStore,
         redis: Redis,
@@ -77,7 +79,7 @@ class DecisionWriter:
         self._redis = redis
         self._readers = tuple(readers)
         self._days = {tenant.name: tenant.decisions.days for tenant in config.tenants}
-        self._reader = RecordReader(config, prices)
+        self._reader = RecordReader(config, pools, prices)
         self._grouped = False
         self._stopping = Event()
         self._thread = Thread(target=self._run, name="decision-writer", daemon=True)

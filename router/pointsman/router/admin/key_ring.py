@@ -20,6 +20,7 @@ from pointsman.contracts.config import Config
 from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.keys import KeyScope, Role
 from pointsman.contracts.tenants import is_well_formed
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.store.keys import KeyStore, decoded_scope
 from pointsman.store.tenants import TenantStore, decoded_tenant
 
@@ -48,14 +49,14 @@ class KeyOwner(NamedTuple):
 class KeyRing:
     """All keys there are. Safe to share between threads."""
 
-    def __init__(self, config: Config, keys: KeyStore, tenants: TenantStore) -> None:
+    def __init__(self, config: Config, pools: PoolDirectory, keys: KeyStore, tenants: TenantStore) -> None:
         self._keys = keys
         self._tenants = tenants
-        self._all_models = frozenset(pool.model for pool in config.pools)
-        self._configured = {tenant.name: self._models(tenant.models) for tenant in config.tenants}
+        self._pools = pools
+        self._configured = {tenant.name: tenant.models for tenant in config.tenants}
         self._patience = config.router.max_snapshot_age
         self._of_file = {
-            digest: KeyOwner(digest[:8], tenant.name, self._configured[tenant.name], None, KeyScope())
+            digest: KeyOwner(digest[:8], tenant.name, frozenset(), None, KeyScope())
             for tenant in config.tenants
             for digest in tenant.key_digests
         }
@@ -70,6 +71,8 @@ class KeyRing:
         """Whose `key` is; None: nobody's. Raises `DatabaseUnavailable` where that can't be told now."""
         digest = hashlib.sha256(key).hexdigest()
         found = self._of_file.get(digest)
+        if found is not None and found.tenant is not None:
+            found = found._replace(models=self._models(self._configured[found.tenant]))
         if found is None and is_well_formed(key.decode("latin-1")):
             found = self._of_database(digest)
         if found is not None and found.expires_at is not None and found.expires_at <= time() * 1000:
@@ -119,7 +122,7 @@ class KeyRing:
     def _models_of(self, name: str) -> frozenset[str] | None:
         """The models that tenant `name` may ask for; None where there is no such tenant."""
         if name in self._configured:
-            return self._configured[name]
+            return self._models(self._configured[name])
         row = self._tenants.get(name)
         if row is None or row.document is None:
             return None
@@ -129,4 +132,5 @@ class KeyRing:
             return None  # written by a later release
 
     def _models(self, named: tuple[str, ...] | None) -> frozenset[str]:
-        return self._all_models if named is None else self._all_models & frozenset(named)
+        models = self._pools.models
+        return models if named is None else models & frozenset(named)

@@ -7,7 +7,7 @@ HTTP and nothing else. It shows what routers and replicas have told within the l
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,10 +16,11 @@ from pydantic import BaseModel, Field
 from redis import Redis
 from redis.exceptions import RedisError
 
-from pointsman.contracts.config import Config, Pool
+from pointsman.contracts.config import Pool
 from pointsman.contracts.keys import Role
 from pointsman.contracts.modes import Mode
 from pointsman.router.admin.access import Access, Actor
+from pointsman.router.admin.live_pools import FILE, LivePools
 from pointsman.store.live import LiveState
 from pointsman.store.replicas import Replica, registered
 
@@ -45,6 +46,8 @@ class PoolAnswer(BaseModel):
     model: str
     modes: list[Mode]
     engine: str
+    managed_by: str = Field(description="Who alone may change it; `file`: the configuration file.")
+    version: int = Field(description="Grows by one with each change; 0: it stands in the configuration file.")
     state: str = Field(description="`ready`, `full` (some wait), `unavailable` (no replica can answer), `unknown`.")
     replicas: list[ReplicaAnswer]
     places: int = Field(
@@ -58,7 +61,7 @@ class PoolAnswer(BaseModel):
 
 
 class PoolList(BaseModel):
-    """All pools of the configuration."""
+    """All pools: the configuration's in its order, then the others by name."""
 
     data: list[PoolAnswer]
     routers: int = Field(description="Routers that have told; 0: nothing is known.")
@@ -105,7 +108,42 @@ class LiveAnswer(BaseModel):
     troubles: dict[str, str] = Field(description="Everything that any process has to do without.")
 
 
-def live_routes(access: Access, config: Config, redis: Redis) -> APIRouter:
+class PoolStates:
+    """What goes on in `pools`, as routers and replicas have told."""
+
+    def __init__(self, pools: LivePools, redis: Redis) -> None:
+        self._pools = pools
+        self._redis = redis
+        self._live = LiveState(redis)
+
+    def all(self) -> PoolList:
+        """All of them. Raises `DatabaseUnavailable`."""
+        versions = self._pools.versions()
+        reports, replicas, troubles = self._told()
+        by_pool: dict[str, list[Replica]] = {}
+        for replica in replicas:
+            by_pool.setdefault(replica.pool, []).append(replica)
+        answers = [
+            _pool(pool, versions.get(pool.name, (0, FILE)), reports, by_pool.get(pool.name, ()))
+            for pool in self._pools.directory.all
+        ]
+        return PoolList(data=answers, routers=len(reports), troubles=troubles)
+
+    def one(self, pool: Pool, version: int, managed_by: str) -> tuple[PoolAnswer, dict[str, str]]:
+        """What goes on in `pool`, and why something of it is not known."""
+        reports, replicas, troubles = self._told()
+        own = [replica for replica in replicas if replica.pool == pool.name]
+        return _pool(pool, (version, managed_by), reports, own), troubles
+
+    def _told(self) -> tuple[Sequence[Mapping[str, Any]], Sequence[Replica], dict[str, str]]:
+        try:
+            reports, replicas = self._live.routers(), registered(self._redis)
+        except RedisError:
+            return [], [], {"redis": "does not answer"}
+        return reports, replicas, {} if reports else {"routers": "none has told anything in the last seconds"}
+
+
+def live_routes(access: Access, states: PoolStates, redis: Redis) -> APIRouter:
     """`/admin/v1/pools` and `/admin/v1/live`."""
     live = LiveState(redis)
     By = Annotated[Actor, Depends(access.needs(Role.VIEWER))]
@@ -117,14 +155,7 @@ def live_routes(access: Access, config: Config, redis: Redis) -> APIRouter:
 
     @routes.get("/pools", summary="Pools: replicas, their states, load, and who waits")
     def pools(by: By) -> PoolList:
-        try:
-            reports, replicas = live.routers(), registered(redis)
-        except RedisError:
-            reports, replicas, troubles = [], [], {"redis": "does not answer"}
-        else:
-            troubles = {} if reports else {"routers": "none has told anything in the last seconds"}
-        answers = [_pool(pool, reports, replicas) for pool in config.pools]
-        return PoolList(data=answers, routers=len(reports), troubles=troubles)
+        return states.all()
 
     @routes.get("/live", summary="What goes on now: routers, requests, rates, and what is missing")
     def now(by: By) -> LiveAnswer:
@@ -151,9 +182,15 @@ def live_routes(access: Access, config: Config, redis: Redis) -> APIRouter:
     return routes
 
 
-def _pool(pool: Pool, reports: Iterable[Mapping[str, Any]], registrations: Iterable[Replica]) -> PoolAnswer:
+def _pool(
+    pool: Pool,
+    version: tuple[int, str],
+    reports: Iterable[Mapping[str, Any]],
+    registrations: Iterable[Replica],
+) -> PoolAnswer:
+    """`registrations`: those of its replicas; `version`: its own, and who manages it."""
     told = [report["pools"][pool.name] for report in reports if pool.name in report["pools"]]
-    known = {replica.address: replica for replica in registrations if replica.pool == pool.name}
+    known = {replica.address: replica for replica in registrations}
     seen: dict[str, list[Mapping[str, Any]]] = {address: [] for address in known}
     for one in told:
         for replica in one["replicas"]:
@@ -166,6 +203,8 @@ def _pool(pool: Pool, reports: Iterable[Mapping[str, Any]], registrations: Itera
         model=pool.model,
         modes=list(pool.modes),
         engine=pool.engine,
+        version=version[0],
+        managed_by=version[1],
         state="unknown" if not told else "unavailable" if not able else "full" if waiting else "ready",
         replicas=replicas,
         places=max((one["places"] for one in told), default=0),

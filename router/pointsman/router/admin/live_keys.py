@@ -22,6 +22,7 @@ from pointsman.contracts.errors import (
 from pointsman.contracts.keys import KeyScope, Role
 from pointsman.contracts.tenants import key_digest, new_key
 from pointsman.router.admin.live_tenants import LiveTenants
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.admin.tenant_projector import TenantProjector
 from pointsman.store.keys import MOST_LIVE, KeyConflict, KeyKnown, KeyRow, KeyStore, TooManyKeys
 
@@ -45,8 +46,15 @@ class MadeKey(NamedTuple):
 class LiveKeys:
     """All keys of the API. What touches the database raises `DatabaseUnavailable`, what names one `KeyNotFound`."""
 
-    def __init__(self, config: Config, store: KeyStore, tenants: LiveTenants, projector: TenantProjector) -> None:
-        self._models = {pool.model for pool in config.pools}
+    def __init__(
+        self,
+        config: Config,
+        pools: PoolDirectory,
+        store: KeyStore,
+        tenants: LiveTenants,
+        projector: TenantProjector,
+    ) -> None:
+        self._pools = pools
         self._of_file = {digest for tenant in config.tenants for digest in tenant.key_digests}
         self._of_file.update(config.router.admin_key_digests)
         self._store = store
@@ -189,7 +197,7 @@ class LiveKeys:
                 if getattr(scope, field) is not None:
                     raise _invalid(field, "limits keys of tenants; what an admin key opens, its role says")
         for position, model in enumerate(scope.models or ()):
-            if model not in self._models:
+            if model not in self._pools.models:
                 raise _invalid(f"models[{position}]", f"no pool answers the model {model!r}")
 
 

@@ -20,7 +20,6 @@ from typing import NamedTuple
 from redis import Redis
 from redis.exceptions import RedisError
 
-from pointsman.contracts.config import Config
 from pointsman.contracts.errors import InvalidRequest, PreconditionFailed, PriceNotFound
 from pointsman.contracts.price_book import (
     FURTHEST,
@@ -29,9 +28,8 @@ from pointsman.contracts.price_book import (
     Priced,
     PriceDocument,
     moment_of,
-    price_book,
-    twins_of,
 )
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.store.database import Database
 from pointsman.store.price_projection import PriceProjection, PriceVersion, projected
 from pointsman.store.prices import PricesChanged, PriceStore, tag_of
@@ -64,15 +62,15 @@ class PoolPrices(NamedTuple):
 
 class LivePrices:
     """
-    Prices of the pools of `config`. What touches the database raises `DatabaseUnavailable`, what names a pool
+    Prices of the pools in `directory`. What touches the database raises `DatabaseUnavailable`, what names a pool
     `PriceNotFound`. That Redis is away hinders no change: it is made good when it is back.
 
-    `book` is what this process knows of them, for whoever only reads.
+    `book` is what this process knows of them, for whoever only reads; of pools that come later it is told.
     """
 
-    def __init__(self, config: Config, database: Database, redis: Redis) -> None:
-        self.book: PriceBook = price_book(config)
-        self._pools = {pool.name: twins_of(config, pool.name) for pool in config.pools}
+    def __init__(self, directory: PoolDirectory, database: Database, redis: Redis) -> None:
+        self.book = PriceBook({pool.name: pool.prices.price_list() for pool in directory.all})
+        self._pools = directory
         self._store = PriceStore(database)
         self._projection = PriceProjection(redis)
         self._changing = threading.RLock()
@@ -91,10 +89,10 @@ class LivePrices:
         self._thread.join()
 
     def every(self) -> list[PoolPrices]:
-        """The prices of all pools, in the order of the configuration."""
+        """The prices of all pools: the configuration's in its order, then the others by name."""
         versions = self._store.all()
         self.book.replace(version.period for version in versions)
-        return [self._shown(pool, versions) for pool in self._pools]
+        return [self._shown(pool.name, versions) for pool in self._pools.all]
 
     def one(self, pool: str) -> PoolPrices:
         """The prices of `pool`."""
@@ -107,10 +105,8 @@ class LivePrices:
         Raises `InvalidRequest` that names the field which can't be, `PreconditionFailed` where `expected` is not
         the tag any more.
         """
-        if document.pool not in self._pools:
-            raise InvalidRequest(
-                "'pool': the configuration has no pool of this name.", param="pool", code="invalid_value"
-            )
+        if self._pools.named(document.pool) is None:
+            raise InvalidRequest("'pool': there is no pool of this name.", param="pool", code="invalid_value")
         since = self._begins(document.effective_from)
         until = None if document.effective_until is None else moment_of(document.effective_until)
         if until is not None and until <= since:
@@ -120,7 +116,7 @@ class LivePrices:
         with self._changing:
             try:
                 self._store.add(
-                    self._pools[document.pool],
+                    self._twins(document.pool),
                     document.prices,
                     since=since,
                     until=until,
@@ -159,12 +155,17 @@ class LivePrices:
             if period.until is not None and until > period.until:
                 raise _refused("at", "must not be after its present end")
             try:
-                self._store.end(self._pools[pool], period.since, until=until, by=by, expected=expected)
+                self._store.end(self._twins(pool), period.since, until=until, by=by, expected=expected)
             except PricesChanged:
                 raise _changed() from None
             log.info("price of %s, version %d, ends at %d by %s", pool, version, until, by)
             self._send()
             return self.one(pool)
+
+    def changed(self) -> None:
+        """The prices of pools have changed in the database otherwise than by `set` and `end`."""
+        with self._changing:
+            self._send()
 
     def _begins(self, wanted: datetime | None) -> int:
         now = _now()
@@ -181,10 +182,9 @@ class LivePrices:
         return since
 
     def _twins(self, pool: str) -> tuple[str, ...]:
-        twins = self._pools.get(pool)
-        if twins is None:
-            raise PriceNotFound("The configuration has no pool of this name.")
-        return twins
+        if self._pools.named(pool) is None:
+            raise PriceNotFound("There is no pool of this name.")
+        return self._pools.twins(pool)
 
     def _shown(self, pool: str, versions: Iterable[PriceVersion]) -> PoolPrices:
         twins = self._twins(pool)

@@ -23,6 +23,7 @@ from pointsman.contracts.errors import (
     TenantNotFound,
 )
 from pointsman.router.admin.live_policies import LivePolicies
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.admin.tenant_projector import TenantProjector
 from pointsman.store.keys import KeyStore
 from pointsman.store.tenants import TenantConflict, TenantRow, TenantStore, decoded_tenant
@@ -61,10 +62,11 @@ class LiveTenants:
         keys: KeyStore,
         projector: TenantProjector,
         policies: LivePolicies,
+        pools: PoolDirectory,
     ) -> None:
         self._configured = {tenant.name: tenant for tenant in sorted(config.tenants, key=lambda one: one.name)}
         self._names = list(self._configured)
-        self._models = {pool.model for pool in config.pools}
+        self._pools = pools
         self._store = store
         self._keys = keys
         self._projector = projector
@@ -214,7 +216,7 @@ class LiveTenants:
     def _check(self, tenant: Tenant) -> None:
         """Raises `InvalidRequest` where a model of `tenant` is none."""
         for position, model in enumerate(tenant.models or ()):
-            if model not in self._models:
+            if model not in self._pools.models:
                 raise InvalidRequest(
                     f"models[{position}]: no pool answers the model {model!r}.",
                     param=f"models[{position}]",

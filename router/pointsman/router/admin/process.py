@@ -29,8 +29,10 @@ from pointsman.router.admin.decision_writer import DecisionWriter
 from pointsman.router.admin.key_ring import KeyRing
 from pointsman.router.admin.live_keys import LiveKeys
 from pointsman.router.admin.live_policies import LivePolicies
+from pointsman.router.admin.live_pools import LivePools
 from pointsman.router.admin.live_prices import LivePrices
 from pointsman.router.admin.live_tenants import LiveTenants
+from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.admin.tenant_projector import TenantProjector
 from pointsman.router.heartbeat import Heartbeat
 from pointsman.router.metrics import Metrics
@@ -42,6 +44,7 @@ from pointsman.store.decisions import DecisionStore
 from pointsman.store.keys import KeyStore
 from pointsman.store.ledger import LedgerStore
 from pointsman.store.live import ADMIN, LiveState
+from pointsman.store.pools import PoolStore
 from pointsman.store.response_cache import AnswerStore
 from pointsman.store.tenants import TenantStore
 from pointsman.store.usage import UsageStore
@@ -83,16 +86,18 @@ def run(config: Config, settings: Settings) -> None:
         retry=Retry(NoBackoff(), 0),
     )
     policies = LivePolicies(config, database, redis)
-    prices = LivePrices(config, database, redis)
+    directory = PoolDirectory(config)
+    prices = LivePrices(directory, database, redis)
     keeper = StageKeeper(policies, returned=_Returns(metrics))
     store = DecisionStore(database)
     version = importlib.metadata.version("pointsman")
     audit = AuditLog(database)
     stored_keys, stored_tenants = KeyStore(database, audit), TenantStore(database, audit)
-    writer = DecisionWriter(config, store, stored_tenants, redis, prices.book, readers=[keeper])
-    ring = KeyRing(config, stored_keys, stored_tenants)
+    pools = LivePools(directory, PoolStore(database, audit), prices, impatient)
+    writer = DecisionWriter(config, directory, store, stored_tenants, redis, prices.book, readers=[keeper])
+    ring = KeyRing(config, directory, stored_keys, stored_tenants)
     projector = TenantProjector(database, stored_keys, ring, impatient)
-    tenants = LiveTenants(config, stored_tenants, stored_keys, projector, policies)
+    tenants = LiveTenants(config, stored_tenants, stored_keys, projector, policies, directory)
     entries = LedgerStore(database)
     parts = Parts(
         redis=impatient,
@@ -104,14 +109,15 @@ def run(config: Config, settings: Settings) -> None:
         access=Access(ring),
         audit=audit,
         tenants=tenants,
-        keys=LiveKeys(config, stored_keys, tenants, projector),
+        keys=LiveKeys(config, directory, stored_keys, tenants, projector),
+        pools=pools,
         policies=policies,
         keeper=keeper,
         decisions=store,
         prices=prices,
         usage=UsageStore(database),
         entries=entries,
-        bookings=Bookings(config, entries, stored_tenants, prices.book, audit),
+        bookings=Bookings(config, directory, entries, stored_tenants, prices.book, audit),
     )
     app = build_app(config, metrics_dir, parts, version=version)
     logging.getLogger("uvicorn.error").addFilter(without_messages)
@@ -125,7 +131,14 @@ def run(config: Config, settings: Settings) -> None:
             page = MetricsServer(*settings.page, metrics_dir)
             page.start()
             running.callback(page.stop)
-        for worker in (policies, projector, prices, writer, Heartbeat(ADMIN, LiveState(impatient), database)):
+        for worker in (
+            pools,
+            policies,
+            projector,
+            prices,
+            writer,
+            Heartbeat(ADMIN, LiveState(impatient), database),
+        ):
             worker.start()
             running.callback(worker.stop)
         server.run(sockets=[_private_socket(settings.state_dir / StateFile.ADMIN_SOCKET)])

@@ -1,7 +1,8 @@
-"""All pools of one configuration, and what happens to their replicas: the package's face towards the pipeline.
+"""All pools, and what happens to them and their replicas: the package's face towards the pipeline.
 
 Stands on the other files of the package and ties them together: requests tell it how replicas behaved, the
 store which there are, the health checks how they are; it passes each on to the replica's circuit and its pool.
+Pools of the configuration are there for good, others come, change and go while requests run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ MISSES = 2
 
 class Fleet:
     """
-    All pools of one configuration, by name in `pools`.
+    All pools by name in `pools`: those of `config`, and those that were `put` since, whose names are in `made`.
 
     `secret`: what replicas that registered themselves want to see; `last_known`: where their list is kept, None for
     nowhere.
@@ -49,19 +50,14 @@ class Fleet:
     ) -> None:
         self._metrics = metrics
         self._shed: dict[tuple[str, int], Cell] = {}
-        self.pools: dict[str, PoolState] = {}
-        for pool in config.pools:
-            labels = {"pool": pool.name, "model": pool.model}
-            able = metrics.gauge(Metric.REPLICAS, labels)
-            self.pools[pool.name] = PoolState(pool, able, metrics.gauge(Metric.RESTING_REPLICAS, labels))
+        self.pools: dict[str, PoolState] = {pool.name: self._new(pool) for pool in config.pools}
+        self.made: set[str] = set()
         self.secret = secret
         self._leaving: list[Site] = []
         self._checks = HealthChecks(self._checked, lambda replica: self.pools[replica.pool].config.health_interval)
-        registering = [state for state in self.pools.values() if not state.config.urls]
-        self.uses_store = bool(registering)
         self._registrations = Registrations(
             registry,
-            registering,
+            self._registering,
             interval=config.router.registry_interval,
             last_known=last_known,
             came=self._came,
@@ -69,10 +65,12 @@ class Fleet:
             doubted=self._doubted,
         )
         for state in self.pools.values():
-            for url in state.config.urls:
-                address = _address(url)
-                replica = state.replicas[address] = Replica(state.config.name, address, "")
-                self._came(state, replica)
+            self._list(state)
+
+    @property
+    def uses_store(self) -> bool:
+        """Whether there are pools whose replicas register themselves."""
+        return bool(self._registering())
 
     @property
     def store_reachable(self) -> bool:
@@ -82,9 +80,7 @@ class Fleet:
     async def watch(self) -> None:
         """Follow the registrations, and the health of replicas, until cancelled."""
         loop = asyncio.get_running_loop()
-        tasks = [loop.create_task(self._checks.run())]
-        if self.uses_store:
-            tasks.append(loop.create_task(self._registrations.follow()))
+        tasks = [loop.create_task(self._checks.run()), loop.create_task(self._registrations.follow())]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -93,6 +89,61 @@ class Fleet:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- pools that come, change and go
+
+    def put(self, pool: Pool) -> PoolState | None:
+        """
+        Let `pool` be the one of its name, beside those of the configuration.
+
+        Where it answers what the one before it did, nobody notices but by the new settings. Else that one is
+        returned, and is to be closed (`close_pool`) once requests no longer ask for it.
+        """
+        self.made.add(pool.name)
+        state = self.pools.get(pool.name)
+        if state is not None and _alike(state.config, pool):
+            if state.config != pool:
+                state.config = pool
+                state.limit = pool.max_ongoing_requests
+                self._list(state)
+                state.refresh()
+            return None
+        fresh = self.pools[pool.name] = self._new(pool)
+        self._list(fresh)
+        return state
+
+    def drop(self, name: str) -> PoolState | None:
+        """There is no pool `name` any more, which was `put`; it is returned as `put` returns one."""
+        self.made.discard(name)
+        return self.pools.pop(name, None)
+
+    def close_pool(self, state: PoolState) -> None:
+        """Place nothing more on the replicas of `state`, none of `pools` any more; what runs there runs on."""
+        for address in list(state.replicas):
+            self._left(state.remove(address))
+        state.refresh()
+        state.close()
+
+    def _new(self, pool: Pool) -> PoolState:
+        labels = {"pool": pool.name, "model": pool.model}
+        able = self._metrics.gauge(Metric.REPLICAS, labels)
+        return PoolState(pool, able, self._metrics.gauge(Metric.RESTING_REPLICAS, labels))
+
+    def _list(self, state: PoolState) -> None:
+        """Let the replicas of `state` be those at its URLs, where it has any; those that stay are left alone."""
+        addresses = {_address(url) for url in state.config.urls}
+        for replica in list(state.replicas.values()):
+            listed = not replica.instance
+            if replica.address not in addresses and (addresses or listed):
+                self._left(state.remove(replica.address))
+        for address in addresses - state.replicas.keys():
+            replica = state.replicas[address] = Replica(state.config.name, address, "")
+            self._came(state, replica)
+
+    def _registering(self) -> list[PoolState]:
+        return [state for state in self.pools.values() if not state.config.urls]
+
+    # -- what requests tell
 
     def failed(self, replica: Replica, reason: str) -> None:
         """
@@ -103,7 +154,9 @@ class Fleet:
         if reason in (CONNECT, "closed"):
             replica.site.close()  # what is idle there is most likely dead as well
         replica.tally.errors += 1
-        state = self.pools[replica.pool]
+        state = self.pools.get(replica.pool)
+        if state is None:
+            return  # it has been taken away meanwhile
         breaker, now = replica.breaker, monotonic()
         resting = len(state.replicas) - state.count(Circuit.CLOSED)
         others = resting - (breaker.state is not Circuit.CLOSED)
@@ -126,7 +179,12 @@ class Fleet:
     def released(self, replica: Replica, tokens: int) -> None:
         """A request on `replica` has ended; `tokens` are what it was predicted to cost."""
         replica.tally.requests += 1
-        self.pools[replica.pool].give_back(replica, tokens)
+        state = self.pools.get(replica.pool)
+        if state is not None:
+            state.give_back(replica, tokens)  # if need be to its successor, to which the replica means nothing
+        else:
+            replica.outstanding -= 1
+            replica.tokens -= tokens
 
     def shed(self, pool: Pool, priority: int) -> None:
         """A request of `priority` was refused since too many wait for `pool` already."""
@@ -144,7 +202,9 @@ class Fleet:
         """
         running = waiting = places = 0
         for pool in pools:
-            state = self.pools[pool.name]
+            state = self.pools.get(pool.name)
+            if state is None:
+                continue  # it has been taken away since the request came
             running += state.running
             places += state.places
             waiting = max(waiting, state.waiting)  # who waits for one of a model's pools waits for all
@@ -189,7 +249,9 @@ class Fleet:
         breaker.health_told(healthy, now)
         if healthy:
             replica.healthy = True
-            self.pools[replica.pool].answered = True
+            state = self.pools.get(replica.pool)
+            if state is not None:
+                state.answered = True
         elif replica.failing >= MISSES:
             replica.healthy = False
         if (replica.healthy, breaker.state) != was:
@@ -199,8 +261,8 @@ class Fleet:
 
     def _current(self, replica: Replica) -> None:
         """Act on what has just been told about `replica`, unless it has left meanwhile."""
-        state = self.pools[replica.pool]
-        if state.replicas.get(replica.address) is not replica:
+        state = self.pools.get(replica.pool)
+        if state is None or state.replicas.get(replica.address) is not replica:
             return
         if replica.breaker.state is Circuit.OPEN:
             self._checks.at(replica, replica.breaker.open_until)
@@ -208,6 +270,11 @@ class Fleet:
         replica.refresh()
         if (replica.member, replica.usable) != before:
             state.refresh()
+
+
+def _alike(one: Pool, other: Pool) -> bool:
+    """Whether requests for the one may be placed on the other."""
+    return one.model == other.model and set(one.modes) == set(other.modes)
 
 
 def _address(url: str) -> str:

@@ -152,6 +152,11 @@ class PoolState(Group):
 
     # -- when something changed
 
+    def close(self) -> None:
+        """The pool is gone: those that wait go to where else there may be a place for them."""
+        for waiter in self.line.all():
+            waiter.moved(self)
+
     def direct(self, traffic: Mapping[str, float]) -> None:
         """
         Divide new requests between revisions by their weights, 0 or more; none given: nobody looks at revisions.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 
 from redis.exceptions import RedisError
@@ -35,7 +35,7 @@ PATIENCE = 1.0
 
 class Registrations:
     """
-    Keeps the replicas of `pools` as the store has them. `reachable` is whether Redis answered the last time.
+    Keeps the replicas of `pools()` as the store has them. `reachable` is whether Redis answered the last time.
     Where it does not answer the first time, the replicas in `last_known` stand in.
 
     `came`, `left` and `doubted` hear of each replica that is new, gone, or kept without a registration.
@@ -44,7 +44,7 @@ class Registrations:
     def __init__(
         self,
         registry: ReplicaRegistry,
-        pools: Sequence[PoolState],
+        pools: Callable[[], Sequence[PoolState]],
         *,
         interval: float,
         last_known: LastKnown | None,
@@ -75,6 +75,8 @@ class Registrations:
             await asyncio.sleep(self._interval)
 
     async def _read(self) -> None:
+        if not self._pools():
+            return
         try:
             async with asyncio.timeout(self._interval + PATIENCE):
                 reading = await self._registry.read()
@@ -92,9 +94,9 @@ class Registrations:
         self.reachable = False
         if not self._began and self._last_known is not None:
             self._confirmed = False
-            for state in self._pools:
-                known = [item for item in self._last_known.load() if item.pool == state.config.name]
-                self._add(state, known)
+            known = _by_pool(self._last_known.load())
+            for state in self._pools():
+                self._add(state, known.get(state.config.name, ()))
                 state.refresh()
         self._began = True
 
@@ -105,8 +107,9 @@ class Registrations:
         if reading.epoch is not None:
             self._epoch = reading.epoch
         registered = {item.address: item for item in reading.replicas}
-        for state in self._pools:
-            here = [item for item in reading.replicas if item.pool == state.config.name]
+        by_pool = _by_pool(reading.replicas)
+        for state in self._pools():
+            here = by_pool.get(state.config.name, ())
             changed = False
             for replica in list(state.replicas.values()):
                 item = registered.get(replica.address)
@@ -137,6 +140,13 @@ class Registrations:
     def _known(self) -> list[Registration]:
         return [
             Registration(replica.pool, replica.address, replica.instance, "", revision=replica.revision)
-            for state in self._pools
+            for state in self._pools()
             for replica in state.replicas.values()
         ]
+
+
+def _by_pool(registered: Iterable[Registration]) -> dict[str, list[Registration]]:
+    found: dict[str, list[Registration]] = {}
+    for item in registered:
+        found.setdefault(item.pool, []).append(item)
+    return found

@@ -41,6 +41,9 @@ class Waiter(Protocol):
     def pushed_out(self, state: PoolState) -> None:
         """Its seat in the pool `state` is somebody else's now."""
 
+    def moved(self, state: PoolState) -> None:
+        """The pool `state` is gone."""
+
 
 class _Flow:
     """
@@ -180,6 +183,10 @@ class WaitingLine:
 
     def __len__(self) -> int:
         return len(self._urgent) + len(self._flows)
+
+    def all(self) -> tuple[Waiter, ...]:
+        """All that wait, in no order."""
+        return (*self._urgent, *self._flows)
 
     @property
     def tokens(self) -> int:

@@ -2,7 +2,8 @@
 
 Stands after `decide` and before `relay`, which comes back here when a replica fails before its first byte. The
 mode is never changed here: a request waits for its own track, and is refused when that takes too long. What
-does not change from one request to the next is worked out once for each tenant and model.
+does not change from one request to the next is worked out once for each tenant and model, and anew when the
+model's pools change.
 """
 
 from __future__ import annotations
@@ -58,15 +59,14 @@ _THINK = Mode.THINK  # a member of an Enum is slow to look up by way of its clas
 class Track:
     """What is known of the requests of one tenant, model and mode. `pools` are those that answer the mode."""
 
-    __slots__ = ("_able", "_fleet", "_mode", "_pools", "output_length", "states")
+    __slots__ = ("_able", "_mode", "output_length", "states")
 
-    def __init__(self, fleet: Fleet, mode: Mode, pools: Iterable[Pool]) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: Fleet, mode: Mode, pools: Iterable[Pool], output_length: OutputLength) -> None:
         self._mode = mode
-        self._pools = tuple(pools)
         self._able: dict[tuple[str, ...], tuple[PoolState, ...]] = {}
-        self.states = tuple(fleet.pools[pool.name] for pool in self._pools)
-        self.output_length = OutputLength()
+        # A pool that has been taken away may still be known to a request that came before.
+        self.states = tuple(fleet.pools[pool.name] for pool in pools if _is_there(fleet, pool, mode))
+        self.output_length = output_length
 
     def able(self, needs: dict[str, str]) -> tuple[PoolState, ...]:
         """
@@ -77,16 +77,16 @@ class Track:
         key = tuple(needs)
         states = self._able.get(key)
         if states is None:
-            pools = self._pools
+            states = self.states
             for need, field in needs.items():
-                pools = tuple(pool for pool in pools if getattr(pool.capabilities, need))
-                if not pools:
+                states = tuple(state for state in states if getattr(state.config.capabilities, need))
+                if not states:
                     raise InvalidRequest(
                         f"'{field}' is not supported by this model in mode {self._mode}.",
                         param=field,
                         code="unsupported_parameter",
                     )
-            states = self._able[key] = tuple(self._fleet.pools[pool.name] for pool in pools)
+            self._able[key] = states
         return states
 
 
@@ -95,15 +95,21 @@ class Route:
 
     __slots__ = ("model", "no_think", "seed", "think")
 
-    def __init__(self, fleet: Fleet, tenant: TenantView, model: ModelView) -> None:
+    think: Track | None
+    no_think: Track | None
+
+    def __init__(self, fleet: Fleet, tenant: TenantView, model: ModelView, before: Route | None) -> None:
+        """`before`: what was known while the model's pools were others; how long answers are is known from it."""
         self.model = model
         self.seed = zlib.crc32(f"{tenant.cache_salt}\0{model.name}".encode())
-        self.think = self._track(fleet, Mode.THINK)
-        self.no_think = self._track(fleet, Mode.NO_THINK)
+        self.think = self._track(fleet, Mode.THINK, None if before is None else before.think)
+        self.no_think = self._track(fleet, Mode.NO_THINK, None if before is None else before.no_think)
 
-    def _track(self, fleet: Fleet, mode: Mode) -> Track | None:
+    def _track(self, fleet: Fleet, mode: Mode, before: Track | None) -> Track | None:
         pools = self.model.pools.get(mode)
-        return None if pools is None else Track(fleet, mode, pools)
+        if pools is None:
+            return None
+        return Track(fleet, mode, pools, OutputLength() if before is None else before.output_length)
 
 
 class Place:
@@ -129,9 +135,14 @@ class Place:
             wish_of(exchange)  # a word that is none is refused before a place is taken
         route = self._routes.get((tenant.name, model.name))
         if route is None or route.model is not model:
-            route = self._new_route(tenant, model)
+            route = self.route(tenant, model)
+            exchange.model = route.model
         track = route.think if decision.mode is _THINK else route.no_think
-        assert track is not None
+        if track is None or not track.states:
+            raise PoolUnavailable(
+                f"The pools that answer this model in mode {decision.mode} have just been taken away.",
+                retry_after=RETRY_AFTER,
+            )
         states = track.able(exchange.needs) if exchange.needs else track.states
         failed = exchange.replica
         if failed is None:
@@ -153,16 +164,16 @@ class Place:
                 return Outcome.NEXT
         return self._wait(exchange, states, route.seed)
 
-    def _new_route(self, tenant: TenantView, model: ModelView) -> Route:
-        if len(self._routes) >= MAX_ROUTES:
-            self._routes.clear()
-        route = self._routes[tenant.name, model.name] = Route(self._fleet, tenant, model)
-        return route
-
     def route(self, tenant: TenantView, model: ModelView) -> Route:
-        """What is known of the requests of `tenant` to `model`."""
-        route = self._routes.get((tenant.name, model.name))
-        return route if route is not None and route.model is model else self._new_route(tenant, model)
+        """What is known of the requests of `tenant` to `model`, or to what has taken its place meanwhile."""
+        model = tenant.models.get(model.name, model)
+        name = (tenant.name, model.name)
+        route = self._routes.get(name)
+        if route is None or route.model is not model:
+            if len(self._routes) >= MAX_ROUTES:
+                self._routes.clear()
+            route = self._routes[name] = Route(self._fleet, tenant, model, route)
+        return route
 
     def _wait(self, exchange: Exchange, states: tuple[PoolState, ...], seed: int) -> Outcome:
         exchange.pool = states[0].config
@@ -255,6 +266,15 @@ class _Waiting:
             self._fleet.shed(state.config, self.priority)
             self._refuse(_too_many(state.config))
 
+    def moved(self, state: PoolState) -> None:
+        """The pool `state` is gone: where it was the only one to wait for, see what answers the model now."""
+        state.leave(self)
+        self._states = tuple(other for other in self._states if other is not state)
+        if not self._states:
+            self.abort()
+            self._exchange.work = None
+            self._pipeline.again(self._exchange, Place.name)
+
     def abort(self) -> None:
         self._timer.cancel()
         for state in self._states:
@@ -300,6 +320,12 @@ class _SecondThought:
     def _go_on(self) -> None:
         self._exchange.work = None
         self._pipeline.resume(self._exchange)
+
+
+def _is_there(fleet: Fleet, pool: Pool, mode: Mode) -> bool:
+    """Whether the pool of this name is one that requests for `pool` in `mode` may be placed on."""
+    state = fleet.pools.get(pool.name)
+    return state is not None and state.config.model == pool.model and mode in state.config.modes
 
 
 def _predicted(exchange: Exchange, track: Track, pool: Pool) -> int:

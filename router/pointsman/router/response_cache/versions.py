@@ -24,7 +24,8 @@ class Versions:
         return ";".join(self._of(pool.name) for pool in pools)
 
     def _of(self, pool: str) -> str:
-        replicas = self._fleet.pools[pool].replicas.values()
+        state = self._fleet.pools.get(pool)
+        replicas = () if state is None else state.replicas.values()
         versions = sorted({replica.version for replica in replicas if replica.version})
         if versions:
             self._known[pool] = ",".join(versions)

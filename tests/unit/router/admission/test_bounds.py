@@ -49,7 +49,7 @@ def request(
     exchange = exchange_with(body, endpoint=endpoint)
     exchange.payload = body
     exchange.max_tokens = body.get("max_tokens")
-    exchange.model = models_of(config)["m"]
+    exchange.model = models_of(config.pools)["m"]
     exchange.policy = policy or Policy()
     exchange.decision = ModeDecision(mode, Source.PREDICTOR, 0.5, 0.1, "threshold")
     exchange.needs = needs or {}

@@ -182,7 +182,7 @@ def test_when_redis_comes_back_empty_what_the_file_told_is_kept_for_the_grace(tm
     asyncio.run(LastKnown(file).keep([ONE]))
     registrations._last_known = LastKnown(file)
     registrations._unreachable("ConnectionError")
-    state = registrations._pools[0]
+    state = registrations._pools()[0]
     registrations.apply(reading(epoch=None), 1.0)
     assert set(state.replicas) == {ONE.address}
     registrations.apply(reading(epoch="e"), 1.0 + GRACE)

@@ -1,0 +1,155 @@
+"""Follow the pools that the admin API makes: what is in Redis is where requests go, within a second.
+
+A task of every worker, so that no request ever asks for its pool: it finds the ones that there were when it came. A
+counted word in Redis tells that something has changed, and a stream beside it what; where that can't be told any
+more, all pools are read. Redis may go away or be empty: what is known holds on, and lies in a file of the state
+folder, for a process that starts just then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from pathlib import Path
+
+import orjson
+from redis.exceptions import RedisError
+
+from pointsman.router.pools import Pools
+from pointsman.router.state_file import replace_file
+from pointsman.store.pool_projection import MadePool, PoolReader, pool_entry
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 0.25
+"""Seconds between two looks."""
+
+PATIENCE = 5.0
+"""Seconds that Redis has for one look, all pools included."""
+
+FIRST = 3.0
+"""Seconds that a process which starts waits for the pools before it begins without."""
+
+SOME = 20
+"""Pools that are read before other work gets its turn: about two milliseconds' work."""
+
+MANY = 100
+"""Changed pools from which on the garbage collector is kept from walking what is being made."""
+
+
+class PoolWatch:
+    """Keeps `pools` as `reader` has them. `known` is the file for what is known; it never makes anything fail."""
+
+    def __init__(self, reader: PoolReader, pools: Pools, known: Path) -> None:
+        self._reader = reader
+        self._pools = pools
+        self._file = known
+        self._entries: dict[str, bytes] = {}  # that hold, or were found wanting
+        self._revision: str | None = None
+        self._reachable = True
+
+    async def begin(self) -> None:
+        """Look for the first time, not for longer than `FIRST` seconds; where nothing is there, read the file."""
+        await self._try(FIRST)
+        if self._revision is None and not self._entries:
+            await self._load()
+
+    async def follow(self) -> None:
+        """Look at the interval until cancelled."""
+        task = asyncio.current_task()
+        assert task is not None
+        while True:
+            await self._try(PATIENCE)
+            if task.cancelling():
+                return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
+            await asyncio.sleep(INTERVAL)
+
+    def trouble(self) -> str | None:
+        """What is wrong, in a few words; None while nothing is."""
+        return None if self._reachable else "pools: those that were known last"
+
+    async def _try(self, patience: float) -> None:
+        try:
+            async with asyncio.timeout(patience):
+                await self.look()
+        except (RedisError, OSError) as error:  # TimeoutError is an OSError
+            if self._reachable:
+                log.warning("pools can't be read (%s): those that are known hold", type(error).__name__)
+            self._reachable = False
+        else:
+            self._reachable = True
+
+    async def look(self) -> None:
+        """Take up what has changed since the last time. Raises RedisError and OSError where Redis fails."""
+        revision = await self._reader.revision()
+        if revision is None or revision == self._revision:
+            return
+        names = None if self._revision is None else await self._reader.changes(self._revision, revision)
+        found: dict[str, bytes | None]
+        if names is not None:
+            found = await self._reader.some(names)
+        else:
+            found = {name: entry async for name, entry in self._reader.all()}
+            if _chain(await self._reader.revision()) != _chain(revision):
+                return  # written anew meanwhile: the next look reads it
+            found |= dict.fromkeys(self._entries.keys() - found.keys())
+        if await self._take(found):
+            await self._keep()
+        self._revision = revision
+
+    async def _take(self, found: dict[str, bytes | None]) -> int:
+        """Let these entries hold, all at once; how many of them were anything new."""
+        new = {name: entry for name, entry in found.items() if entry != self._entries.get(name)}
+        changed: dict[str, MadePool | None] = {}
+        if len(new) >= MANY:
+            gc.disable()
+        try:
+            for number, (name, entry) in enumerate(new.items(), start=1):
+                try:
+                    changed[name] = None if entry is None else pool_entry(entry)
+                except ValueError:
+                    log.error("the pool %s can't be read: what is known of it holds on", name)
+                if number % SOME == 0:
+                    await asyncio.sleep(0)
+            if changed:
+                self._pools.take(changed)
+        finally:
+            if len(new) >= MANY:
+                gc.freeze()
+                gc.enable()
+        for name, entry in new.items():
+            if entry is None:
+                self._entries.pop(name, None)
+            else:
+                self._entries[name] = entry
+        if changed:
+            log.info("took up %d changed pools", len(changed))
+        return len(new)
+
+    async def _load(self) -> None:
+        """Begin with the pools in the file."""
+        try:
+            content = orjson.loads(self._file.read_bytes())
+            entries: dict[str, bytes | None] = {str(name): orjson.dumps(entry) for name, entry in content.items()}
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, AttributeError):
+            log.warning("the pools that were known last can't be read")
+            return
+        await self._take(entries)
+        log.warning("Redis has no pools: beginning with the %d that were known last", len(self._entries))
+
+    async def _keep(self) -> None:
+        """Write what is known to the file."""
+        lines = [b'"%b":%b' % (name.encode(), entry) for name, entry in self._entries.items()]
+        try:
+            # In a thread: a disk may take its time; streams may not.
+            await asyncio.to_thread(replace_file, self._file, b"{%b}" % b",\n".join(lines))
+        except OSError as error:
+            log.warning("the pools that are known can't be written: %s", error.strerror)
+
+
+def _chain(revision: str | None) -> str:
+    """What the revisions of one history have in common; empty where there is none."""
+    return "" if revision is None else revision.partition(".")[0]
