@@ -6,9 +6,7 @@ Stands in the command line and not in the contracts: it is about showing the sch
 
 from __future__ import annotations
 
-import ast
 import inspect
-import textwrap
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from typing import Any
@@ -35,6 +33,7 @@ from pointsman.contracts.config import (
 from pointsman.contracts.config_pool_rules import POOL_RULES
 from pointsman.contracts.config_rules import FLEET_RULES
 from pointsman.contracts.config_types import PATTERN_MEANINGS
+from pointsman.contracts.docstrings import member_docstrings
 from pointsman.contracts.modes import Mode
 
 MODELS = (
@@ -91,11 +90,11 @@ def _model(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _choice(choice: type[StrEnum]) -> Iterator[str]:
-    meanings = _member_docstrings(choice)
+    meanings = member_docstrings(choice)
     yield f"## {choice.__name__}\n"
     yield f"{inspect.cleandoc(choice.__doc__ or '')}\n"
     for member in choice:
-        meaning = meanings.get(member.name)
+        meaning = _one_line(meanings.get(member.name, ""))
         yield f"- `{member}`" + (f": {meaning}" if meaning else "")
     yield ""
 
@@ -142,15 +141,3 @@ def _bounds(field: dict[str, Any]) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
-
-
-def _member_docstrings(choice: type[StrEnum]) -> dict[str, str]:
-    """The string that follows each member of an enumeration: Python itself does not keep it."""
-    (body,) = ast.parse(textwrap.dedent(inspect.getsource(choice))).body
-    assert isinstance(body, ast.ClassDef)
-    found = {}
-    for member, after in zip(body.body, body.body[1:], strict=False):
-        if isinstance(member, ast.Assign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            (target,) = member.targets
-            found[ast.unparse(target)] = _one_line(str(after.value.value))
-    return found
