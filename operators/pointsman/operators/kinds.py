@@ -46,6 +46,3 @@ class Annotation:
 
 FINALIZER = f"{GROUP}/drain"
 """On a ModelPool: held until its replicas have finished their answers."""
-
-FIELD_MANAGER = "pointsman-operator"
-"""The one field manager of all that the operator applies."""

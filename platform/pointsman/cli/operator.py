@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -83,3 +84,47 @@ def operator(
         lease_seconds=lease_seconds,
     )
     raise typer.Exit(process.run(settings))
+
+
+@app.command()
+def crds(
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write a file for each to FOLDER, instead of printing them."),
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Apply them to the cluster and wait until it takes objects of them.")
+    ] = False,
+) -> None:
+    """
+    Print the definitions of ModelPool, ModePolicy and Tenant (CRDs) as YAML.
+
+    `--apply` finds the cluster as kubectl does, or the one that it runs in. Exit code 2: they could not be applied.
+    """
+    from pointsman.operators.crds import definitions, written
+
+    if write is not None and apply:
+        standalone.refuse("Give --write or --apply, one of them.")
+    if apply:
+        _apply(definitions())
+        return
+    for definition in definitions():
+        if write is None:
+            typer.echo(f"---\n{written(definition)}", nl=False)
+        else:
+            file = write / f"{definition['metadata']['name']}.yaml"
+            file.write_text(written(definition), encoding="utf-8")
+            typer.echo(file)
+
+
+def _apply(found: list[dict[str, object]]) -> None:
+    import asyncio
+
+    from pointsman.operators.cluster import ClusterError
+    from pointsman.operators.crds.applying import NotEstablished, apply
+
+    try:
+        for name in asyncio.run(apply(found)):
+            typer.echo(f"{name} is applied and established")
+    except (ClusterError, NotEstablished) as error:
+        standalone.refuse(str(error))
