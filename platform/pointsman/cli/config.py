@@ -70,6 +70,60 @@ def show(file: File) -> None:
     typer.echo(dump_config(config, defaults=True), nl=False)
 
 
+@app.command("to-kubernetes")
+def to_kubernetes(
+    file: File,
+    namespace: Annotated[str | None, typer.Option(help="The objects' namespace. Default: kubectl's.")] = None,
+) -> None:
+    """
+    Print FILE as Kubernetes objects: ModelPool, ModePolicy and Tenant, and what is left as ConfigMap and Secret.
+
+    What a cluster must bring along is said on stderr.
+    """
+    from pointsman.contracts.config_file import ConfigError, load_config
+    from pointsman.operators.conversion import dump_objects, notes_on, objects_of
+
+    try:
+        config = load_config(file)
+    except ConfigError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(EXIT_WRONG) from None
+    typer.echo(dump_objects(objects_of(config, namespace=namespace)), nl=False)
+    for note in notes_on(config):
+        typer.echo(f"note: {note}", err=True)
+
+
+@app.command("from-kubernetes")
+def from_kubernetes(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Objects, as YAML or JSON; -: standard input.", show_default=False),
+    ],
+) -> None:
+    """
+    Print the configuration that the objects in FILE say together, such as those of `kubectl get pointsman -o yaml`.
+
+    What only a cluster knows (images, nodes, Secrets) is left out, and said on stderr.
+    Exit code 2: FILE cannot be used.
+    """
+    from pointsman.contracts.config_file import ConfigError, dump_config, read_text
+    from pointsman.contracts.config_yaml import read_documents
+    from pointsman.operators.conversion import LONGEST_FILE, config_of
+
+    try:
+        if str(file) == "-":
+            source, text = "standard input", sys.stdin.read()
+        else:
+            source, text = str(file), read_text(file, most=LONGEST_FILE)
+        config, notes = config_of(read_documents(text, source=source), source=source)
+    except ConfigError as error:
+        typer.echo(error, err=True)
+        raise typer.Exit(EXIT_WRONG) from None
+    typer.echo(dump_config(config), nl=False)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of a configuration file, for editors that check YAML while you type."""

@@ -76,11 +76,11 @@ def dump_yaml(value: Any) -> str:
     return yaml.dump(_plain(value), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of at most `MAX_BYTES`. Raises `ConfigError` where it cannot be read."""
+def read_text(path: Path, *, most: int = MAX_BYTES) -> str:
+    """The text of a file of at most `most` bytes. Raises `ConfigError` where it cannot be read."""
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(most + 1)
     except FileNotFoundError:
         raise ConfigError(str(path), [Problem("", "there is no such file")]) from None
     except IsADirectoryError:
@@ -88,8 +88,8 @@ def read_text(path: Path) -> str:
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
         raise ConfigError(str(path), [Problem("", f"the file cannot be read: {reason}")]) from None
-    if len(data) > MAX_BYTES:
-        raise ConfigError(str(path), [Problem("", f"the file is larger than {MAX_BYTES:,} bytes")])
+    if len(data) > most:
+        raise ConfigError(str(path), [Problem("", f"the file is larger than {most:,} bytes")])
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

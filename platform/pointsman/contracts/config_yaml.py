@@ -48,16 +48,32 @@ def read_yaml(text: str, *, source: str) -> tuple[yaml.Node, Any]:
         if problems := list(_problems(root)):
             raise ConfigError(source, problems)
         return root, loader.construct_document(root)
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(source, [_syntax_problem(error)]) from None
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        message = f"the file holds a character that YAML forbids (#x{error.character:04x})"
-        raise ConfigError(source, [Problem("", message, line)]) from None
-    except RecursionError:
-        raise ConfigError(source, [Problem("", _TOO_DEEP)]) from None
-    except (ValueError, OverflowError) as error:
-        raise ConfigError(source, [Problem("", f"the YAML holds a value that cannot be read: {error}")]) from None
+    except _UNREADABLE as error:
+        raise _unreadable(error, text, source) from None
+
+
+def read_documents(text: str, *, source: str) -> list[Any]:
+    """
+    The documents of a YAML stream, each a mapping, as plain values; empty ones are left out.
+
+    Raises `ConfigError`, naming `source`, as `read_yaml` does.
+    """
+    documents = []
+    try:
+        loader = _Loader(text)
+        while loader.check_node():
+            root = loader.get_node()
+            if isinstance(root, yaml.ScalarNode) and root.tag == "tag:yaml.org,2002:null":
+                continue
+            if not isinstance(root, yaml.MappingNode):
+                line = root.start_mark.line + 1 if root else 0
+                raise ConfigError(source, [Problem("", "must be a mapping (lines of `key: value`)", line)])
+            if problems := list(_problems(root)):
+                raise ConfigError(source, problems)
+            documents.append(loader.construct_document(root))
+    except _UNREADABLE as error:
+        raise _unreadable(error, text, source) from None
+    return documents
 
 
 def line_of(root: yaml.Node, location: Location) -> int:
@@ -111,6 +127,23 @@ def _problems(root: yaml.Node) -> Iterator[Problem]:
         elif isinstance(node, yaml.SequenceNode):
             items = [((*location, position), item) for position, item in enumerate(node.value)]
             open_nodes.extend(reversed(items))
+
+
+_UNREADABLE = (yaml.MarkedYAMLError, yaml.reader.ReaderError, RecursionError, ValueError, OverflowError)
+
+
+def _unreadable(error: Exception, text: str, source: str) -> ConfigError:
+    """What PyYAML's `error` says of `text`, in words."""
+    match error:
+        case yaml.MarkedYAMLError():
+            return ConfigError(source, [_syntax_problem(error)])
+        case yaml.reader.ReaderError():
+            line = text.count("\n", 0, error.position) + 1
+            message = f"the file holds a character that YAML forbids (#x{error.character:04x})"
+            return ConfigError(source, [Problem("", message, line)])
+        case RecursionError():
+            return ConfigError(source, [Problem("", _TOO_DEEP)])
+    return ConfigError(source, [Problem("", f"the YAML holds a value that cannot be read: {error}")])
 
 
 def _syntax_problem(error: yaml.MarkedYAMLError) -> Problem:

@@ -141,7 +141,7 @@ def _value(node: Schema, definitions: Schema, model: type[BaseModel] | None) -> 
     match node.get("type"):
         case "array":
             items = node["prefixItems"][0] if "prefixItems" in node else node["items"]
-            bounds = {key: node[key] for key in ("minItems", "maxItems") if key in node}
+            bounds: Schema = {key: node[key] for key in ("minItems", "maxItems") if key in node}
             return {"type": "array", "maxItems": LONGEST_LIST, **bounds, "items": _value(items, definitions, model)}
         case "object" if "properties" not in node:
             return _mapping(node, definitions)
