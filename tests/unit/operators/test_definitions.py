@@ -1,4 +1,4 @@
-"""The definitions: checked in as they are made, complete, and readable. An API server takes them in `tests/cluster`."""
+"""The definitions: checked in as they are made, complete, readable. An API server takes them in `tests/cluster`."""
 
 from __future__ import annotations
 
