@@ -74,6 +74,9 @@ def pools(draw: st.DrawFn) -> Plain:
     return drawn | shape
 
 
+NAMED = {"name": "pool", "model": "model"}
+
+
 def is_valid(model: type[BaseModel], value: Any) -> bool:
     try:
         model.model_validate(value)
@@ -124,7 +127,7 @@ def _values(node: Plain, definitions: Plain, model: type[BaseModel] | None) -> s
 def configurations(draw: st.DrawFn) -> Config:
     """Any configuration, with a model of its own for each pool, so that prices need not agree."""
     fleet = [
-        draw(pools()) | {"name": name, "model": f"model-{number}"}
+        draw(pools().filter(lambda pool: is_valid(Pool, pool | NAMED))) | {"name": name, "model": f"model-{number}"}
         for number, name in enumerate(draw(st.lists(names, min_size=1, max_size=3, unique=True)))
     ]
     tenants = []

@@ -287,6 +287,31 @@ def _pool_rules() -> list[Rule]:
             "modelPath",
             of=rules._names_of_ours,
         ),
+        Rule(
+            f"!self.capabilities.tools || self.engine != '{Engine.SGLANG}' || {_URLS} || has(self.toolCallParser)",
+            "is missing: without it engine sglang gives tool calls as text",
+            "toolCallParser",
+            REQUIRED,
+            rules._capabilities,
+        ),
+        Rule(
+            "!has(self.toolCallParser) || self.capabilities.tools",
+            "has no effect without `capabilities.tools`: requests with tools are refused",
+            "toolCallParser",
+            of=rules._capabilities,
+        ),
+        Rule(
+            "!has(self.capabilities.toolsWarning) || self.capabilities.tools",
+            "has no effect without `capabilities.tools`",
+            "capabilities.toolsWarning",
+            of=rules._capabilities,
+        ),
+        Rule(
+            "!self.capabilities.remoteImages || self.capabilities.images",
+            "has no effect without `capabilities.images`",
+            "capabilities.remoteImages",
+            of=rules._capabilities,
+        ),
         Rule("self.model == oldSelf.model", "can't be changed: make another pool", "model"),
         Rule("self.engine == oldSelf.engine", "can't be changed: make another pool", "engine"),
         Rule(

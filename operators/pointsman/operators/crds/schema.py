@@ -198,7 +198,7 @@ def _text(node: Schema) -> Schema:
         return schema
     if pattern in PATTERN_MEANINGS:
         # A rule and no pattern: it says in words what is asked for, and does not repeat what may be a key.
-        schema["maxLength"] = _LENGTH_OF_PATTERN.get(pattern, 128)
+        schema["maxLength"] = node.get("maxLength", _LENGTH_OF_PATTERN.get(pattern, 128))
         return schema | _rules_of([pattern_rule(pattern)])
     return schema | {"pattern": pattern}
 
