@@ -24,8 +24,7 @@ from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.client.rest import RESTClientObject
 from kubernetes.aio.config import load_incluster_config, load_kube_config
 
-FIELD_MANAGER = "pointsman-operator"
-"""The one name under which the operator writes fields."""
+from pointsman.operators.kinds import FIELD_MANAGER
 
 TIMEOUT = 30.0
 """Seconds that one answer may take."""

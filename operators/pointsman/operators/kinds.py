@@ -46,3 +46,6 @@ class Annotation:
 
 FINALIZER = f"{GROUP}/drain"
 """On a ModelPool: held until its replicas have finished their answers."""
+
+FIELD_MANAGER = "pointsman-operator"
+"""The one name under which the operator writes fields."""
