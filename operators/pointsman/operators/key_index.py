@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from pointsman.operators.cluster import FIELD_MANAGER, SECRETS, Cluster, ClusterError, Gone
-from pointsman.operators.kinds import GROUP
+from pointsman.operators.cluster import SECRETS, Cluster, ClusterError, Gone
+from pointsman.operators.kinds import FIELD_MANAGER, GROUP
 from pointsman.operators.objects import Ref, version_of
 
 log = logging.getLogger(__name__)
