@@ -107,7 +107,7 @@ def network_policy(pool: ModelPoolObject, *, release: str, namespace: str) -> Ob
                             "podSelector": {"matchLabels": routers},
                         }
                     ],
-                    "ports": [{"protocol": "TCP", "port": first, "endPort": last}],
+                    "ports": [{"protocol": "TCP", "port": port} for port in range(first, last + 1)],
                 },
                 {
                     "from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": _KUBERAY}}],

@@ -74,8 +74,11 @@ POOL_LABEL = f"{GROUP}/pool"
 REVISION_LABEL = f"{GROUP}/revision"
 ROLE_LABEL = f"{GROUP}/role"
 
-REPLICA_PORTS = (30000, 31000)
-"""Ports on which replicas answer, first and last: what NetworkPolicies open to routers."""
+REPLICA_PORTS = (30000, 30007)
+"""
+Ports on which replicas answer, first and last: what NetworkPolicies open to routers. A pod has one replica; another
+may still finish its answers there when it starts.
+"""
 
 SERVE_PORT = 8000
 """Port of Ray Serve's own proxies, by which Ray and Kubernetes tell whether a node serves."""
@@ -163,8 +166,9 @@ def secret_name(meta: Meta) -> str:
 def version(pool: ModelPoolObject, defaults: Defaults) -> Version:
     """What the pods and replicas of `pool` are made of now, and the revision that stands for it."""
     cluster = _cluster(pool, defaults)
-    told = pool.pool.model_dump(mode="json", include=set(READ_BY_REPLICAS))
-    arguments = {"pool": {**told, "prices": _NO_PRICES}, "drain_timeout": pool.deployment.drain_timeout}
+    told = pool.pool.model_dump(mode="json", include=set(READ_BY_REPLICAS), exclude_defaults=True)
+    arguments: Object = {"pool": {**told, "prices": _NO_PRICES}, "drain_timeout": pool.deployment.drain_timeout}
+    arguments["ports"] = REPLICA_PORTS
     digest = hashlib.sha256(orjson.dumps([cluster, arguments], option=orjson.OPT_SORT_KEYS)).hexdigest()
     return Version(digest[:8], cluster, arguments)
 
@@ -204,6 +208,8 @@ def ray_service(pool: ModelPoolObject, of: Version, counts: Counts) -> Object:
 def serve_config(pool: Pool, of: Version, counts: Counts) -> str:
     """`serveConfigV2`: one application, whose counts are overrides of what `build_pool` says."""
     deployment: Object = {"name": pool.name}
+    if pool.nodes == 1:
+        deployment["max_replicas_per_node"] = 1  # where no accelerators keep replicas apart: a pod has one
     if pool.autoscaling is None:
         deployment["num_replicas"] = counts.least
     else:

@@ -113,8 +113,8 @@ def step(
 ) -> Step:
     """The next step of a pool whose spec asks for the version `wanted` with `counts` replicas."""
     told: list[Happening] = []
-    present = course.revision or (observed.existing[0] if observed.existing else wanted)
-    course = replace(course, revision=present)
+    course = _with_present(course, wanted, observed)
+    present = course.revision
     if course.failed_revision is not None and course.failed_revision != wanted:
         course = replace(course, failed_revision=None, failed_message=None)
     if course.canary is not None and course.canary.revision != wanted:
@@ -126,6 +126,19 @@ def step(
     return Step(
         course, _versions(course, counts, upgrade, observed), _traffic(course, counts, observed), tuple(told)
     )
+
+
+def _with_present(course: Course, wanted: str, observed: Observed) -> Course:
+    """`course` with a present version that exists, or that can be made to: what is gone for good is replaced."""
+    if course.revision is not None and (course.revision == wanted or course.revision in observed.existing):
+        return course
+    leaving = {each.revision for each in course.draining}
+    others = [each for each in observed.existing if each not in leaving and each != course.failed_revision]
+    present = others[0] if others else wanted
+    canary = course.canary if course.canary is not None and course.canary.revision != present else None
+    failed = course.failed_revision if course.failed_revision != present else None
+    message = course.failed_message if failed is not None else None
+    return replace(course, revision=present, canary=canary, failed_revision=failed, failed_message=message)
 
 
 def _advanced(

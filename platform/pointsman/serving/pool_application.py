@@ -36,6 +36,9 @@ _REPLICAS: dict[Engine, type[ServedReplica]] = {
 }
 
 
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
 class PoolArgs(BaseModel):
     """What `build_pool` needs to know. Ray writes it down: what is secret is in the environment."""
 
@@ -51,6 +54,8 @@ class PoolArgs(BaseModel):
     """What replicas register as, so that routers can tell those of an upgrade from the others. Default: nothing."""
     drain_timeout: Annotated[float, Field(ge=0, le=86_400)] = 120.0
     """Seconds that running answers get when a replica is stopped in order. Default: 120."""
+    ports: tuple[Port, Port] | None = None
+    """First and last port that replicas may listen on, for a network that opens no others. Default: any."""
 
 
 def build_pool(args: PoolArgs | dict[str, Any]) -> Application:
@@ -87,5 +92,5 @@ def build_pool(args: PoolArgs | dict[str, Any]) -> Application:
         options["num_replicas"] = pool.replicas
     else:
         options["autoscaling_config"] = autoscaling_config(pool)
-    standing = Standing(args.redis_url, args.host, args.revision, args.drain_timeout)
+    standing = Standing(args.redis_url, args.host, args.revision, args.drain_timeout, args.ports)
     return serve.deployment(_REPLICAS[pool.engine]).options(**options).bind(pool, standing)

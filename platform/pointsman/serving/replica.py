@@ -44,13 +44,15 @@ class Standing:
 
     `redis_url`: where it registers, None: as the environment says; `host`: the address that it listens on and
     registers, None: the one by which Ray knows this node; `revision`: as which it registers; `drain_timeout`:
-    seconds that running answers get when it is stopped in order.
+    seconds that running answers get when it is stopped in order; `ports`: first and last port that it may listen
+    on, None: any free one.
     """
 
     redis_url: str | None
     host: str | None
     revision: str
     drain_timeout: float
+    ports: tuple[int, int] | None = None
 
 
 class EngineLost(Exception):
@@ -75,9 +77,7 @@ class ServedReplica:
         self._drain_timeout = standing.drain_timeout
         app, version = await self._start(pool, secret)
         host = standing.host or _address_of_this_node()
-        listener = socket.create_server(
-            (host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048
-        )
+        listener = _listener(host, standing.ports)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -138,6 +138,17 @@ class ServedReplica:
     @abstractmethod
     def _stop(self) -> None:
         """End the engine."""
+
+
+def _listener(host: str, ports: tuple[int, int] | None) -> socket.socket:
+    """A socket that listens on `host`, on the first of `ports` that is free; `OSError` where none is."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if ports is None:
+        return socket.create_server((host, 0), family=family, backlog=2048)
+    for port in range(ports[0], ports[1]):
+        with contextlib.suppress(OSError):  # a predecessor may still finish its answers there
+            return socket.create_server((host, port), family=family, backlog=2048)
+    return socket.create_server((host, ports[1]), family=family, backlog=2048)
 
 
 def _address_of_this_node() -> str:
