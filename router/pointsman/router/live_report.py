@@ -168,6 +168,7 @@ class LiveReport:
             "troubles": troubles,
             "in_flight": int(self._metrics.in_flight.value),
             "pools": {name: _pool(state) for name, state in self._fleet.pools.items()},
+            "closing": self._fleet.closing(),
             "rates": self._rates(),
         }
 

@@ -23,6 +23,7 @@ from pointsman.router.admin.access import Access, Actor
 from pointsman.router.admin.live_pools import FILE, LivePools
 from pointsman.store.live import LiveState
 from pointsman.store.replicas import Replica, registered
+from pointsman.store.revisions import RevisionReport, revisions_of
 
 
 class ReplicaAnswer(BaseModel):
@@ -58,6 +59,14 @@ class PoolAnswer(BaseModel):
     waiting: int
     waiting_tokens: int
     max_waiting: int = Field(description="Requests that may wait, in each router.")
+
+
+class LastRequests(BaseModel):
+    """Which requests are left of a pool that was taken away."""
+
+    routers: int = Field(description="Routers that have told anything in the last seconds; 0: nothing is known.")
+    serving: int = Field(description="How many of them send requests to this pool, as far as they know.")
+    running: int = Field(description="Requests of all of them that still run on its replicas.")
 
 
 class PoolList(BaseModel):
@@ -129,11 +138,22 @@ class PoolStates:
         ]
         return PoolList(data=answers, routers=len(reports), troubles=troubles)
 
-    def one(self, pool: Pool, version: int, managed_by: str) -> tuple[PoolAnswer, dict[str, str]]:
-        """What goes on in `pool`, and why something of it is not known."""
+    def one(
+        self, pool: Pool, version: int, managed_by: str
+    ) -> tuple[PoolAnswer, dict[str, RevisionReport], dict[str, str]]:
+        """What goes on in `pool`, how its revisions fare, and why something of it is not known."""
         reports, replicas, troubles = self._told()
         own = [replica for replica in replicas if replica.pool == pool.name]
-        return _pool(pool, (version, managed_by), reports, own), troubles
+        state = _pool(pool, (version, managed_by), reports, own)
+        return state, revisions_of(reports, pool.name), troubles
+
+    def last(self, pool: str) -> LastRequests:
+        """What is left of the pool called `pool`, whether there is one or not."""
+        reports, _, _ = self._told()
+        serving = [report["pools"][pool] for report in reports if pool in report["pools"]]
+        closing = sum(report.get("closing", {}).get(pool, 0) for report in reports)
+        running = closing + sum(one["running"] + one["waiting"] for one in serving)
+        return LastRequests(routers=len(reports), serving=len(serving), running=running)
 
     def _told(self) -> tuple[Sequence[Mapping[str, Any]], Sequence[Replica], dict[str, str]]:
         try:

@@ -22,8 +22,9 @@ from pointsman.contracts.keys import Role
 from pointsman.contracts.pool_file import Traffic, parse_pool, parse_traffic
 from pointsman.router.admin.access import Access, Actor
 from pointsman.router.admin.bodies import MOST_TOLD, PLAIN, Tag, checked, expected_version, json_of, read_body
-from pointsman.router.admin.live import PoolAnswer, PoolStates
+from pointsman.router.admin.live import LastRequests, PoolAnswer, PoolStates
 from pointsman.router.admin.live_pools import FILE, LivePools, PresentPool
+from pointsman.store.revisions import RevisionReport
 
 API = "api"
 """Who manages a pool where nobody says otherwise."""
@@ -55,6 +56,19 @@ class Twins(StrEnum):
     REPRICE = "reprice"
 
 
+class RevisionAnswer(BaseModel):
+    """One revision of a pool's replicas, as all routers together see it."""
+
+    replicas: int = Field(description="That can answer.")
+    weight: float | None = Field(description="Its share of new requests beside others; null: none was given.")
+    requests: int = Field(description="That ended within the window.")
+    errors: int = Field(description="Of these, what a replica failed.")
+    streams: int
+    ttft_mean: float | None = Field(description="Seconds to the first byte of streams; null: there were none.")
+    ttft_p95: float | None
+    window: float = Field(description="Seconds.")
+
+
 class OnePool(BaseModel):
     """A pool as it is."""
 
@@ -71,6 +85,7 @@ class OnePool(BaseModel):
         description="Weights of the revisions of its replicas, by which requests are divided; empty: all alike."
     )
     state: PoolAnswer = Field(description="What goes on in it, added up over all routers.")
+    revisions: dict[str, RevisionAnswer] = Field(description="How each revision of its replicas fares.")
     troubles: dict[str, str] = Field(description="Why something of its state is not known.")
 
 
@@ -97,8 +112,8 @@ def pool_routes(access: Access, pools: LivePools, states: PoolStates) -> APIRout
 
     def answer(response: Response, present: PresentPool, *, defaults: bool = False) -> OnePool:
         response.headers["etag"] = f'"{present.version}"'
-        state, troubles = states.one(present.pool, present.version, present.managed_by)
-        return _answer(present, state, troubles, defaults=defaults)
+        state, revisions, troubles = states.one(present.pool, present.version, present.managed_by)
+        return _answer(present, state, revisions, troubles, defaults=defaults)
 
     @routes.get("/{pool}", summary="One pool: what holds for it, and what goes on in it", **_SHOWN)
     def one(
@@ -108,6 +123,12 @@ def pool_routes(access: Access, pools: LivePools, states: PoolStates) -> APIRout
         defaults: Annotated[bool, Query(description="Write fields at their default too.")] = False,
     ) -> OnePool:
         return answer(response, pools.present(name), defaults=defaults)
+
+    @routes.get(
+        "/{pool}/requests", summary="Requests that are left of a pool, which may have been taken away already"
+    )
+    def left(name: PoolName, by: Reader) -> LastRequests:
+        return states.last(name)
 
     @routes.put("/{pool}", summary="Change a pool, or make it", openapi_extra=_POOL, **_SHOWN)
     async def put(
@@ -193,7 +214,14 @@ def _check_manager(manager: str) -> None:
         )
 
 
-def _answer(present: PresentPool, state: PoolAnswer, troubles: dict[str, str], *, defaults: bool) -> OnePool:
+def _answer(
+    present: PresentPool,
+    state: PoolAnswer,
+    revisions: dict[str, RevisionReport],
+    troubles: dict[str, str],
+    *,
+    defaults: bool,
+) -> OnePool:
     written, pool = present.written, present.pool
     return OnePool(
         name=pool.name,
@@ -207,6 +235,7 @@ def _answer(present: PresentPool, state: PoolAnswer, troubles: dict[str, str], *
         pool=Pool.model_validate(pool.model_dump()) if defaults else pool,
         traffic=present.traffic,
         state=state,
+        revisions={name: RevisionAnswer(**report._asdict()) for name, report in revisions.items()},
         troubles=troubles,
     )
 

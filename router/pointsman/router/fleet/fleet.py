@@ -54,6 +54,7 @@ class Fleet:
         self.made: set[str] = set()
         self.secret = secret
         self._leaving: list[Site] = []
+        self._closing: dict[str, list[Replica]] = {}
         self._checks = HealthChecks(self._checked, lambda replica: self.pools[replica.pool].config.health_interval)
         self._registrations = Registrations(
             registry,
@@ -120,9 +121,20 @@ class Fleet:
     def close_pool(self, state: PoolState) -> None:
         """Place nothing more on the replicas of `state`, none of `pools` any more; what runs there runs on."""
         for address in list(state.replicas):
-            self._left(state.remove(address))
+            replica = state.remove(address)
+            self._left(replica)
+            if replica.outstanding:
+                self._closing.setdefault(replica.pool, []).append(replica)
         state.refresh()
         state.close()
+
+    def closing(self) -> dict[str, int]:
+        """How many requests still run on replicas of pools that were closed, by the name of the pool."""
+        for name, replicas in list(self._closing.items()):
+            self._closing[name] = [replica for replica in replicas if replica.outstanding]
+            if not self._closing[name]:
+                del self._closing[name]
+        return {name: sum(replica.outstanding for replica in replicas) for name, replicas in self._closing.items()}
 
     def _new(self, pool: Pool) -> PoolState:
         labels = {"pool": pool.name, "model": pool.model}
