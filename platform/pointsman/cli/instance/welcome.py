@@ -33,9 +33,29 @@ class Ready:
 
 def welcome(ready: Ready, config: Config, *, key: str, logs: str, seconds: float) -> str:
     """The text for people; `key` is the demo tenant's, `seconds` how long the start took."""
-    model = config.pools[0].model
     command = sys.argv[0] if Path(sys.argv[0]).name == "pointsman" else "pointsman"
-    chat = shlex.join([command, "chat", "--url", ready.url, "--state-dir", ready.state_dir])
+    instance = ["--url", ready.url, "--state-dir", ready.state_dir]
+    models = ", ".join(dict.fromkeys(pool.model for pool in config.pools))
+    lines = [
+        f"Ready after {seconds:.1f} s.",
+        "",
+        f"  URL      {ready.url}/v1",
+        f"  Key      {key}  (tenant demo; kept in {ready.demo_key_file})",
+        f"  Model    {models or 'none yet'}",
+        f"  Logs     {logs}",
+        f"  Stop     Ctrl-C, or kill {ready.pid}",
+        *(f"  Licence  {pool.name}: {pool.licence_notice}" for pool in config.pools if pool.licence_notice),
+        "",
+    ]
+    if config.pools:
+        lines += _ways_to_ask(ready, config.pools[0].model, key=key, chat=[command, "chat", *instance])
+    else:
+        create = shlex.join([command, "pools", "create", "NAME", "FILE", *instance])
+        lines += ["There is no pool that could answer. Make one:", "", create]
+    return "\n".join(lines)
+
+
+def _ways_to_ask(ready: Ready, model: str, *, key: str, chat: list[str]) -> list[str]:
     # Without randomness: a model as small as the one that ships may otherwise ramble for a minute.
     question = {"model": model, "temperature": 0, "messages": [{"role": "user", "content": _QUESTION}]}
     curl = shlex.join(
@@ -46,32 +66,20 @@ def welcome(ready: Ready, config: Config, *, key: str, logs: str, seconds: float
             *("-d", json.dumps(question)),
         ]
     )
-    notices = [f"  Licence  {pool.name}: {pool.licence_notice}" for pool in config.pools if pool.licence_notice]
-    return "\n".join(
-        [
-            f"Ready after {seconds:.1f} s.",
-            "",
-            f"  URL      {ready.url}/v1",
-            f"  Key      {key}  (tenant demo; kept in {ready.demo_key_file})",
-            f"  Model    {', '.join(dict.fromkeys(pool.model for pool in config.pools))}",
-            f"  Logs     {logs}",
-            f"  Stop     Ctrl-C, or kill {ready.pid}",
-            *notices,
-            "",
-            "Talk to it and see which track each answer takes, and why:",
-            "",
-            chat,
-            "",
-            "or ask it with curl (-i shows the track):",
-            "",
-            curl,
-            "",
-            "or with the OpenAI SDK:",
-            "",
-            "from openai import OpenAI",
-            f'client = OpenAI(base_url="{ready.url}/v1", api_key="{key}")',
-            f'question = [{{"role": "user", "content": "{_QUESTION}"}}]',
-            f'answer = client.chat.completions.create(model="{model}", messages=question, temperature=0)',
-            "print(answer.choices[0].message.content)",
-        ]
-    )
+    return [
+        "Talk to it and see which track each answer takes, and why:",
+        "",
+        shlex.join(chat),
+        "",
+        "or ask it with curl (-i shows the track):",
+        "",
+        curl,
+        "",
+        "or with the OpenAI SDK:",
+        "",
+        "from openai import OpenAI",
+        f'client = OpenAI(base_url="{ready.url}/v1", api_key="{key}")',
+        f'question = [{{"role": "user", "content": "{_QUESTION}"}}]',
+        f'answer = client.chat.completions.create(model="{model}", messages=question, temperature=0)',
+        "print(answer.choices[0].message.content)",
+    ]
