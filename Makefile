@@ -18,7 +18,7 @@ COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install up test bench soak lint format clean
+.PHONY: help install up test tools bench soak lint format clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -49,7 +49,7 @@ up: install ## Start the whole platform on this machine: ARGS="--port 9000 --sta
 
 # Two at a time, for much of it is waiting; the real engines fill the cores by themselves. Compiled before, since
 # hundreds of processes are started, and some environments keep Python from writing what it compiles.
-test: lint ## Install, check and run all tests; ARGS="tests/unit -x" for some.
+test: lint tools ## Install, check and run all tests; ARGS="tests/unit -x" for some.
 	@$(BIN)/python -m compileall -qq platform router operators
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration tests/cluster
@@ -69,6 +69,14 @@ lint: install ## ruff, mypy and import-linter.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Unpacked, not installed: it is the program that is wanted, not a service that listens.
+PROMTOOL := build/tools/usr/bin/promtool
+tools: ## Fetch what tests need beside Python: Debian's Prometheus.
+	@command -v promtool >/dev/null || test -x $(PROMTOOL) || { mkdir -p build/tools && cd build/tools \
+		&& { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } \
+		&& dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; } \
+		|| { echo "promtool is missing: install Prometheus (Debian: prometheus)." >&2; exit 1; }
 
 format: install ## Let ruff put the code in order.
 	$(BIN)/ruff check --fix .
