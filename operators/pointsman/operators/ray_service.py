@@ -217,7 +217,7 @@ def serve_config(pool: Pool, of: Version, counts: Counts) -> str:
         bounds = pool.autoscaling.model_copy(
             update={"min_replicas": counts.least, "max_replicas": max(counts.most, 1)}
         )
-        deployment["autoscaling_config"] = autoscaling_fields(pool, bounds)
+        deployment["autoscaling_config"] = autoscaling_fields(pool, bounds, of.revision)
     config = {
         "proxy_location": "EveryNode",
         "http_options": {"host": "0.0.0.0", "port": SERVE_PORT},

@@ -18,8 +18,8 @@ USUAL_LOAD = 0.75
 """Share of a replica's places that are to be taken, where the pool does not say how many."""
 
 
-def autoscaling_fields(pool: Pool, bounds: Autoscaling) -> dict[str, Any]:
-    """Fields of Ray Serve's `AutoscalingConfig` for `pool`, which is scaled within `bounds`."""
+def autoscaling_fields(pool: Pool, bounds: Autoscaling, revision: str = "") -> dict[str, Any]:
+    """Fields of Ray Serve's `AutoscalingConfig` for a `revision` of `pool`, which is scaled within `bounds`."""
     requests = target_requests(pool, bounds)
     return {
         "min_replicas": bounds.min_replicas,
@@ -32,6 +32,7 @@ def autoscaling_fields(pool: Pool, bounds: Autoscaling) -> dict[str, Any]:
             "policy_function": POLICY,
             "policy_kwargs": {
                 "pool": pool.name,
+                "revision": revision,
                 "target_requests": requests,
                 "target_tokens": bounds.target_tokens,
             },

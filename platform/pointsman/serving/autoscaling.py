@@ -32,12 +32,12 @@ PATIENCE = 2.0
 """Seconds that the store has to answer."""
 
 
-def autoscaling_config(pool: Pool) -> AutoscalingConfig:
-    """What Ray Serve is told of the autoscaling of `pool`, which has some."""
+def autoscaling_config(pool: Pool, revision: str) -> AutoscalingConfig:
+    """What Ray Serve is told of the autoscaling of a `revision` of `pool`, which has some."""
     from ray.serve.config import AutoscalingConfig
 
     assert pool.autoscaling is not None
-    return AutoscalingConfig(**autoscaling_fields(pool, pool.autoscaling))
+    return AutoscalingConfig(**autoscaling_fields(pool, pool.autoscaling, revision))
 
 
 def wanted(demand: Demand, *, target_requests: float, target_tokens: int | None) -> float:
@@ -48,13 +48,14 @@ def wanted(demand: Demand, *, target_requests: float, target_tokens: int | None)
 
 class DemandAgent:
     """
-    Keeps the demand of `pool` at hand, from its first question on, until nobody holds it any more.
+    Keeps the demand on a `revision` of `pool` at hand, from its first question on, until nobody holds it any more.
 
     `redis_url`: None where the environment says none; then nothing is ever known.
     """
 
-    def __init__(self, pool: str, redis_url: str | None) -> None:
+    def __init__(self, pool: str, revision: str, redis_url: str | None) -> None:
         self._pool = pool
+        self._revision = revision
         self._redis_url = redis_url
         self._known = _Known()
         self._started = False
@@ -74,7 +75,7 @@ class DemandAgent:
             return
         known = self._known
         redis = Redis.from_url(self._redis_url, socket_timeout=PATIENCE, socket_connect_timeout=PATIENCE)
-        reader = DemandReader(redis, self._pool)
+        reader = DemandReader(redis, self._pool, self._revision)
         Thread(target=_keep, args=(known, reader), name=f"demand-{self._pool}", daemon=True).start()
         weakref.finalize(self, known.stopped.set)
 
@@ -109,11 +110,11 @@ def _keep(known: _Known, reader: DemandReader) -> None:
 
 
 class Scaler:
-    """Decides how many replicas `pool` is to have. The numbers are those of `autoscaling_config`."""
+    """Decides how many replicas a revision of `pool` is to have; the numbers are those of `autoscaling_fields`."""
 
-    def __init__(self, *, pool: str, target_requests: float, target_tokens: int | None) -> None:
+    def __init__(self, *, pool: str, revision: str, target_requests: float, target_tokens: int | None) -> None:
         self._targets: dict[str, Any] = {"target_requests": target_requests, "target_tokens": target_tokens}
-        self._agent = DemandAgent(pool, os.environ.get(Env.REDIS_URL))
+        self._agent = DemandAgent(pool, revision, os.environ.get(Env.REDIS_URL))
 
     def __call__(self, context: AutoscalingContext) -> float:
         """

@@ -91,6 +91,6 @@ def build_pool(args: PoolArgs | dict[str, Any]) -> Application:
     if pool.autoscaling is None:
         options["num_replicas"] = pool.replicas
     else:
-        options["autoscaling_config"] = autoscaling_config(pool)
+        options["autoscaling_config"] = autoscaling_config(pool, args.revision)
     standing = Standing(args.redis_url, args.host, args.revision, args.drain_timeout, args.ports)
     return serve.deployment(_REPLICAS[pool.engine]).options(**options).bind(pool, standing)

@@ -8,6 +8,7 @@ because its number no longer grows, which needs no two clocks that agree.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -38,6 +39,10 @@ class Demand(NamedTuple):
     running_tokens: int = 0
     waiting_tokens: int = 0
 
+    def part(self, share: float, running: int, running_tokens: int) -> Demand:
+        """What of it falls to somebody who has so much to do already, and takes a `share` of those that wait."""
+        return Demand(running, ceil(self.waiting * share), running_tokens, ceil(self.waiting_tokens * share))
+
     @property
     def requests(self) -> int:
         return self.running + self.waiting
@@ -47,6 +52,24 @@ class Demand(NamedTuple):
         return self.running_tokens + self.waiting_tokens
 
 
+class Divided(NamedTuple):
+    """
+    What one revision of a pool has to do, where new requests are divided between several: how many run, their
+    predicted tokens, and its share (0 to 1) of those that wait.
+    """
+
+    running: int
+    running_tokens: int
+    share: float
+
+
+class Told(NamedTuple):
+    """One word of a router about a pool. `revisions`: None where requests are not divided."""
+
+    demand: Demand = Demand()
+    revisions: Mapping[str, Divided] | None = None
+
+
 class DemandWriter:
     """What one run of a router tells. Every method raises `redis.exceptions.RedisError` where Redis fails."""
 
@@ -54,30 +77,30 @@ class DemandWriter:
         self._redis = redis
         self._run = run
         self._number = 0
-        self._told: dict[str, tuple[float, Demand]] = {}
+        self._told: dict[str, tuple[float, Told]] = {}
 
-    async def tell(self, demands: Mapping[str, Demand]) -> None:
-        """`demands` by pool, all there are; what was said a moment ago, and is nothing, is not said again."""
+    async def tell(self, demands: Mapping[str, Told]) -> None:
+        """The `demands` by pool, of all; what was said a moment ago, and is nothing, is not said again."""
         now = monotonic()
         self._number += 1
         due = {}
-        for pool, demand in demands.items():
-            told = self._told.get(pool)
-            if told is None or any(demand) or any(told[1]) or now - told[0] >= REPEATED:
-                due[pool] = demand
+        for pool, word in demands.items():
+            before = self._told.get(pool)
+            if before is None or any(word.demand) or word != before[1] or now - before[0] >= REPEATED:
+                due[pool] = word
         gone = self._told.keys() - demands.keys()
         if not due and not gone:
             return
         async with self._redis.pipeline(transaction=False) as batch:
-            for pool, demand in due.items():
+            for pool, word in due.items():
                 key = RedisKey.DEMAND.format(pool=pool)
-                batch.hset(key, self._run, orjson.dumps([self._number, *demand]))
+                batch.hset(key, self._run, _written(self._number, word))
                 batch.expire(key, _KEPT)
             for pool in gone:
                 batch.hdel(RedisKey.DEMAND.format(pool=pool), self._run)
             await batch.execute()
-        for pool, demand in due.items():
-            self._told[pool] = (now, demand)
+        for pool, word in due.items():
+            self._told[pool] = (now, word)
         for pool in gone:
             del self._told[pool]
 
@@ -87,10 +110,14 @@ class DemandWriter:
 
 
 class DemandReader:
-    """What all routers together have for `pool` to do. Not thread-safe."""
+    """
+    What all routers together have for `pool` to do, or for its `revision` where requests are divided between them.
+    Not thread-safe.
+    """
 
-    def __init__(self, redis: Redis, pool: str) -> None:
+    def __init__(self, redis: Redis, pool: str, revision: str = "") -> None:
         self._redis = redis
+        self._revision = revision
         self._key = RedisKey.DEMAND.format(pool=pool)
         self._seen: dict[str, tuple[int, float]] = {}
 
@@ -111,10 +138,13 @@ class DemandReader:
             read = _read(value)
             if read is None:
                 continue
-            number, demand = read
+            number, (demand, revisions) = read
             before = self._seen.get(run)
             seen[run] = (number, now) if before is None or before[0] != number else before
             if now - seen[run][1] < STALE:
+                if revisions is not None:
+                    own = revisions.get(self._revision)
+                    demand = Demand() if own is None else demand.part(own.share, own.running, own.running_tokens)
                 living.append(demand)
         self._seen = seen
         if not living:
@@ -122,17 +152,24 @@ class DemandReader:
         return Demand(*(sum(column) for column in zip(*living, strict=True)))
 
 
-def _read(value: bytes | str) -> tuple[int, Demand] | None:
-    """A router's number and demand; None where `value` makes no sense."""
+def _written(number: int, word: Told) -> bytes:
+    parts = word.revisions
+    divided = None if parts is None else {name: tuple(part) for name, part in parts.items()}
+    return orjson.dumps([number, *word.demand, divided])
+
+
+def _read(value: bytes | str) -> tuple[int, Told] | None:
+    """A router's number, and its word; None where `value` makes no sense."""
     try:
-        numbers = orjson.loads(value)
-    except orjson.JSONDecodeError:
+        *numbers, revisions = orjson.loads(value)
+        if len(numbers) != 5 or any(type(number) is not int or number < 0 for number in numbers):
+            return None
+        divided = None
+        if revisions is not None:
+            divided = {name: Divided(int(a), int(b), float(c)) for name, (a, b, c) in revisions.items()}
+    except (ValueError, TypeError, AttributeError):
         return None
-    if not isinstance(numbers, list) or len(numbers) != 5:
-        return None
-    if any(type(number) is not int or number < 0 for number in numbers):
-        return None
-    return numbers[0], Demand(*numbers[1:])
+    return numbers[0], Told(Demand(*numbers[1:]), divided)
 
 
 def _text(value: bytes | str) -> str:

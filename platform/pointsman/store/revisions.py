@@ -21,7 +21,8 @@ FIRST_BYTE_BOUNDS = tuple(0.001 * _STEP**number for number in range(76))
 
 class RevisionReport(NamedTuple):
     """
-    One revision of a pool. `replicas`: as the router sees them that sees most; the rest is of all routers together.
+    One revision of a pool. `replicas` that requests may be placed on: as the router sees them that sees most; the
+    rest is of all routers together. `running`: requests that its replicas work on now, whether more come or not.
 
     `requests` that ended within `window` seconds, and `errors` of them that a replica failed; `streams` that began;
     `ttft_mean` and `ttft_p95` are seconds from the sending of a streamed request to its first byte, None where
@@ -29,6 +30,7 @@ class RevisionReport(NamedTuple):
     """
 
     replicas: int
+    running: int
     weight: float | None
     requests: int
     errors: int
@@ -67,6 +69,7 @@ def _together(counts: list[Mapping[str, Any]]) -> RevisionReport:
     weights = [_number(one["weight"]) for one in counts if one.get("weight") is not None]
     return RevisionReport(
         replicas=int(max(_number(one.get("replicas")) for one in counts)),
+        running=int(total("running")),
         weight=weights[-1] if weights else None,
         requests=int(total("requests")),
         errors=int(total("errors")),

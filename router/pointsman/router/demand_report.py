@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 
 from redis.exceptions import RedisError
 
 from pointsman.router.fleet import Fleet, PoolState
-from pointsman.store.demand import INTERVAL, Demand, DemandWriter
+from pointsman.store.demand import INTERVAL, Demand, DemandWriter, Divided, Told
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,22 @@ class DemandReport:
             self._told = True
 
 
-def _demand(state: PoolState) -> Demand:
+def _demand(state: PoolState) -> Told:
     """Who waits for several pools of a model is demand on each: any of them may be the one to answer."""
-    return Demand(state.running, state.waiting, state.load, state.line.tokens if state.waiting else 0)
+    demand = Demand(state.running, state.waiting, state.load, state.line.tokens if state.waiting else 0)
+    weights = {name: one.weight for name, one in state.revisions.items() if one.weight is not None}
+    everything = sum(weights.values())
+    if not everything:
+        return Told(demand)
+    running: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    for replica in state.replicas.values():
+        running[replica.revision] += replica.outstanding
+        tokens[replica.revision] += replica.tokens
+    return Told(
+        demand,
+        {
+            name: Divided(running[name], tokens[name], weights.get(name, 0.0) / everything)
+            for name in state.revisions
+        },
+    )

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections import deque
+from collections import Counter, deque
 from time import monotonic, time
 from typing import Any, NamedTuple
 
@@ -195,6 +195,9 @@ class LiveReport:
 
 
 def _pool(state: PoolState) -> dict[str, Any]:
+    running: Counter[str] = Counter()
+    for replica in state.replicas.values():
+        running[replica.revision] += replica.outstanding
     return {
         "running": state.running,
         "waiting": state.waiting,
@@ -210,12 +213,12 @@ def _pool(state: PoolState) -> dict[str, Any]:
             }
             for replica in state.replicas.values()
         ],
-        "revisions": {name: _revision(revision) for name, revision in state.revisions.items()},
+        "revisions": {name: _revision(one, running[name]) for name, one in state.revisions.items()},
     }
 
 
-def _revision(revision: Revision) -> dict[str, Any]:
-    told: dict[str, Any] = {"replicas": len(revision.members), **revision.tally.report()}
+def _revision(revision: Revision, running: int) -> dict[str, Any]:
+    told: dict[str, Any] = {"replicas": len(revision.members), "running": running, **revision.tally.report()}
     if revision.weight is not None:
         told["weight"] = revision.weight
     return told

@@ -155,13 +155,14 @@ def test_the_report_counts_what_runs_and_what_ended(router: Router) -> None:
         "revisions": {
             "": {
                 "replicas": 1,
+                "running": 1,
                 "requests": 1,
                 "errors": 0,
                 "streams": 0,
                 "first_byte_seconds": 0.0,
                 "first_byte": {},
             },
-            "b": {"replicas": 0, "weight": 0},
+            "b": {"replicas": 0, "running": 0, "weight": 0},
         },
     }
     assert report["rates"] == [

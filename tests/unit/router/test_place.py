@@ -268,6 +268,54 @@ def test_time_runs_out_with_503_and_nothing_left_behind(tmp_path: Path, loop: as
     asyncio._set_running_loop(loop)
 
 
+ASLEEP: dict[str, Any] = {
+    "autoscaling": {"min_replicas": 0, "max_replicas": 1},
+    "place_timeout": 0.05,
+    "wake_timeout": 0.4,
+}
+
+
+@pytest.mark.parametrize(
+    ("pools", "seconds", "message"),
+    [
+        ([ASLEEP], 0.4, "asleep, and has not woken within 0.4 seconds"),
+        ([{**ASLEEP, "wake_timeout": 0.01}], 0.05, "asleep, and has not woken"),
+        ([{"place_timeout": 0.05}, {**ASLEEP, "name": "q"}], 0.4, "Pool 'q' was asleep"),
+        ([{**ASLEEP, "autoscaling": {"min_replicas": 1}}], 0.05, "could take the request within 0.05"),
+        ([{"place_timeout": 0.05, "replicas": 0}], 0.05, "could take the request within 0.05"),
+    ],
+    ids=[
+        "asleep",
+        "asleep for less than a place is waited for",
+        "beside an empty one",
+        "starts",
+        "nobody wakes it",
+    ],
+)
+def test_a_pool_that_sleeps_gets_the_time_to_wake(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop, pools: list[dict[str, Any]], seconds: float, message: str
+) -> None:
+    asyncio._set_running_loop(None)
+
+    async def scenario() -> None:
+        bench = Bench(tmp_path, *pools, replicas=0)
+        (lost,) = bench.send()
+        await asyncio.sleep(0.8 * seconds)
+        assert lost.error is None
+        await asyncio.sleep(0.2 * seconds + 0.1)
+        assert lost.error is not None
+        assert message in lost.error.message
+        assert (lost.error.status, lost.error.retry_after) == (503, 5)
+        (found,) = bench.send()
+        state = bench.fleet.pools[bench.config.pools[-1].name]
+        add(state, ["10.9.9.9:80"])
+        assert found.replica is state.members[0]
+        assert not state.sleeps
+
+    asyncio.run(scenario())
+    asyncio._set_running_loop(loop)
+
+
 def test_one_that_waits_for_two_pools_takes_the_first_place_there_is(tmp_path: Path) -> None:
     one = {"name": "one", "max_ongoing_requests": 1}
     two = {"name": "two", "max_ongoing_requests": 1}

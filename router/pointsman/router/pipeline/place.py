@@ -182,7 +182,7 @@ class Place:
         if exchange.place_deadline == 0.0:
             exchange.place_deadline = now + _patience(states)
         if now >= exchange.place_deadline:
-            raise _unavailable(states[0])
+            raise _unavailable(states)
         waiting = _Waiting(self.pipeline, self._fleet, exchange, failed)
         waiting.sit(states if failed is not None else self._seats(waiting, states), seed)
         exchange.work = waiting
@@ -287,7 +287,7 @@ class _Waiting:
         """Nothing is being sent."""
 
     def _expire(self) -> None:
-        self._refuse(_unavailable(self._states[0]))
+        self._refuse(_unavailable(self._states))
 
     def _refuse(self, error: PoolUnavailable) -> None:
         self.abort()
@@ -344,15 +344,22 @@ def _too_many(pool: Pool) -> PoolUnavailable:
 
 def _patience(states: tuple[PoolState, ...]) -> float:
     """Seconds for which a request that finds no place is held: longer where whoever could take it sleeps."""
-    asleep = [state.config.wake_timeout for state in states if state.sleeps]
-    if asleep and not any(state.replicas for state in states):
-        return max(*asleep, states[0].config.place_timeout)
-    return states[0].config.place_timeout
+    asleep = _asleep(states)
+    pool = states[0].config
+    return pool.place_timeout if asleep is None else max(asleep.config.wake_timeout, pool.place_timeout)
 
 
-def _unavailable(state: PoolState) -> PoolUnavailable:
-    pool = state.config
-    if state.sleeps:
+def _asleep(states: tuple[PoolState, ...]) -> PoolState | None:
+    """The one of `states` that sleeps, where none of them has a replica."""
+    if any(state.replicas for state in states):
+        return None
+    return next((state for state in states if state.sleeps), None)
+
+
+def _unavailable(states: tuple[PoolState, ...]) -> PoolUnavailable:
+    asleep, pool = _asleep(states), states[0].config
+    if asleep is not None:
+        pool = asleep.config
         message = f"Pool '{pool.name}' was asleep, and has not woken within {pool.wake_timeout:g} seconds."
     else:
         message = f"No replica of pool '{pool.name}' could take the request within {pool.place_timeout:g} seconds."
