@@ -1,8 +1,8 @@
 """What a replica answers over HTTP: SGLang's own OpenAI layer, behind the instance's secret.
 
-`POST /v1/chat/completions` and `/v1/completions` go to SGLang's handlers unchanged, so that the wire format is
-SGLang's to the byte; around them the few routes that SGLang's server program has and its library has not. Knows
-neither Ray nor the store.
+`POST /v1/chat/completions`, `/v1/completions` and `/tokenize` go to SGLang's handlers unchanged, so that the wire
+format is SGLang's to the byte; around them the few routes that SGLang's server program has and its library has not.
+Knows neither Ray nor the store.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest, CompletionRequest
+from sglang.srt.entrypoints.openai.protocol import ChatCompletionRequest, CompletionRequest, TokenizeRequest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pointsman.contracts.names import Header
@@ -30,6 +30,7 @@ def replica_app(
     secret: str,
     chat: Any,
     completion: Any,
+    tokenize: Any,
     model: str,
     context: int,
     metrics: Callable[[], tuple[bytes, str]],
@@ -38,8 +39,8 @@ def replica_app(
     """
     The replica's application.
 
-    `chat`, `completion`: SGLang's handlers; `model`: the name it is known by; `context`: its window in tokens;
-    `metrics`: a page for Prometheus and its content type; `healthy`: whether the engine can answer now.
+    `chat`, `completion`, `tokenize`: SGLang's handlers; `model`: the name it is known by; `context`: its window in
+    tokens; `metrics`: a page for Prometheus and its content type; `healthy`: whether the engine can answer now.
     """
     app = FastAPI(openapi_url=None)
     started = int(time.time())
@@ -51,6 +52,10 @@ def replica_app(
     @app.post("/v1/completions", response_model=None)
     async def completions(request: CompletionRequest, raw: Request) -> Any:
         return await completion.handle_request(request, raw)
+
+    @app.post("/tokenize", response_model=None)
+    async def tokens(request: TokenizeRequest, raw: Request) -> Any:
+        return await tokenize.handle_request(request, raw)
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:

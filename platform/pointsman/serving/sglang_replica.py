@@ -28,7 +28,7 @@ class SglangReplica(ServedReplica):
         self._engine = _start_engine(pool)
         self._tokenizer = self._engine.tokenizer_manager
         self._children = [psutil.Process(pid) for pid in self._engine.get_all_child_pids()]
-        chat, completion = self._handlers()
+        chat, completion, tokenize = self._handlers()
         await _warm_up(chat, pool)
 
         from pointsman.serving.replica_http import replica_app
@@ -37,6 +37,7 @@ class SglangReplica(ServedReplica):
             secret=secret,
             chat=chat,
             completion=completion,
+            tokenize=tokenize,
             model=pool.upstream_model,
             context=pool.capabilities.context,
             metrics=_metrics,
@@ -44,12 +45,13 @@ class SglangReplica(ServedReplica):
         )
         return app, f"sglang {version('sglang')}"
 
-    def _handlers(self) -> tuple[Any, Any]:
+    def _handlers(self) -> tuple[Any, Any, Any]:
         from sglang.srt.entrypoints.openai.serving_chat import OpenAIServingChat
         from sglang.srt.entrypoints.openai.serving_completions import OpenAIServingCompletion
+        from sglang.srt.entrypoints.openai.serving_tokenize import OpenAIServingTokenize
 
         managers = (self._tokenizer, self._engine.template_manager)
-        return OpenAIServingChat(*managers), OpenAIServingCompletion(*managers)
+        return OpenAIServingChat(*managers), OpenAIServingCompletion(*managers), OpenAIServingTokenize(*managers)
 
     def _load(self) -> int:
         return len(self._tokenizer.rid_to_state)

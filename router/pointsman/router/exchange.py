@@ -31,19 +31,26 @@ Headers = dict[bytes, bytes]
 
 
 class Endpoint(StrEnum):
-    """The hot paths, by their path at the client's side; `engine` is the one at the engine's, of these two."""
+    """
+    The hot paths, by their path at the client's side. `engine`: which of the first two the engine is asked as;
+    `engine_path`: where.
+    """
 
     engine: Endpoint
+    engine_path: str
 
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"
     MESSAGES = "/v1/messages"
     """Anthropic's format."""
+    COUNT_TOKENS = "/v1/messages/count_tokens"
+    """How long a prompt in Anthropic's format is; nothing is answered."""
 
 
 for _endpoint in Endpoint:
     # Asked for every request: an attribute is found faster than an entry under the member of an Enum.
     _endpoint.engine = Endpoint.COMPLETIONS if _endpoint is Endpoint.COMPLETIONS else Endpoint.CHAT
+    _endpoint.engine_path = "/tokenize" if _endpoint is Endpoint.COUNT_TOKENS else _endpoint.engine.value
 
 
 class Client(Protocol):

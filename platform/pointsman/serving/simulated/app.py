@@ -1,7 +1,7 @@
 """The paths of the engine, and the secret before them.
 
-As SGLang behind Pointsman: `POST /v1/chat/completions`, `POST /v1/completions`, `GET /v1/models`, `GET /health`,
-`GET /metrics`. And its own, which always need the secret: `/simulated/faults` orders faults,
+As SGLang behind Pointsman: `POST /v1/chat/completions`, `POST /v1/completions`, `POST /tokenize`, `GET /v1/models`,
+`GET /health`, `GET /metrics`. And its own, which always need the secret: `/simulated/faults` orders faults,
 `/simulated/requests` shows what was received (a test aid). Any POST without the secret is 403, its body unread.
 """
 
@@ -59,6 +59,7 @@ class SimulatedEngine:
         routes = [
             Route("/v1/chat/completions", answering(chat, ChatWire), methods=["POST"]),
             Route("/v1/completions", answering(completion, CompletionWire), methods=["POST"]),
+            Route("/tokenize", self._tokenize, methods=["POST"]),
             Route("/v1/models", self._models),
             Route("/health", self._health),
             Route("/metrics", self._show_metrics),
@@ -86,6 +87,16 @@ class SimulatedEngine:
             "max_model_len": self._identity.context,
         }
         return _json({"object": "list", "data": [card]})
+
+    async def _tokenize(self, request: Request) -> Response:
+        """How many tokens the prompt of a chat has. Their ids, which no text here has, are their places."""
+        try:
+            chat = parse(ChatRequest, request.headers.get("content-type", ""), await request.body())
+            chat.check(self._identity.context)
+        except RefusedRequest as refusal:
+            return _json(refusal.body(), status=refusal.status)
+        count = len(chat.prompt())
+        return _json({"tokens": [*range(count)], "count": count, "max_model_len": self._identity.context})
 
     async def _health(self, request: Request) -> Response:
         return Response(status_code=200 if self._faults.healthy else 503)

@@ -43,12 +43,14 @@ _SUMMARY = {
     Endpoint.CHAT: "Answer a conversation (OpenAI chat completions)",
     Endpoint.COMPLETIONS: "Continue a text (OpenAI completions)",
     Endpoint.MESSAGES: "Answer a conversation (Anthropic Messages)",
+    Endpoint.COUNT_TOKENS: "Count a conversation's tokens (Anthropic Messages)",
 }
 
 _REQUIRED = {
     Endpoint.CHAT: ["model", "messages"],
     Endpoint.COMPLETIONS: ["model", "prompt"],
     Endpoint.MESSAGES: ["model", "messages", "max_tokens"],
+    Endpoint.COUNT_TOKENS: ["model", "messages"],
 }
 
 

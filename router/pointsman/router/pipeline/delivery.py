@@ -43,6 +43,12 @@ def whole(exchange: Exchange, answer: dict[str, Any]) -> None:
     exchange.answer = Answer(200, _JSON, orjson.dumps(answer))
 
 
+def count(exchange: Exchange, tokens: int) -> None:
+    """Make it the answer to `exchange` that its prompt has so many `tokens`."""
+    exchange.first_byte_at = perf_counter()
+    exchange.answer = Answer(200, _JSON, orjson.dumps({"count": tokens}))
+
+
 def fall_back(exchange: Exchange) -> bool:
     """
     Deliver the answer that was kept when a better one was asked for; False where there is none.

@@ -23,7 +23,7 @@ MAX_PLANS = 10_000
 
 _ESCALATION = Header.ESCALATION.encode()
 _THINK, _NO_THINK = Mode.THINK, Mode.NO_THINK  # members of an Enum are slow to look up by way of its class
-_CHAT = Endpoint.CHAT
+_CHAT, _COUNT_TOKENS = Endpoint.CHAT, Endpoint.COUNT_TOKENS
 
 
 class Plan:
@@ -63,9 +63,10 @@ class Plan:
         self.limits = limits = held.limits
         self.single = single = exchange.payload.get("n", 1) == 1
         self.continued = course is not None and (course.closed or course.resort)
-        self.counted = limits.counted and single and not self.continued
+        tokenized = exchange.endpoint is _COUNT_TOKENS
+        self.counted = limits.counted and single and not self.continued and not tokenized
         resort = course is not None and course.resort
-        self.triggers = () if resort or mode is _THINK else judging.triggers_of(exchange)
+        self.triggers = () if resort or tokenized or mode is _THINK else judging.triggers_of(exchange)
         self.holds = bool(self.triggers) and exchange.stream and judging.holds_back(exchange)
         waits = self.holds or not exchange.stream
         max_tokens, continuation = limits.max_tokens, None
@@ -121,7 +122,7 @@ class Plans:
                 decision.mode,
                 decision.source,
                 tenant.thinking_spent or tenant.degraded,
-                exchange.engine_endpoint,
+                exchange.endpoint,
                 exchange.stream,
                 exchange.max_tokens,
                 exchange.thinking_budget,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pointsman.contracts.errors import InvalidRequest
 from pointsman.contracts.names import Header
-from pointsman.router.exchange import CacheStatus, Exchange
+from pointsman.router.exchange import CacheStatus, Endpoint, Exchange
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.response_cache.answers import Answers
 from pointsman.router.response_cache.keys import Keys, idempotent_key, idempotent_scope, request_digest
@@ -23,6 +23,7 @@ _CACHE_CONTROL = Header.CACHE_CONTROL.encode()
 _IDEMPOTENCY_KEY = Header.IDEMPOTENCY_KEY.encode()
 _WISHES = (b"bypass", b"refresh", b"force")
 
+_COUNT_TOKENS = Endpoint.COUNT_TOKENS
 _NEXT, _WAIT = Outcome.NEXT, Outcome.WAIT  # members of an Enum are slow to look up by way of its class
 
 LONGEST_KEY = 255
@@ -52,7 +53,7 @@ class Recall:
         cached = tenant.cache.enabled
         if _IDEMPOTENCY_KEY in exchange.headers:
             return self._once(exchange, cached=cached)
-        if not cached:
+        if not cached or exchange.endpoint is _COUNT_TOKENS:
             return _NEXT
         answers, wish = self._answers, _wish_of(exchange)
         if wish != b"force" and not is_deterministic(exchange):

@@ -38,7 +38,7 @@ from pointsman.router.wire.upstream_request import is_constrained
 if TYPE_CHECKING:
     from pointsman.router.pipeline import Pipeline
 
-_CHAT = Endpoint.CHAT
+_CHAT, _COUNT_TOKENS = Endpoint.CHAT, Endpoint.COUNT_TOKENS
 _THINK, _NO_THINK = Mode.THINK, Mode.NO_THINK
 _REPETITION = "repetition"
 
@@ -124,6 +124,9 @@ class Relaying(Attempt):
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
             answer = None
+        if exchange.endpoint is _COUNT_TOKENS:
+            self._deliver_count(answer)
+            return
         if not isinstance(answer, dict) or not isinstance(answer.get("choices"), list):
             self.lost("garbage")
             return
@@ -341,6 +344,17 @@ class Relaying(Attempt):
             delivery.whole(exchange, answer)
         self._end_attempt(keep=keep)
         self._relay.pipeline.resume(exchange)
+
+    def _deliver_count(self, answer: Any) -> None:
+        """The engine has counted the prompt's tokens, which costs nothing."""
+        count = answer.get("count") if isinstance(answer, dict) else None
+        if type(count) is not int:
+            self.lost("garbage")
+            return
+        self._relay.fleet.succeeded(self._replica)
+        delivery.count(self._exchange, count)
+        self._end_attempt(keep=True)
+        self._relay.pipeline.resume(self._exchange)
 
     def _strip(self, answer: dict[str, Any]) -> None:
         """Take out the log-probabilities that were asked for here alone."""

@@ -20,12 +20,14 @@ from pointsman.contracts.ledger import Part
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Metric
 from pointsman.contracts.pricing import Cost, cost_of
-from pointsman.router.exchange import Exchange
+from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.metrics import Account, Metrics
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
+
+_COUNT_TOKENS = Endpoint.COUNT_TOKENS  # of which nobody learns, and nothing is answered in any mode
 
 CLIENT_CLOSED = 499
 """The status that stands for a client that went away, as nginx writes it."""
@@ -103,7 +105,7 @@ class Settle:
         duration = now - started
         latencies.duration.observe(duration)
         self._metrics.in_flight.add(-1)
-        if decision is not None:
+        if decision is not None and exchange.endpoint is not _COUNT_TOKENS:
             self._note(exchange, status, duration)
         return Outcome.NEXT
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from pointsman.contracts.errors import ApiError
+from pointsman.contracts.config import Engine
+from pointsman.contracts.errors import ApiError, InvalidRequest
 from pointsman.contracts.names import Header
 from pointsman.contracts.pricing import Usage
 from pointsman.router.exchange import Answer, Client, Exchange
@@ -45,6 +46,7 @@ STOP_REASONS: Mapping[str, str] = {
 VERSIONS = ("2023-06-01", "2026-10-21")
 """The versions of the format, which differ in nothing that is answered here."""
 
+_COUNTING = frozenset({Engine.SGLANG, Engine.SIMULATED, Engine.VLLM})
 _VERSION = Header.ANTHROPIC_VERSION.encode()
 _REQUEST_ID = Header.ANTHROPIC_REQUEST_ID.encode()
 _DELTA_END = b'"}}\n\n'
@@ -72,9 +74,7 @@ class AnthropicFace(Face):
     # -- what is asked
 
     def translated(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
-        version = exchange.headers.get(_VERSION)
-        if version is not None and version.decode("latin-1").strip() not in VERSIONS:
-            raise wrong(Header.ANTHROPIC_VERSION, "one of " + ", ".join(VERSIONS))
+        _check_version(exchange)
         payload = anthropic_request.chat(body, self.places)
         self._shows_thinking = anthropic_request.shows_thinking(body)
         self._stop_sequences = payload.get("stop", [])
@@ -229,6 +229,35 @@ class AnthropicFace(Face):
         if not exchange.request_id:
             return b""
         return b"%b: %b\r\n" % (_REQUEST_ID, exchange.request_id.encode("ascii"))
+
+
+class CountingFace(AnthropicFace):
+    """A client that asks how many tokens a prompt has, which only an engine with a tokenizer knows."""
+
+    __slots__ = ()
+
+    def translated(self, body: dict[str, Any], exchange: Exchange) -> dict[str, Any]:
+        _check_version(exchange)
+        return anthropic_request.counted(body, self.places)
+
+    def understood(self, exchange: Exchange) -> None:
+        super().understood(exchange)
+        assert exchange.model is not None
+        if any(pool.engine not in _COUNTING for pools in exchange.model.pools.values() for pool in pools):
+            raise InvalidRequest(
+                "This model is served by an engine that does not tell how long a prompt is.",
+                param="model",
+                code="unsupported_parameter",
+            )
+
+    def whole(self, exchange: Exchange, answer: dict[str, Any]) -> dict[str, Any]:
+        return {"input_tokens": answer["count"]}
+
+
+def _check_version(exchange: Exchange) -> None:
+    version = exchange.headers.get(_VERSION)
+    if version is not None and version.decode("latin-1").strip() not in VERSIONS:
+        raise wrong(Header.ANTHROPIC_VERSION, "one of " + ", ".join(VERSIONS))
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pointsman.router.wire.private_fields import unknown
 THINKING_TYPES = ("enabled", "disabled", "adaptive")
 ROLES = ("user", "assistant", "system")
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+MOST_STOPS = 16
 DISPLAYS = ("summarized", "omitted")
 """Values of `thinking.display`: whether thinking is shown. It is never summarized here, but shown as it is."""
 
@@ -41,7 +42,7 @@ INNER = {
 _effort = fields.one_of("low", "medium", "high", "xhigh", "max")
 _temperature = fields.number(0, 1)
 _top_k = fields.integer(0, 2**31 - 1)
-_stop_sequences = fields.strings(16)
+_stop_sequences = fields.strings(MOST_STOPS)
 _budget = fields.integer(1)
 _TEXT = ("type", "text", "cache_control")
 
@@ -69,6 +70,19 @@ def chat(body: dict[str, Any], places: list[str]) -> dict[str, Any]:
         payload["messages"] = _messages(body["messages"], body.get("system"), places)
     if payload.get("tool_choice") is not None and not payload.get("tools"):
         raise wrong("tool_choice", "left out where there are no tools")
+    return payload
+
+
+def counted(body: dict[str, Any], places: list[str]) -> dict[str, Any]:
+    """The chat whose prompt is that of `body`, which asks how long it is. As `chat`."""
+    for name, value in body.items():
+        if value is not None and name not in COUNTED_FIELDS:
+            raise unknown(name)
+    # A budget needs room to be one, and is no part of the prompt.
+    thinking = body.get("thinking")
+    payload = chat({**body, "thinking": None, "max_tokens": 1}, places)
+    if thinking is not None:
+        _thinking(thinking, payload)
     return payload
 
 
@@ -114,8 +128,8 @@ def _later(value: Any, payload: dict[str, Any]) -> None:
 
 
 def _stop(value: Any, payload: dict[str, Any]) -> None:
-    if type(value) is not list:
-        raise wrong("stop_sequences", "a list of strings")
+    if type(value) is not list or len(value) > MOST_STOPS:
+        raise wrong("stop_sequences", f"a list of at most {MOST_STOPS} strings")
     _stop_sequences(value, "stop_sequences")
     if value:
         payload["stop"] = value
@@ -436,3 +450,16 @@ _TRANSLATE: dict[str, Translate] = {
 }
 
 FIELDS = tuple(_TRANSLATE)
+COUNTED_FIELDS = frozenset(
+    {
+        "model",
+        "messages",
+        "system",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "output_config",
+        "cache_control",
+    }
+)
+"""Fields of a request that asks how long a prompt is."""

@@ -24,6 +24,11 @@ _JSON = header_lines([("content-type", "application/json")])
 _QUOTE = b'"'
 _NEVER = b"\0"
 """What no event begins with."""
+_EVENT_END = b"\n\n\r\n"
+_END = len(_EVENT_END)
+"""The end of a chunk that is one event, with the chunk's own line end."""
+_LONGEST_SIZE = 10
+"""Bytes of the line before a chunk that says how large it is, at most, in those that are looked at at once."""
 
 _NO_ANSWER = UpstreamFailed("The engine's answer is not of a form in which it could be passed on.")
 
@@ -60,6 +65,7 @@ class Face(ABC):
         "_after",
         "_before",
         "_client",
+        "_framed_after",
         "_start",
         "_stop",
         "finish_reason",
@@ -73,7 +79,7 @@ class Face(ABC):
     def __init__(self, client: Client) -> None:
         self._client = client
         self.peer = client.peer
-        self._before = self._after = _NEVER
+        self._before = self._after = self._framed_after = _NEVER
         self._start = self._stop = 0
         self.finish_reason: str | None = None
         self.matched_stop: object = None
@@ -179,6 +185,12 @@ class Face(ABC):
             self._client.send(events)
 
     def send_chunks(self, chunks: bytes) -> None:
+        at = chunks.find(b"\r\n", 0, _LONGEST_SIZE) + 2
+        if chunks.startswith(self._before, at) and chunks.endswith(self._framed_after):
+            text = chunks[at + self._start : self._stop - _END]
+            if text and _QUOTE not in text:  # which two chunks would have between them
+                self._client.send(self.more(text))
+                return
         self.send(unframed(chunks))
 
     def end_stream(self, data: bytes) -> None:
@@ -201,7 +213,11 @@ class Face(ABC):
 
     def _told(self, error: ApiError) -> ApiError:
         """`error` of a later step; those of the request itself were told in the caller's words at once."""
-        return error if error.param is None else _about(error, self.renamed.get(error.param, error.param))
+        return (
+            error
+            if error.param is None or not self.model
+            else _about(error, self.renamed.get(error.param, error.param))
+        )
 
     def _inner(self, rest: str) -> str:
         for ours, theirs in self.inner.items():
@@ -276,6 +292,7 @@ class Face(ABC):
                 self._start = at + len(key)
                 self._stop = self._start + len(text) - len(event)
                 self._before, self._after = event[: self._start], event[self._stop :]
+                self._framed_after = self._after + _EVENT_END
                 return
 
 

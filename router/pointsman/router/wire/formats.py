@@ -10,15 +10,19 @@ from collections.abc import Collection
 from pointsman.contracts.errors import ApiError
 from pointsman.router.exchange import Answer, Endpoint, Exchange
 from pointsman.router.wire import anthropic_request, openai, openai_request
-from pointsman.router.wire.anthropic_face import AnthropicFace
+from pointsman.router.wire.anthropic_face import AnthropicFace, CountingFace
 from pointsman.router.wire.face import Face
 
-FACES: dict[Endpoint, type[Face]] = {Endpoint.MESSAGES: AnthropicFace}
+FACES: dict[Endpoint, type[Face]] = {
+    Endpoint.MESSAGES: AnthropicFace,
+    Endpoint.COUNT_TOKENS: CountingFace,
+}
 """The faces of the formats that no engine speaks."""
 
 FIELDS: dict[Endpoint, Collection[str]] = {
     **openai_request.FIELDS,
     Endpoint.MESSAGES: anthropic_request.FIELDS,
+    Endpoint.COUNT_TOKENS: anthropic_request.COUNTED_FIELDS,
 }
 """The fields that a request may have."""
 

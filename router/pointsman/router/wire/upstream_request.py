@@ -123,7 +123,7 @@ def upstream_request(exchange: Exchange, replica: Replica, ask: Ask, *, secret: 
     assert pool is not None
     body = orjson.dumps(_payload(exchange, pool, ask))
     return b"%b%b: %b\r\ncontent-length: %d\r\n\r\n%b" % (
-        _head(exchange.engine_endpoint, replica.address, ask.stream, None if pool.urls else secret),
+        _head(exchange.endpoint.engine_path, replica.address, ask.stream, None if pool.urls else secret),
         _REQUEST_ID,
         exchange.request_id.encode("ascii"),
         len(body),
@@ -132,7 +132,7 @@ def upstream_request(exchange: Exchange, replica: Replica, ask: Ask, *, secret: 
 
 
 @lru_cache(4096)
-def _head(endpoint: Endpoint, address: str, stream: bool, secret: str | None) -> bytes:
+def _head(path: str, address: str, stream: bool, secret: str | None) -> bytes:
     """What the requests to one replica begin with."""
     lines = header_lines(
         [
@@ -142,7 +142,7 @@ def _head(endpoint: Endpoint, address: str, stream: bool, secret: str | None) ->
             *([] if secret is None else [(Header.REPLICA_SECRET, secret)]),
         ]
     )
-    return b"POST %b HTTP/1.1\r\n%b" % (endpoint.value.encode("ascii"), lines)
+    return b"POST %b HTTP/1.1\r\n%b" % (path.encode("ascii"), lines)
 
 
 def _payload(exchange: Exchange, pool: Pool, ask: Ask) -> dict[str, Any]:
