@@ -105,7 +105,8 @@ class AnthropicFace(Face):
 
     def _whole_call(self, index: int, call: dict[str, Any]) -> dict[str, Any]:
         function = call.get("function") or {}
-        arguments = orjson.loads(function.get("arguments") or "{}")
+        written = function.get("arguments")
+        arguments = {} if written in (None, "") else orjson.loads(written)
         if type(arguments) is not dict:
             raise TypeError("arguments")
         return {
