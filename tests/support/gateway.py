@@ -207,9 +207,9 @@ class Gateway:
             *("--state-dir", str(self.state), "--port", str(self.port)),
         )
 
-    def start_engine(self, pool: str) -> Engine:
-        """One more replica of `pool`."""
-        process = self._start_engine(pool)
+    def start_engine(self, pool: str, *options: str) -> Engine:
+        """One more replica of `pool`, with further options of `simulate-engine`."""
+        process = self._start_engine(pool, *options)
         engine = Engine(process, _url_of(process))
         self.engines.setdefault(pool, []).append(engine)
         return engine
@@ -248,9 +248,10 @@ class Gateway:
     def socket_path(self) -> Path:
         return self.state / StateFile.ADMIN_SOCKET
 
-    def _start_engine(self, pool: str) -> Process:
+    def _start_engine(self, pool: str, *options: str) -> Process:
         return self._command(
-            "simulate-engine", "--config", str(self.config), "--pool", pool, "--redis-url", self.redis_url
+            *("simulate-engine", "--config", str(self.config), "--pool", pool, "--redis-url", self.redis_url),
+            *options,
         )
 
     def _command(self, *arguments: str) -> Process:

@@ -1,0 +1,115 @@
+"""A pool that sleeps, as its clients and whoever starts replicas see it; and two revisions side by side."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from pointsman.store.demand import STALE, Demand, DemandReader
+from pointsman.store.live import LiveState
+from pointsman.store.revisions import RevisionReport, revisions_of
+from support.gateway import DEEP, FAST, Gateway, events, wait_for
+
+CHAT = "/v1/chat/completions"
+HELLO = {"model": "smollm2", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20}
+SCALED: dict[str, Any] = {"autoscaling": {"min_replicas": 0, "max_replicas": 2}, "place_timeout": 0.2}
+
+
+class Router:
+    """A gateway whose pools sleep, and what others read of it."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.redis = Redis.from_url(gateway.redis_url)
+
+    def demand(self, pool: str) -> Demand | None:
+        return DemandReader(self.redis, pool).read()
+
+    def revisions(self, pool: str) -> dict[str, RevisionReport]:
+        return revisions_of(LiveState(self.redis).routers(), pool)
+
+    def ask(self, mode: str, *, stream: bool = False) -> httpx.Response:
+        with self.gateway.client(headers={"x-pointsman-mode": mode}) as client:
+            return client.post(CHAT, json={**HELLO, "stream": stream})
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
+    pools = [{**FAST, **SCALED, "wake_timeout": 20.0}, {**DEEP, **SCALED, "wake_timeout": 1.5}]
+    with Gateway(tmp_path_factory.mktemp("gw"), pools=pools, copies={"fast": 0, "deep": 0}) as gateway:
+        yield Router(gateway)
+
+
+def test_a_router_whose_pools_all_sleep_is_ready_and_raises_demand_for_who_asks(router: Router) -> None:
+    state = router.gateway.readyz()
+    assert (state["http"], state["status"], state["missing"]) == (200, "ready", [])
+    with ThreadPoolExecutor(1) as threads:
+        held = threads.submit(router.ask, "no_think", stream=True)
+        wait_for(lambda: (router.demand("fast") or Demand()).waiting == 1, "the demand", seconds=10)
+        asked = router.demand("fast")
+        assert asked is not None
+        assert asked.waiting_tokens >= 1
+        assert router.demand("deep") == Demand()
+        router.gateway.start_engine("fast", "--revision", "one")
+        answer = held.result(30)
+    assert answer.status_code == 200
+    assert events(answer.text)[-1] == "[DONE]"
+    wait_for(lambda: router.demand("fast") == Demand(), "the demand to be gone", seconds=10)
+    assert router.gateway.readyz()["pools"]["fast"]["asleep"] is False
+
+
+def test_a_pool_that_does_not_wake_is_503_after_its_time(router: Router) -> None:
+    began = time.monotonic()
+    answer = router.ask("think")
+    assert answer.status_code == 503
+    assert 1.4 <= time.monotonic() - began < 10
+    assert answer.headers["retry-after"] == "5"
+    assert answer.json()["error"]["code"] == "pool_unavailable"
+    assert "was asleep" in answer.json()["error"]["message"]
+
+
+def test_how_each_revision_fares_is_told_by_every_router_and_shown_as_metrics(router: Router) -> None:
+    for _ in range(3):
+        assert router.ask("no_think", stream=True).status_code == 200
+    router.gateway.engines["fast"][0].faults({"kind": "error"})
+    assert router.ask("no_think").status_code == 200  # at the second try
+
+    def told() -> bool:
+        one = router.revisions("fast").get("one")
+        return one is not None and one.requests >= 6
+
+    wait_for(told, "the router to tell", seconds=15)
+    one = router.revisions("fast")["one"]
+    assert (one.replicas, one.running, one.weight, one.requests, one.errors, one.streams) == (1, 0, None, 6, 1, 4)
+    assert one.ttft_mean is not None
+    assert one.ttft_p95 is not None
+    assert 0 < one.ttft_mean <= 2 * one.ttft_p95
+    labels = {"pool": "fast", "model": "smollm2", "revision": "one"}
+    assert router.gateway.total("pointsman_revision_requests_total", **labels) == 6
+    assert router.gateway.total("pointsman_revision_errors_total", **labels) == 1
+    assert router.gateway.total("pointsman_revision_streams_total", **labels) == 4
+    assert router.gateway.total("pointsman_revision_replicas", **labels) == 1
+
+
+def test_a_router_that_is_killed_raises_no_demand_for_long(router: Router) -> None:
+    reader = DemandReader(router.redis, "deep")
+    with ThreadPoolExecutor(1) as threads:
+        held = threads.submit(router.ask, "think")
+        wait_for(lambda: (reader.read() or Demand()).waiting == 1, "the demand", seconds=10)
+        router.gateway.router.stop(signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            held.result(10)
+    killed = time.monotonic()
+    wait_for(lambda: reader.read() is None, "the demand to be stale", seconds=STALE + 3)
+    assert time.monotonic() - killed > STALE - 2
+    router.gateway.start_router()
+    wait_for(lambda: reader.read() == Demand(), "its successor to tell", router.gateway.router)
+    router.gateway.router.stop(signal.SIGTERM)
+    wait_for(lambda: reader.read() is None, "its word to be withdrawn", seconds=2)
