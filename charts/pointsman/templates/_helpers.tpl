@@ -111,6 +111,13 @@ capabilities:
 {{- end }}
 {{- end -}}
 
+{{/* Environment variable with the digest of the admin key: routers take bodies only from who shows a known one. */}}
+{{- define "pointsman.adminKeysEnv" -}}
+- name: POINTSMAN_ADMIN_KEY_DIGESTS
+  valueFrom:
+    secretKeyRef: {name: {{ include "pointsman.secret" . }}, key: admin-key-digest}
+{{- end -}}
+
 {{/* Environment variable with the secret that replicas want to see. */}}
 {{- define "pointsman.replicaSecretEnv" -}}
 - name: POINTSMAN_REPLICA_SECRET

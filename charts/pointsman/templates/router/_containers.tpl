@@ -23,6 +23,7 @@ args:
   - --workers={{ .Values.router.workers }}
 env:
   {{- include "pointsman.storesEnv" . | nindent 2 }}
+  {{- include "pointsman.adminKeysEnv" . | nindent 2 }}
   {{- include "pointsman.replicaSecretEnv" . | nindent 2 }}
 ports:
   - {name: http, containerPort: 8080}
@@ -68,9 +69,7 @@ args:
   - --metrics-port=9090
 env:
   {{- include "pointsman.storesEnv" . | nindent 2 }}
-  - name: POINTSMAN_ADMIN_KEY_DIGESTS
-    valueFrom:
-      secretKeyRef: {name: {{ include "pointsman.secret" . }}, key: admin-key-digest}
+  {{- include "pointsman.adminKeysEnv" . | nindent 2 }}
 ports:
   - {name: metrics, containerPort: 9090}
 livenessProbe:
