@@ -81,10 +81,17 @@ class PlatformPools:
             "PUT", below("/pools", name, "traffic"), json=dict(traffic), params={"manager": MANAGER}
         )
 
-    async def present(self, name: str) -> PlatformPool | None:
-        """The pool `name` as it is, None where there is none."""
-        found = await self._present(name)
-        return None if found is None else _platform_pool(found)
+    async def left(self, name: str) -> int | None:
+        """
+        Requests that run or wait in the pool `name`, which may have been taken away; None where nobody knows.
+
+        A router that still sends requests there counts as one, since more may come from it.
+        """
+        try:
+            told = (await self._admin.ask("GET", below("/pools", name, "requests"))).body
+        except AdminNotFound:
+            return 0
+        return int(told["running"]) + int(told["serving"]) if told["routers"] else None
 
     async def delete(self, name: str, origin: str) -> None:
         """Take the pool `name` away, where it was made of the object `origin`. No error where it is not."""

@@ -48,7 +48,7 @@ from pointsman.operators.ray_service import (
 )
 from pointsman.operators.spelling import to_snake
 from pointsman.operators.statuses import DrainingStatus
-from pointsman.operators.upgrade import SETTLED, Course, Happening, Observed, Step, step
+from pointsman.operators.upgrade import Course, Happening, Observed, Step, step
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,9 @@ WORKERS = 8
 
 MOVING, WAITING = 2.0, 10.0
 """Seconds between two looks at a pool that is being upgraded, and at one that is not as it should be."""
+
+DRAINING = 1.0
+"""Seconds between two looks at what is left of a pool that is being deleted."""
 
 Key = tuple[str, str]
 """Namespace and name of a ModelPool."""
@@ -273,17 +276,13 @@ class PoolKeeper:
             if retry == 0:
                 await self._tell(body, Happening("Draining", "it gets no new requests any more"))
             await self._platform.delete(name, str(meta))
-            present = await self._platform.present(name)
             services = await self._services(meta)
             await self._write_status(
                 body, pool_status.draining(meta.generation, old, "its last answers are awaited")
             )
-            if (
-                services.by_revision
-                and not self._given_up(body, meta)
-                and (retry == 0 or (present and present.running))
-            ):
-                raise kopf.TemporaryError("its last answers are awaited", delay=SETTLED)
+            waited = not services.by_revision or self._given_up(body, meta)
+            if not waited and await self._platform.left(name) != 0:
+                raise kopf.TemporaryError("its last answers are awaited", delay=DRAINING)
             for there in services.by_revision.values():
                 with contextlib.suppress(NotFound):
                     await self._cluster.delete(RAY_SERVICES, meta.namespace, there["metadata"]["name"])
