@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+
+from support import forking
 
 settings.register_profile("pointsman", deadline=None)
 settings.load_profile("pointsman")
+
+
+@pytest.fixture(scope="session")
+def no_authorities(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """
+    Each client of httpx or openai would parse all certificates of the world's authorities first, for 80 ms of CPU.
+
+    Tests talk to this machine alone, and those that speak TLS name the certificate that they trust.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("SSL_CERT_FILE", raising=False)
+        patch.setenv("SSL_CERT_DIR", str(tmp_path_factory.mktemp("none")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def fork_server(no_authorities: None) -> Iterator[None]:
+    """Processes of `pointsman` are forked from one that has imported what they need, one for the whole run."""
+    server = forking.use()
+    yield
+    server.close()

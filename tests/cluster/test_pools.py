@@ -93,7 +93,7 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(fork_server: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     if not neighbours():
         pytest.skip("KubeRay's CRDs are not beside the control plane")
     cluster.install_crds(*CRDS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import signal
+import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ class KubeRay:
         server = config["clusters"][0]["cluster"]
         self._http = httpx.Client(
             base_url=server["server"],
-            verify=server["certificate-authority"],
+            verify=ssl.create_default_context(cafile=server["certificate-authority"]),
             headers={"authorization": f"Bearer {config['users'][0]['user']['token']}"},
             timeout=10,
         )

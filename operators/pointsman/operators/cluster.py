@@ -142,6 +142,7 @@ class Cluster:
             query = {"limit": str(PAGE), "labelSelector": labels, "continue": following}
             accept = _METADATA.format("List") if metadata_only else None
             page = await self._ask("GET", resource, resource.path(namespace), query=query, accept=accept)
+            page["items"] = page.get("items") or []  # an empty list of metadata alone says null
             yield page
             following = page.get("metadata", {}).get("continue") or ""
             if not following:

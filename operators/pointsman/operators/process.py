@@ -123,6 +123,7 @@ def _kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     chosen.persistence.finalizer = FINALIZER
     chosen.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
     chosen.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP, key="last-handled")
+    chosen.scanning.disabled = True  # it would watch all kinds and namespaces, which needs rules of its own
     chosen.watching.server_timeout = _WATCH
     chosen.watching.client_timeout = _WATCH + 30
     chosen.watching.connect_timeout = 10
