@@ -36,7 +36,7 @@ from pointsman.contracts.config_engines import (
     SGLANG_ARGS_OF_OURS,
     SGLANG_ARGS_REFUSED,
 )
-from pointsman.contracts.config_types import PATTERN_MEANINGS
+from pointsman.contracts.config_types import DIGEST_PATTERN, PATTERN_MEANINGS
 from pointsman.contracts.limits import Budget
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.policies import Escalation, Match, Policy, Saturation, Trigger
@@ -81,6 +81,18 @@ def _list(values: Collection[str]) -> str:
 def pattern_rule(pattern: str) -> Rule:
     """A text matches `pattern`, one of those that are put in words."""
     return Rule(f"self.matches('{pattern}')", PATTERN_MEANINGS[pattern])
+
+
+def _digests(field: str) -> Rule:
+    """
+    The entries of `field` are digests: a rule of the object around them, since one of their own would have the API
+    server repeat a key that was pasted by mistake.
+    """
+    return Rule(
+        f"!has(self.{field}) || self.{field}.all(one, one.matches('{DIGEST_PATTERN}'))",
+        PATTERN_MEANINGS[DIGEST_PATTERN],
+        field,
+    )
 
 
 def key_rule(pattern: str) -> Rule:
@@ -339,6 +351,8 @@ SHORT_NAME = Rule(
 
 RULES: dict[type[BaseModel], list[Rule]] = {
     Pool: _pool_rules(),
+    Tenant: [_digests("keyDigests")],
+    Match: [_digests("keys")],
     Autoscaling: [
         Rule("self.minReplicas <= self.maxReplicas", "must not be above `maxReplicas`", "minReplicas"),
     ],

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from pointsman.contracts.config_types import PATTERN_MEANINGS
+from pointsman.contracts.config_types import DIGEST_PATTERN, LANGUAGE_PATTERN, PATTERN_MEANINGS
 from pointsman.contracts.docstrings import member_docstrings
 from pointsman.operators.crds.rules import (
     LONGEST_ENTRIES,
@@ -39,7 +39,7 @@ LONGEST_TEXT = 4096
 LONGEST_LIST = 1024
 """Entries of a list or a mapping that the configuration leaves unbounded."""
 
-_LENGTH_OF_PATTERN = {"^[0-9a-f]{64}$": 64, "^[a-z]{2,3}$": 3}
+_LENGTH_OF_PATTERN = {DIGEST_PATTERN: 64, LANGUAGE_PATTERN: 3}
 
 
 def structural(parts: Iterable[tuple[type[BaseModel], Iterable[str]]], *, rules: Iterable[Rule] = ()) -> Schema:
@@ -197,9 +197,9 @@ def _text(node: Schema) -> Schema:
     if (pattern := node.get("pattern")) is None:
         return schema
     if pattern in PATTERN_MEANINGS:
-        # A rule and no pattern: it says in words what is asked for, and does not repeat what may be a key.
+        # A rule and no pattern: it says in words what is asked for.
         schema["maxLength"] = node.get("maxLength", _LENGTH_OF_PATTERN.get(pattern, 128))
-        return schema | _rules_of([pattern_rule(pattern)])
+        return schema if pattern == DIGEST_PATTERN else schema | _rules_of([pattern_rule(pattern)])
     return schema | {"pattern": pattern}
 
 
