@@ -29,8 +29,8 @@ def test_fewer_choices_than_one(plain: EngineUnderTest, count: int) -> None:
     assert_error(plain.post(CHAT, plain.chat_body("Hello", n=count)), status=400, type="Bad Request", word="n:")
 
 
-def test_a_json_schema_is_more_than_it_can_follow(plain: EngineUnderTest) -> None:
-    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+def test_a_pattern_is_more_than_it_can_follow(plain: EngineUnderTest) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "string", "pattern": "^x$"}}}
     refused = plain.post(CHAT, plain.chat_body("Hello", response_format=schema))
     assert_error(refused, status=400, type="BadRequestError", word="simulated engine")
 

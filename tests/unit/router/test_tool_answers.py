@@ -55,6 +55,7 @@ FAULTY: dict[str, tuple[dict[str, Any], list[dict[str, Any]], str, str]] = {
     ),
     "no call where one is demanded": ({"tool_choice": "required"}, [], "stop", "missing"),
     "no call of the one that is named": ({"tool_choice": NAMED}, [], "stop", "missing"),
+    "a call of another than the one that is named": ({"tool_choice": NAMED}, [call("strictly")], "stop", "missing"),
     "a demanded call that was cut": ({"tool_choice": "required"}, [], "length", "cut"),
 }
 
@@ -135,13 +136,25 @@ def test_where_no_better_call_can_be_had_the_first_one_is_not_delivered(scene: S
     assert (scene.told(exchange).status, scene.told(exchange).error) == (400, "engine_refused")
 
 
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_a_call_that_the_engine_could_not_read_is_no_text(scene: Scene, finish: str) -> None:
+    exchange = scene.ask(THINK, **TOOLS)
+    scene.sent().answer(content='Let me see.\n<tool_call>{"name": "weather", "argum', finish=finish)
+    assert scene.told(exchange).error == ("tool_call_cut" if finish == "length" else "tool_call_invalid")
+    for told in ({}, {"tool_choice": "none", **TOOLS}):
+        exchange = scene.ask(THINK, **told)
+        scene.sent().answer(content="<tool_call> is how a call begins.")
+        assert scene.told(exchange).status == 200
+
+
 CHOICES = ["auto", "required", NAMED]
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("choice", CHOICES, ids=["auto", "required", "named"])
 def test_good_calls_go_on_as_they_came(scene: Scene, choice: Any, *, stream: bool) -> None:
-    made = [call(), call("strictly", '{"city": "Rom", "days": 2}', 1)]
+    other = "weather" if choice is NAMED else "strictly"
+    made = [call(), call(other, '{"city": "Rom", "days": 2}', 1)]
     exchange = scene.ask(THINK, stream=stream, tool_choice=choice, **TOOLS)
     engine = scene.sent()
     assert engine.asked["tools"] == TOOLS["tools"]

@@ -161,6 +161,7 @@ def test_a_conversation_with_tools_goes_on_as_it_came() -> None:
     ]
     asked = {"tools": [FIND], "tool_choice": "auto", "parallel_tool_calls": False, "messages": messages}
     exchange = read(**asked)
+    messages[2] = {name: item for name, item in messages[2].items() if name != "annotations"}
     assert openai_request.forwarded(exchange) == asked
     assert exchange.needs == {"tools": "tools", "images": "messages[6].content"}
     assert exchange.toolbox == {"find": tools.Tool(("city",), False, CITY)}

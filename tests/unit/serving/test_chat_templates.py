@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pytest
@@ -45,3 +46,40 @@ def test_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
 def test_what_is_not_there_is_named(name: str) -> None:
     with pytest.raises(FileNotFoundError, match=name):
         template_file(name)
+
+
+CALL = {"function": {"name": "find", "arguments": {"city": "Oslo"}}}
+FIND = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("name", ["tools", "think"])
+def test_tools_calls_and_results_are_told_in_the_form_that_the_parser_reads(name: str) -> None:
+    template = jinja2.Environment().from_string(template_file(f"builtin:{name}").read_text())
+    messages: list[dict[str, Any]] = [
+        QUESTION,
+        {"role": "assistant", "content": None, "tool_calls": [CALL, CALL]},
+        {"role": "tool", "content": "18 C"},
+        {"role": "tool", "content": "19 C"},
+        QUESTION,
+    ]
+    text = template.render(messages=messages, tools=[FIND], add_generation_prompt=True)
+    assert '{"function": {"name": "find", "parameters": {"type": "object"}}, "type": "function"}' in text
+    assert text.count('<tool_call>\n{"name": "find", "arguments": {"city": "Oslo"}}\n</tool_call>') == 2
+    results = "\n".join(f"<tool_response>\n{said}\n</tool_response>" for said in ("18 C", "19 C"))
+    assert f"<|im_start|>user\n{results}<|im_end|>" in text
+    assert text.count("<|im_start|>") == text.count("<|im_end|>") + 1
+
+
+def test_without_tools_the_template_for_tools_is_the_models_own() -> None:
+    own = jinja2.Environment().from_string(
+        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+        "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
+        "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    ours = jinja2.Environment().from_string(template_file("builtin:tools").read_text())
+    for first in ([], [{"role": "system", "content": "Be brief."}]):
+        messages = [*first, QUESTION, {"role": "assistant", "content": "Because."}, QUESTION]
+        for opened in (True, False):
+            told = {"messages": messages, "add_generation_prompt": opened}
+            assert ours.render(**told) == own.render(**told)

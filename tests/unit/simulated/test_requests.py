@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointsman.contracts.modes import Mode
+from pointsman.serving.simulated.plan import plan_chat
 from pointsman.serving.simulated.requests import ChatRequest, CompletionRequest, RefusedRequest, parse
+from pointsman.serving.simulated.settings import Identity, Settings
 
 JSON = "application/json; charset=utf-8"
 SECRET = "quokka-4711"
@@ -114,11 +117,19 @@ def test_the_thinking_budget_is_a_whole_number_or_none(params: dict[str, Any], b
 @pytest.mark.parametrize(
     "beyond",
     [
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}},
-        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "required"},
-        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": {"type": "function"}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"pattern": "^x$"}}}},
+        {"response_format": {"type": "structural_tag"}},
+        {
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"not": {}}}}],
+            "tool_choice": "required",
+        },
     ],
+    ids=["json_schema", "structural_tag", "tool"],
 )
 def test_what_a_simulation_cannot_do_is_refused_and_not_pretended(beyond: dict[str, Any]) -> None:
     with pytest.raises(RefusedRequest, match=r"simulated engine|can follow"):
-        parsed(ChatRequest, {"messages": [{"role": "user", "content": "x"}], **beyond}).check(8192)
+        plan_chat(
+            parsed(ChatRequest, {"messages": [{"role": "user", "content": "x"}], **beyond}),
+            Identity(model="m", modes=(Mode.NO_THINK,)),
+            Settings(),
+        )

@@ -9,8 +9,9 @@ import uuid
 from dataclasses import dataclass
 
 from pointsman.contracts.modes import Mode
+from pointsman.serving.simulated.calling import calls_for, written
 from pointsman.serving.simulated.requests import ChatRequest, CompletionRequest, RefusedRequest
-from pointsman.serving.simulated.script import Script, Wish, pick, write
+from pointsman.serving.simulated.script import Call, Script, Wish, pick, write
 from pointsman.serving.simulated.settings import Identity, Settings
 
 
@@ -21,7 +22,7 @@ class Plan:
 
     `prompts`: the tokens of each; `salt`: what keeps its prefixes apart from others'; `scripts`: one for each
     choice, by index; `echo`: the text that stands before each choice; `top`: alternatives shown with each
-    log-probability, or None for none at all.
+    log-probability, or None for none at all; `tools`: whether tools are offered, which changes the form of chunks.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Plan:
     scripts: tuple[Script, ...]
     thinks: bool
     echo: tuple[str, ...]
+    tools: bool
     top: int | None
     stream: bool
     include_usage: bool
@@ -51,7 +53,8 @@ def plan_chat(request: ChatRequest, identity: Identity, settings: Settings) -> P
     """The answer to a chat. Raises RefusedRequest where SGLang would refuse."""
     request.check(identity.context)
     thinks = Mode.THINK in identity.modes and (Mode.NO_THINK not in identity.modes or request.wants_thinking)
-    return _plan(request, [request.prompt()], identity, settings, thinks=thinks, echo=False)
+    calls = calls_for(request)
+    return _plan(request, [request.prompt()], identity, settings, thinks=thinks, echo=False, calls=calls)
 
 
 def plan_completion(request: CompletionRequest, identity: Identity, settings: Settings) -> Plan:
@@ -68,8 +71,11 @@ def _plan(
     *,
     thinks: bool,
     echo: bool,
+    calls: tuple[Call, ...] = (),
 ) -> Plan:
     scripts = []
+    schema = request.schema_of_answer
+    value = None if schema is None or calls else written(schema, "response_format")
     for prompt in prompts:
         limit = _limit(request.limit, len(prompt), identity.context)
         source = "".join(prompt) if request.seed is None else f"{request.seed}\0{''.join(prompt)}"
@@ -85,6 +91,8 @@ def _plan(
                 stop=request.stops,
                 endless=request.ignore_eos,
                 json_object=request.json_object,
+                value=value,
+                calls=calls,
             )
             scripts.append(write(wish))
     options = request.stream_options
@@ -96,6 +104,7 @@ def _plan(
         scripts=tuple(scripts),
         thinks=thinks,
         echo=tuple("".join(prompt) if echo else "" for prompt in prompts for _ in range(request.n)),
+        tools=isinstance(request, ChatRequest) and bool(request.tools) and request.tool_choice != "none",
         top=request.top,
         stream=request.stream,
         include_usage=bool(options and options.include_usage),

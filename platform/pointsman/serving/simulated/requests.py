@@ -41,8 +41,33 @@ class StreamOptions(BaseModel):
     continuous_usage_stats: bool | None = False
 
 
+class JsonSchema(BaseModel):
+    name: str
+    schema_: dict[str, Any] | None = Field(alias="schema", default=None)
+
+
 class ResponseFormat(BaseModel):
     type: Literal["text", "json_object", "json_schema", "structural_tag"]
+    json_schema: JsonSchema | None = None
+
+
+class Function(BaseModel):
+    name: str
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(BaseModel):
+    type: Literal["function"]
+    function: Function
+
+
+class ToolChoiceName(BaseModel):
+    name: str
+
+
+class ToolChoice(BaseModel):
+    type: Literal["function"] = "function"
+    function: ToolChoiceName
 
 
 class TextPart(BaseModel):
@@ -115,6 +140,14 @@ class Sampling(BaseModel):
     def json_object(self) -> bool:
         return self.response_format is not None and self.response_format.type == "json_object"
 
+    @property
+    def schema_of_answer(self) -> dict[str, Any] | None:
+        """The JSON schema that the answer is held to, if any."""
+        form = self.response_format
+        if form is None or form.type != "json_schema" or form.json_schema is None:
+            return None
+        return form.json_schema.schema_
+
     def check_sampling(self, max_new_tokens: int | None) -> None:
         """Raise RefusedRequest where SGLang's own check of the sampling parameters would."""
         temperature, top_p = self.temperature, self.top_p
@@ -128,10 +161,15 @@ class Sampling(BaseModel):
                 raise RefusedRequest(f"{name} must be in [-2, 2], got {value}.")
         if max_new_tokens is not None and max_new_tokens < 0:
             raise RefusedRequest(f"max_new_tokens must be at least 0, got {max_new_tokens}.")
-        if self.response_format and self.response_format.type in ("json_schema", "structural_tag"):
+        form = self.response_format
+        if form is None:
+            return
+        if form.type == "structural_tag":
             raise RefusedRequest(
-                f"response_format of type {self.response_format.type} is more than a simulated engine can follow."
+                "response_format of type structural_tag is more than a simulated engine can follow."
             )
+        if form.type == "json_schema" and self.schema_of_answer is None:
+            raise RefusedRequest("schema_ is required for json_schema response format request.")
 
 
 class ChatRequest(Sampling):
@@ -142,8 +180,9 @@ class ChatRequest(Sampling):
     max_completion_tokens: int | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0)] | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | Literal["auto", "required", "none"] | None = "auto"
+    parallel_tool_calls: bool | None = True
     chat_template_kwargs: dict[str, Any] | None = None
     reasoning_effort: str | float | None = None
 
@@ -175,8 +214,7 @@ class ChatRequest(Sampling):
                     raise RefusedRequest(
                         f"Model only supports text input; received unsupported content type '{part.type}'."
                     )
-        if isinstance(self.tool_choice, dict) or self.tool_choice == "required":
-            raise RefusedRequest("A simulated engine calls no tools: tool_choice may be auto or none.")
+        self._check_tools()
         if self.limit is not None and self.limit > context:
             raise RefusedRequest(
                 f"max_completion_tokens is too large: {self.limit}."
@@ -186,7 +224,25 @@ class ChatRequest(Sampling):
 
     def prompt(self) -> list[str]:
         """The tokens of the prompt, the template's marks included."""
-        return tokens.chat_prompt((message.role, _text_of(message.content)) for message in self.messages)
+        turns = [(message.role, _text_of(message.content)) for message in self.messages]
+        if self.tools:
+            turns.insert(0, ("system", "".join(tool.model_dump_json() for tool in self.tools)))
+        return tokens.chat_prompt(turns)
+
+    def text_of(self, message: UserMessage | OtherMessage) -> str:
+        """The text of one of the messages."""
+        return _text_of(message.content)
+
+    def _check_tools(self) -> None:
+        """Raise RefusedRequest where a call is demanded of a tool that is not there."""
+        names = {tool.function.name for tool in self.tools or ()}
+        if self.tool_choice == "required" and not names:
+            raise RefusedRequest("Tools cannot be empty if tool choice is set to required.")
+        if isinstance(self.tool_choice, ToolChoice):
+            if not names:
+                raise RefusedRequest("Tools cannot be empty if tool choice is set to a specific tool.")
+            if self.tool_choice.function.name not in names:
+                raise RefusedRequest("The tool of tool_choice was not found in the tools list.")
 
 
 class CompletionRequest(Sampling):

@@ -11,6 +11,7 @@ import hashlib
 import random
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from pointsman.serving.simulated import tokens
 
@@ -35,8 +36,19 @@ class Kind(StrEnum):
     THINK_END = "think_end"
     """The mark that closes the thinking: counted as a reasoning token, never shown."""
     ANSWER = "answer"
+    CALL = "call"
+    """The name of a tool that is called."""
+    ARGUMENTS = "arguments"
+    """A piece of the arguments of the call before it."""
     END = "end"
     """The mark that ends the turn: counted as a completion token, never shown."""
+
+
+class Call(NamedTuple):
+    """One call of a tool: its name, and its arguments as JSON."""
+
+    name: str
+    arguments: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,8 @@ class Wish:
     `index`: which of several answers to the same prompt; `thinking`: tokens of thinking, or None where the
     answer has none; `thinking_budget`: tokens of thinking at most; `answer`: tokens the answer has if nothing
     cuts it; `limit`: tokens at most, thinking and marks included; `stop`: strings that end the answer;
-    `endless`: go on to `limit`; `json_object`: answer with a JSON object.
+    `endless`: go on to `limit`; `json_object`: answer with a JSON object; `value`: answer with this JSON; `calls`:
+    answer with these calls of tools.
     """
 
     source: str
@@ -70,6 +83,8 @@ class Wish:
     stop: tuple[str, ...] = ()
     endless: bool = False
     json_object: bool = False
+    value: str | None = None
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +121,13 @@ def write(wish: Wish) -> Script:
         said += _shown(Kind.THINKING, _prose(opening, length, dice))
         said.append(Token(Kind.THINK_END, "", THINK_END_TEXT))
     length = max(wish.limit - len(said), 0) if wish.endless else wish.answer
-    if wish.json_object:
+    if wish.calls:
+        for call in wish.calls:
+            said.append(Token(Kind.CALL, call.name, call.name))
+            said += _shown(Kind.ARGUMENTS, tokens.split(call.arguments))
+    elif wish.value is not None:
+        said += _shown(Kind.ANSWER, tokens.split(wish.value))
+    elif wish.json_object:
         said += _shown(Kind.ANSWER, _json_object(length, dice))
     else:
         opening = f"{tokens.MARK} No model wrote this answer to {wish.prompt_tokens} tokens."
@@ -117,7 +138,7 @@ def write(wish: Wish) -> Script:
     if stopped := _at_stop(kept, wish.stop):
         return stopped
     if kept and kept[-1].kind is Kind.END:
-        return Script(tuple(kept), "stop", END_OF_TURN)
+        return Script(tuple(kept), "tool_calls", None) if wish.calls else Script(tuple(kept), "stop", END_OF_TURN)
     return Script(tuple(kept), "length", None)
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Any
 import orjson
 
 from pointsman.serving.simulated.plan import Plan
-from pointsman.serving.simulated.script import Kind, Script, Token
+from pointsman.serving.simulated.script import END_OF_TURN, Kind, Script, Token
 
 FINGERPRINT = "pointsman-simulated"
 DONE = b"data: [DONE]\n\n"
@@ -43,6 +44,7 @@ class Wire(ABC):
         """Prompt tokens that the prefix cache knew; set before the first byte is rendered."""
         self._created = int(time.time())
         self._reasoned = [0] * len(plan.scripts)
+        self._called = [-1] * len(plan.scripts)
 
     def step(self, position: int) -> Iterator[bytes]:
         """The events with which the token at `position` of each choice is sent."""
@@ -128,7 +130,17 @@ class ChatWire(Wire):
             if self.plan.continuous_usage
             else None
         )
-        if token.text and token.kind is Kind.THINKING:
+        if token.kind in (Kind.CALL, Kind.ARGUMENTS):
+            if logprobs:
+                yield self._chunk(index, {"reasoning_content": None}, logprobs=logprobs, usage=usage)
+            opens = token.kind is Kind.CALL
+            self._called[index] += opens
+            call = _call(token.text if opens else None, "" if opens else token.text, self._called[index])
+            yield self._chunk(index, {**_NOTHING, "tool_calls": [call]}, usage=usage, told=True)
+        elif token.text and self.plan.tools:
+            field = "reasoning_content" if token.kind is Kind.THINKING else "content"
+            yield self._chunk(index, {**_NOTHING, field: token.text}, logprobs=logprobs, usage=usage, told=True)
+        elif token.text and token.kind is Kind.THINKING:
             yield self._chunk(index, {"reasoning_content": token.text}, logprobs=logprobs, usage=usage)
         elif token.text:
             delta = {"reasoning_content": None, "content": token.text}
@@ -149,16 +161,18 @@ class ChatWire(Wire):
         logprobs: dict[str, Any] | None = None,
         usage: dict[str, Any] | None = None,
         finished: Script | None = None,
+        told: bool = False,
     ) -> bytes:
+        """`told`: whether the chunk has the key `usage` even where there is none to tell."""
         choice = {
             "index": index,
             "delta": delta,
             "logprobs": logprobs,
             "finish_reason": finished.finish_reason if finished else None,
-            "matched_stop": finished.matched_stop if finished else None,
+            "matched_stop": _matched_in_stream(finished) if finished else None,
         }
         chunk = {**self._head(self.chunk_object), "choices": [choice]}
-        if usage:
+        if usage or told:
             chunk["usage"] = usage
         return event(chunk)
 
@@ -170,6 +184,7 @@ class ChatWire(Wire):
                 "role": "assistant",
                 "content": script.text(Kind.ANSWER),
                 "reasoning_content": script.text(Kind.THINKING) or None,
+                **_calls(script),
             },
             "logprobs": (
                 None if top is None else {"content": [_chat_logprob(token, top) for token in script.tokens]}
@@ -213,6 +228,38 @@ class CompletionWire(Wire):
 
     def _final_usage(self) -> dict[str, Any]:
         return {name: value for name, value in self._usage().items() if value is not None}
+
+
+_NOTHING: dict[str, Any] = {"role": None, "content": None, "reasoning_content": None}
+"""What the delta of a chunk says of text where tools are offered."""
+
+
+def _call(name: str | None, arguments: str, index: int) -> dict[str, Any]:
+    """A call, or in a stream a part of one: the first part has its id and its name."""
+    call_id = None if name is None else f"call_{uuid.uuid4().hex[:24]}"
+    function = {"name": name, "arguments": arguments}
+    return {"id": call_id, "index": index, "type": "function", "function": function}
+
+
+def _calls(script: Script) -> dict[str, Any]:
+    """What the message of a whole answer says of its calls. One that was cut is text, as SGLang gives it."""
+    calls: list[list[str]] = []
+    for token in script.tokens:
+        if token.kind is Kind.CALL:
+            calls.append([token.text, ""])
+        elif token.kind is Kind.ARGUMENTS:
+            calls[-1][1] += token.text
+    if not calls:
+        return {}
+    if script.finish_reason != "tool_calls":
+        name, arguments = calls[-1]
+        return {"content": f'<tool_call>{{"name":"{name}","arguments":{arguments}'}
+    return {"tool_calls": [_call(name, arguments, at) for at, (name, arguments) in enumerate(calls)]}
+
+
+def _matched_in_stream(script: Script) -> int | str | None:
+    """What ended a streamed answer: where it is tool calls, SGLang names the token in streams alone."""
+    return END_OF_TURN if script.finish_reason == "tool_calls" else script.matched_stop
 
 
 def _usage(prompt: int, completion: int, reasoning: int, details: dict[str, int] | None) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from pointsman.router import families
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.pipeline import judging
 from pointsman.router.pipeline.limits import FLOOR, Ceilings, Held
-from pointsman.router.wire.tools import demands_call
 from pointsman.router.wire.upstream_request import Ask, is_forced
 
 MAX_PLANS = 10_000
@@ -90,7 +89,7 @@ class Plan:
         self.alone = calls and exchange.payload.get("parallel_tool_calls") is False
         changed = limits.rewritten or self.alone
         self.verbatim = not (self.counted or self.continued or self.holds or changed or several)
-        self.unseen = not (limits.rewritten or self.ask.logprobs or (calls and demands_call(exchange.payload)))
+        self.unseen = not (limits.rewritten or self.ask.logprobs or calls)
 
 
 class Plans:

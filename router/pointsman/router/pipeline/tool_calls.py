@@ -19,7 +19,7 @@ from pointsman.contracts.names import Metric
 from pointsman.router.exchange import Exchange
 from pointsman.router.metrics import Cell, Metrics
 from pointsman.router.pipeline import schemas
-from pointsman.router.wire.tools import Toolbox, demands_call
+from pointsman.router.wire.tools import Toolbox
 
 COMPLETE = "complete"
 """What is counted where an answer has calls and none of them is at fault."""
@@ -31,19 +31,29 @@ class Fault(StrEnum):
     CUT = "cut"
     """The output tokens were used up within the calls."""
     MISSING = "missing"
-    """The request demands a call, and there is none."""
+    """The request demands a call, and there is none, or one of another tool."""
     UNKNOWN = "unknown_tool"
     """A tool is called that was not offered."""
     MALFORMED = "malformed"
-    """The arguments of a call are no JSON object."""
+    """The arguments of a call are no JSON object, or a call can't be read at all."""
     INCOMPLETE = "incomplete"
     """A call has not all of the arguments that its tool requires."""
     SCHEMA = "off_schema"
     """The arguments of a call break the schema of a strict tool."""
 
 
+_BEGINNINGS = (
+    "<tool_call>",
+    "<function=",
+    "[TOOL_CALLS]",
+    "<|python_tag|>",
+    "<|tool_calls_section_begin|>",
+    "<｜tool▁calls▁begin｜>",
+)
+"""How models begin to call a tool, as they were trained to."""
+
 _SAID = {
-    Fault.MISSING: "The model called no tool, though the request demands it.",
+    Fault.MISSING: "The model did not call the tool that the request demands.",
     Fault.UNKNOWN: "The model called a tool that the request does not offer.",
     Fault.MALFORMED: "The model gave a tool call arguments that are not a JSON object.",
     Fault.INCOMPLETE: "The model left out arguments that the tool requires.",
@@ -69,19 +79,34 @@ def fault_of(exchange: Exchange, answer: dict[str, Any]) -> Fault | None:
 
     The form of `answer` is that of an answer: `assembly.is_sound`.
     """
-    demanded = exchange.toolbox is not None and demands_call(exchange.payload)
+    offered = exchange.toolbox
+    wanted = None if offered is None else exchange.payload.get("tool_choice")
     for choice in answer["choices"]:
-        calls = (choice.get("message") or {}).get("tool_calls")
+        message = choice.get("message") or {}
+        cut = choice.get("finish_reason") == "length"
+        calls = message.get("tool_calls")
         if not calls:
-            if demanded:
-                return Fault.CUT if choice.get("finish_reason") == "length" else Fault.MISSING
+            if wanted == "required" or type(wanted) is dict:
+                return Fault.CUT if cut else Fault.MISSING
+            if offered is not None and wanted != "none" and _begins_call(message.get("content")):
+                return Fault.CUT if cut else Fault.MALFORMED
             continue
-        if choice.get("finish_reason") == "length":
+        if cut:
             return Fault.CUT
         for call in calls:
-            if (fault := _fault_of_call(call.get("function") or {}, exchange.toolbox)) is not None:
+            function = call.get("function") or {}
+            if type(wanted) is dict and function.get("name") != wanted["function"]["name"]:
+                return Fault.MISSING
+            if (fault := _fault_of_call(function, offered)) is not None:
                 return fault
     return None
+
+
+def _begins_call(content: Any) -> bool:
+    """Whether a line of `content` begins a call: the engine could not read it, and gives it as text."""
+    return isinstance(content, str) and any(
+        content.startswith(mark) or f"\n{mark}" in content for mark in _BEGINNINGS
+    )
 
 
 def keep_first(choice: dict[str, Any], field: str) -> None:

@@ -26,14 +26,15 @@ INLINE = "data:image/"
 """Begins an image that comes with the request."""
 
 _PLAIN_ROLES = ("user", "system", "assistant", "developer")
-_FIELDS = frozenset(
-    {"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "refusal", "annotations"}
-)
+_FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "refusal"})
 """What a message may hold. SDKs send back an assistant's message as it came, with null for what it has not."""
+
+_NOTES = ("annotations", "provider_specific_fields", "thinking_blocks")
+"""What SDKs add to an assistant's message for themselves, and send back: taken out, as it says nothing to engines."""
 
 
 def check_messages(value: Any, field: str) -> None:
-    """Raise `InvalidRequest`, naming the place, where `value` is no conversation."""
+    """Raise `InvalidRequest`, naming the place, where `value` is no conversation; SDKs' own notes are taken out."""
     if not isinstance(value, list) or not value:
         raise wrong(field, "a list of at least one message")
     open_calls: dict[str, str] = {}  # the last turn's calls without a result, and where each stands
@@ -82,6 +83,8 @@ def _message(message: Any, field: str) -> None:
     role = message.get("role")
     if role not in ROLES:
         raise wrong(f"{field}.role", "one of " + ", ".join(ROLES))
+    for name in _NOTES:
+        message.pop(name, None)
     for name, item in message.items():
         if name not in _FIELDS and item is not None:
             raise unknown(f"{field}.{name}")
