@@ -71,11 +71,13 @@ def test_tools_calls_and_results_are_told_in_the_form_that_the_parser_reads(name
 
 
 def test_without_tools_the_template_for_tools_is_the_models_own() -> None:
+    begin, end = "<|im_start|>", "<|im_end|>\\n"
     own = jinja2.Environment().from_string(
-        "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-        "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}"
-        "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
-        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+        "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}"
+        f"{begin}system{{{{ '\\n' }}}}You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+        f"{{{{ '{end}' }}}}"
+        f"{{% endif %}}{begin}{{{{ message['role'] + '\\n' + message['content'] + '{end}' }}}}{{% endfor %}}"
+        f"{{% if add_generation_prompt %}}{{{{ '{begin}assistant\\n' }}}}{{% endif %}}"
     )
     ours = jinja2.Environment().from_string(template_file("builtin:tools").read_text())
     for first in ([], [{"role": "system", "content": "Be brief."}]):

@@ -30,7 +30,7 @@ _FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "r
 """What a message may hold. SDKs send back an assistant's message as it came, with null for what it has not."""
 
 _NOTES = ("annotations", "provider_specific_fields", "thinking_blocks")
-"""What SDKs add to an assistant's message for themselves, and send back: taken out, as it says nothing to engines."""
+"""What SDKs add to an assistant's message for themselves, and send back: taken out, of no use to engines."""
 
 
 def check_messages(value: Any, field: str) -> None:
