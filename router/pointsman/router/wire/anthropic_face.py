@@ -7,6 +7,7 @@ its beginning, its pieces and its end, and none begins before the one before it 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -50,6 +51,20 @@ _COUNTING = frozenset({Engine.SGLANG, Engine.SIMULATED, Engine.VLLM})
 _VERSION = Header.ANTHROPIC_VERSION.encode()
 _REQUEST_ID = Header.ANTHROPIC_REQUEST_ID.encode()
 _DELTA_END = b'"}}\n\n'
+_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+_BLOCK_STOP = b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n'
+_BLOCK_START = (
+    b'event: content_block_start\ndata: {"type":"content_block_start","index":%%d,"content_block":%b}\n\n'
+)
+_BLOCK_DELTA = (
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%%d,"delta":{"type":"%b","%b":"'
+)
+_TEXT = (_BLOCK_START % b'{"type":"text","text":""}', _BLOCK_DELTA % (b"text_delta", b"text"))
+_THOUGHT = (
+    _BLOCK_START % b'{"type":"thinking","thinking":"","signature":""}',
+    _BLOCK_DELTA % (b"thinking_delta", b"thinking"),
+)
+"""How a block begins, and what a piece of it begins with, for the block's number."""
 _THINKING, _ANSWER = Kind.THINKING, Kind.ANSWER
 
 
@@ -136,14 +151,8 @@ class AnthropicFace(Face):
     # -- streams
 
     def opening(self) -> bytes:
-        message = {
-            **self._message(),
-            "content": [],
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": usage_object(Usage()),  # which nobody knows before the end
-        }
-        return _event("message_start", message=message)
+        before, after = _start_of(self.model)
+        return before + self.id.encode("ascii") + after
 
     def said(self, kind: Kind, text: bytes) -> bytes:
         if kind is self._kind:
@@ -152,15 +161,9 @@ class AnthropicFace(Face):
         end = self._end_block()
         self._block += 1
         self._kind = kind
-        block = {"type": "thinking", "thinking": "", "signature": ""} if thinks else {"type": "text", "text": ""}
-        name, field = (b"thinking_delta", b"thinking") if thinks else (b"text_delta", b"text")
-        self._delta = (
-            b"event: content_block_delta\n"
-            b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":"'
-            % (self._block, name, field)
-        )
-        start = _event("content_block_start", index=self._block, content_block=block)
-        return end + start + self.more(text)
+        start, delta = _THOUGHT if thinks else _TEXT
+        self._delta = delta % self._block
+        return end + start % self._block + self.more(text)
 
     def more(self, text: bytes) -> bytes:
         if self._kind is _THINKING and not self._shows_thinking:
@@ -202,7 +205,7 @@ class AnthropicFace(Face):
         }
         if remarks := openai.told_at_end(exchange):
             told["pointsman"] = remarks
-        return end + _event("message_delta", **told) + _event("message_stop")
+        return end + _event("message_delta", **told) + _STOP
 
     def _end_block(self) -> bytes:
         """End the block that is open, if one is."""
@@ -210,7 +213,7 @@ class AnthropicFace(Face):
         if kind is None and not self._open_call:
             return b""
         self._open_call = False
-        end = _event("content_block_stop", index=self._block)
+        end = _BLOCK_STOP % self._block
         if kind is not _THINKING:
             return end
         signature = {"type": "signature_delta", "signature": self.id}
@@ -276,6 +279,23 @@ def _error_object(error: ApiError, request_id: str) -> dict[str, Any]:
     kind = ERROR_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
     told = {"type": kind, "message": error.message, "param": error.param, "code": error.code}
     return {"type": "error", "error": told, "request_id": request_id or None}
+
+
+@lru_cache(1024)
+def _start_of(model: str) -> tuple[bytes, bytes]:
+    """The event that streams of `model` begin with, but for the message's id."""
+    message = {
+        "id": "msg_\0",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": usage_object(Usage()),  # which nobody knows before the end
+    }
+    before, _, after = _event("message_start", message=message).partition(b"\\u0000")
+    return before, after
 
 
 def _event(name: str, **fields: Any) -> bytes:

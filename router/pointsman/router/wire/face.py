@@ -256,17 +256,18 @@ class Face(ABC):
         pieces, texts, plain = [], 0, True
         for choice in _dicts(chunk, "choices"):
             delta = choice.get("delta")
-            if type(delta) is dict:
+            if type(delta) is dict and delta:
                 for kind, name in _KINDS:
                     text = delta.get(name)
                     if text and type(text) is str:
                         texts += 1
                         last, escaped = kind, orjson.dumps(text)[1:-1]
                         pieces.append(self.said(kind, escaped))
-                for place, call in enumerate(_dicts(delta, "tool_calls")):
-                    index = call.get("index")
-                    pieces.append(self.called(index if type(index) is int else place, call))
-                    plain = False
+                if "tool_calls" in delta:
+                    for place, call in enumerate(_dicts(delta, "tool_calls")):
+                        index = call.get("index")
+                        pieces.append(self.called(index if type(index) is int else place, call))
+                        plain = False
             reason = choice.get("finish_reason")
             if type(reason) is str and reason:
                 self.ended(choice)
