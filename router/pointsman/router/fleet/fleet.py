@@ -34,6 +34,7 @@ MISSES = 2
 class Fleet:
     """
     All pools by name in `pools`: those of `config`, and those that were `put` since, whose names are in `made`.
+    `epoch` changes whenever a pool has come, gone or become another one.
 
     `secret`: what replicas that registered themselves want to see; `last_known`: where their list is kept, None for
     nowhere.
@@ -52,6 +53,7 @@ class Fleet:
         self._shed: dict[tuple[str, int], Cell] = {}
         self.pools: dict[str, PoolState] = {pool.name: self._new(pool) for pool in config.pools}
         self.made: set[str] = set()
+        self.epoch = 0
         self.secret = secret
         self._leaving: list[Site] = []
         self._closing: dict[str, list[Replica]] = {}
@@ -109,6 +111,7 @@ class Fleet:
                 self._list(state)
                 state.refresh()
             return None
+        self.epoch += 1
         fresh = self.pools[pool.name] = self._new(pool)
         self._list(fresh)
         return state
@@ -116,6 +119,7 @@ class Fleet:
     def drop(self, name: str) -> PoolState | None:
         """There is no pool `name` any more, which was `put`; it is returned as `put` returns one."""
         self.made.discard(name)
+        self.epoch += 1
         return self.pools.pop(name, None)
 
     def close_pool(self, state: PoolState) -> None:

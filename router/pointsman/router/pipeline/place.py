@@ -93,7 +93,7 @@ class Track:
 class Route:
     """One tenant's way to one model: the tracks by mode, and the seed of the keys of its conversations."""
 
-    __slots__ = ("model", "no_think", "seed", "think")
+    __slots__ = ("epoch", "model", "no_think", "seed", "think")
 
     think: Track | None
     no_think: Track | None
@@ -101,6 +101,7 @@ class Route:
     def __init__(self, fleet: Fleet, tenant: TenantView, model: ModelView, before: Route | None) -> None:
         """`before`: what was known while the model's pools were others; how long answers are is known from it."""
         self.model = model
+        self.epoch = fleet.epoch
         self.seed = zlib.crc32(f"{tenant.cache_salt}\0{model.name}".encode())
         self.think = self._track(fleet, Mode.THINK, None if before is None else before.think)
         self.no_think = self._track(fleet, Mode.NO_THINK, None if before is None else before.no_think)
@@ -134,7 +135,7 @@ class Place:
         if _ESCALATION in exchange.headers:
             wish_of(exchange)  # a word that is none is refused before a place is taken
         route = self._routes.get((tenant.name, model.name))
-        if route is None or route.model is not model:
+        if route is None or route.model is not model or route.epoch != self._fleet.epoch:
             route = self.route(tenant, model)
             exchange.model = route.model
         track = route.think if decision.mode is _THINK else route.no_think
@@ -169,7 +170,7 @@ class Place:
         model = tenant.models.get(model.name, model)
         name = (tenant.name, model.name)
         route = self._routes.get(name)
-        if route is None or route.model is not model:
+        if route is None or route.model is not model or route.epoch != self._fleet.epoch:
             if len(self._routes) >= MAX_ROUTES:
                 self._routes.clear()
             route = self._routes[name] = Route(self._fleet, tenant, model, route)

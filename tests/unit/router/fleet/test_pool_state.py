@@ -168,6 +168,8 @@ class Waiter:
     def pushed_out(self, state: PoolState) -> None:
         state.leave(self)
 
+    moved = pushed_out
+
 
 def test_those_that_wait_are_served_in_turn_and_no_more_than_there_are_places(tmp_path: Path) -> None:
     state = pool_of(2, tmp_path, max_ongoing_requests=1)

@@ -30,6 +30,8 @@ class Waiting:
     def pushed_out(self, state: PoolState) -> None:
         raise AssertionError("the line only names")
 
+    moved = pushed_out
+
 
 def served(line: WaitingLine, count: int) -> list[Any]:
     """The next `count`, who leave the line as they are served."""
