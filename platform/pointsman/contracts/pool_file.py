@@ -16,17 +16,18 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pointsman.contracts.config import Pool
 from pointsman.contracts.config_file import dump_yaml, read_text
 from pointsman.contracts.config_problems import ConfigError, Problem, explain
-from pointsman.contracts.config_types import Location
+from pointsman.contracts.config_types import Location, Revision
 from pointsman.contracts.config_yaml import line_of, read_yaml
 
 MOST_REVISIONS = 8
 """Revisions that the requests of a pool may be divided between."""
 
 Weight = Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False, strict=True)]
-Traffic = Annotated[
-    dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,63}$")], Weight], Field(max_length=MOST_REVISIONS)
-]
+Traffic = Annotated[dict[Revision, Weight], Field(max_length=MOST_REVISIONS)]
 """How the new requests of a pool are divided: the weight of each revision of its replicas. Empty: all are alike."""
+
+_OF_A_KEY = "[key]"
+"""What pydantic calls the last step to what is wrong with a key itself."""
 
 _TRAFFIC: TypeAdapter[dict[str, float]] = TypeAdapter(Traffic)
 
@@ -70,8 +71,10 @@ def parse_traffic(value: Any) -> dict[str, float]:
     try:
         weights = _TRAFFIC.validate_python(value)
     except ValidationError as error:
-        found = explain(error, of=Pool)
-        problems = [Problem.at(("traffic", *location), message) for location, message in found]
+        problems = [
+            Problem.at(("traffic", *(step for step in location if step != _OF_A_KEY)), message)
+            for location, message in explain(error, of=Pool)
+        ]
         raise ConfigError("traffic", problems) from None
     if weights and not any(weights.values()):
         raise ConfigError("traffic", [Problem("traffic", "gives no revision anything: leave all out, or name one")])

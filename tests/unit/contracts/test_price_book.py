@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.config_pools import Prices
-from pointsman.contracts.price_book import Overlap, PriceBook, PricePeriod, check_overlap, twins_of
+from pointsman.contracts.price_book import EVER, Overlap, PriceBook, PricePeriod, check_overlap, twins_of
 from pointsman.contracts.pricing import CacheClass, Cost, PriceList, Unpriced, Usage, charge_of
 
 BASE = Prices.model_validate({"input": 1, "output": 2}).price_list()
@@ -19,11 +19,15 @@ def period(version: int, since: int, until: int | None) -> PricePeriod:
     return PricePeriod("p", version, since, until, Prices.model_validate({"input": version, "output": version}))
 
 
-@given(st.lists(st.tuples(moments, st.none() | moments), max_size=8))
+def own_price(since: int) -> PriceList:
+    return Prices.model_validate({"input": 100 + since, "output": 1}).price_list()
+
+
+@given(st.lists(st.tuples(moments, st.none() | moments), max_size=8), st.sets(moments, max_size=3))
 def test_of_what_is_let_in_each_moment_has_the_one_price_that_the_words_say(
-    wanted: list[tuple[int, int | None]],
+    wanted: list[tuple[int, int | None]], changes: set[int]
 ) -> None:
-    """The words: a period holds to its end; one without an end, to the next beginning; else the configuration's."""
+    """The words: a period holds to its end; one without an end, to the next beginning; else the own price."""
     let_in: list[PricePeriod] = []
     for since, until in wanted:
         if until is not None and until <= since:
@@ -33,7 +37,12 @@ def test_of_what_is_let_in_each_moment_has_the_one_price_that_the_words_say(
         except Overlap:
             continue
         let_in.append(period(len(let_in) + 1, since, until))
-    book = PriceBook({"p": BASE}, let_in)
+    own = [(since, own_price(since)) for since in sorted(changes, reverse=True)]
+    if changes:
+        book = PriceBook({}, let_in)
+        book.configure({"p": (*own, (EVER, BASE))})
+    else:
+        book = PriceBook({"p": BASE}, let_in)
     for moment in range(-1, 14):
         bounded = [each for each in let_in if each.until is not None and each.since <= moment < each.until]
         assert len(bounded) <= 1
@@ -43,7 +52,11 @@ def test_of_what_is_let_in_each_moment_has_the_one_price_that_the_words_say(
         assert not bounded or bounded[0].version == expected
         priced = book.at("p", moment)
         assert priced.version == expected
-        assert priced.prices.input == (expected or 1)
+        holding = next((prices for since, prices in own if moment >= since), BASE)
+        assert priced.prices.input == (expected or holding.input)
+        since, until = book.span("p", moment)
+        assert since <= moment < until
+        assert all(book.at("p", other) == priced for other in range(-1, 14) if since <= other < until)
         assert book.at("p", moment).prices is priced.prices
 
 

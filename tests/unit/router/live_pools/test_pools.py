@@ -1,4 +1,4 @@
-"""Pools that come, change and go while requests run, wait and fail: none is lost, none is placed where it must not."""
+"""Pools that come, change and go while requests run, wait and fail: none is lost, none misplaced."""
 
 from __future__ import annotations
 
