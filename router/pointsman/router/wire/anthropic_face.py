@@ -284,7 +284,7 @@ def _error_object(error: ApiError, request_id: str) -> dict[str, Any]:
 @lru_cache(1024)
 def _start_of(model: str) -> tuple[bytes, bytes]:
     """The event that streams of `model` begin with, but for the message's id."""
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_\0",
         "type": "message",
         "role": "assistant",
