@@ -43,6 +43,7 @@ class ScopedEndpoint(StrEnum):
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"
     MESSAGES = "/v1/messages"
+    RESPONSES = "/v1/responses"
     MODELS = "/v1/models"
     DECISIONS = "/v1/decisions"
 

@@ -45,6 +45,8 @@ class Endpoint(StrEnum):
     """Anthropic's format."""
     COUNT_TOKENS = "/v1/messages/count_tokens"
     """How long a prompt in Anthropic's format is; nothing is answered."""
+    RESPONSES = "/v1/responses"
+    """OpenAI's newer format, of which nothing is kept between requests."""
 
 
 for _endpoint in Endpoint:

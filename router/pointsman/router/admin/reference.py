@@ -44,6 +44,7 @@ _SUMMARY = {
     Endpoint.COMPLETIONS: "Continue a text (OpenAI completions)",
     Endpoint.MESSAGES: "Answer a conversation (Anthropic Messages)",
     Endpoint.COUNT_TOKENS: "Count a conversation's tokens (Anthropic Messages)",
+    Endpoint.RESPONSES: "Answer a conversation (OpenAI Responses, nothing is stored)",
 }
 
 _REQUIRED = {
@@ -51,6 +52,7 @@ _REQUIRED = {
     Endpoint.COMPLETIONS: ["model", "prompt"],
     Endpoint.MESSAGES: ["model", "messages", "max_tokens"],
     Endpoint.COUNT_TOKENS: ["model", "messages"],
+    Endpoint.RESPONSES: ["model", "input"],
 }
 
 

@@ -9,13 +9,15 @@ from collections.abc import Collection
 
 from pointsman.contracts.errors import ApiError
 from pointsman.router.exchange import Answer, Endpoint, Exchange
-from pointsman.router.wire import anthropic_request, openai, openai_request
+from pointsman.router.wire import anthropic_request, openai, openai_request, responses_request
 from pointsman.router.wire.anthropic_face import AnthropicFace, CountingFace
 from pointsman.router.wire.face import Face
+from pointsman.router.wire.responses_face import ResponsesFace
 
 FACES: dict[Endpoint, type[Face]] = {
     Endpoint.MESSAGES: AnthropicFace,
     Endpoint.COUNT_TOKENS: CountingFace,
+    Endpoint.RESPONSES: ResponsesFace,
 }
 """The faces of the formats that no engine speaks."""
 
@@ -23,6 +25,7 @@ FIELDS: dict[Endpoint, Collection[str]] = {
     **openai_request.FIELDS,
     Endpoint.MESSAGES: anthropic_request.FIELDS,
     Endpoint.COUNT_TOKENS: anthropic_request.COUNTED_FIELDS,
+    Endpoint.RESPONSES: responses_request.FIELDS,
 }
 """The fields that a request may have."""
 
