@@ -43,7 +43,16 @@ MODELS = (
     *(limits.Limits, limits.Budgets, limits.Budget, limits.ResponseCache, Router, Tls),
 )
 CHOICES = (
-    *(Mode, Engine, Family, policies.WhenSpent, policies.Trigger, policies.Stage, MetricsAccess),
+    *(
+        Mode,
+        Engine,
+        Family,
+        policies.WhenSpent,
+        policies.WhenUnavailable,
+        policies.Trigger,
+        policies.Stage,
+        MetricsAccess,
+    ),
     *(limits.AtSoftMark, limits.WhenBudgetSpent, Currency),
 )
 

@@ -99,6 +99,15 @@ class WhenSpent(StrEnum):
     """They are answered without thinking, and say so."""
 
 
+class WhenUnavailable(StrEnum):
+    """What happens to requests whose mode no replica could answer in time."""
+
+    REFUSE = "refuse"
+    """They are refused with 503."""
+    SUBSTITUTE = "substitute"
+    """They are answered in the other mode, where that has a replica, and say so; never over a rule or a budget."""
+
+
 class Trigger(StrEnum):
     """What makes a no_think answer worth a second try with thinking."""
 
@@ -164,6 +173,9 @@ class Policy(Strict):
     substitute: Flag = False
     """Answer in the other mode where the client asks for one that the model is not served in, instead of refusing.
     Default: no."""
+    on_unavailable: WhenUnavailable = WhenUnavailable.REFUSE
+    """What happens where no replica of the mode could take a request within its pool's `place_timeout`, or
+    `wake_timeout`. Default: `refuse`."""
     saturation: Saturation | None = None
     """How far load may raise the threshold. Default: not at all."""
     thinking_budget: Tokens | None = None

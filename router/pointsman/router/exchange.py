@@ -146,6 +146,9 @@ class Flight(Protocol):
     def outlives(self, exchange: Exchange) -> bool:
         """The client of `exchange`, which leads the flight, has gone: whether the work goes on without it."""
 
+    def leave(self, exchange: Exchange) -> None:
+        """`exchange`, which leads the flight, will get another answer than the one that others wait for."""
+
     def ended(self, exchange: Exchange) -> None:
         """`exchange`, which leads the flight, has ended, however it did. Called once."""
 

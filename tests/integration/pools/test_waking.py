@@ -22,6 +22,19 @@ HELLO = {"model": "smollm2", "messages": [{"role": "user", "content": "Hello"}],
 SCALED: dict[str, Any] = {"autoscaling": {"min_replicas": 0, "max_replicas": 2}, "place_timeout": 0.2}
 
 
+TENANTS: tuple[dict[str, Any], ...] = (
+    {"name": "demo"},
+    {
+        "name": "flexible",
+        "cache": {"enabled": True},
+        "policy": {
+            "on_unavailable": "substitute",
+            "rules": [{"name": "finance", "match": {"metadata": {"team": "finance"}}, "mode": "think"}],
+        },
+    },
+)
+
+
 class Router:
     """A gateway whose pools sleep, and what others read of it."""
 
@@ -35,15 +48,17 @@ class Router:
     def revisions(self, pool: str) -> dict[str, RevisionReport]:
         return revisions_of(LiveState(self.redis).routers(), pool)
 
-    def ask(self, mode: str, *, stream: bool = False) -> httpx.Response:
-        with self.gateway.client(headers={"x-pointsman-mode": mode}) as client:
-            return client.post(CHAT, json={**HELLO, "stream": stream})
+    def ask(self, mode: str, *, tenant: str = "demo", **fields: Any) -> httpx.Response:
+        headers = {"x-pointsman-mode": mode, "authorization": f"Bearer {self.gateway.keys[tenant]}"}
+        with self.gateway.client(headers=headers) as client:
+            return client.post(CHAT, json={**HELLO, **fields})
 
 
 @pytest.fixture(scope="module")
 def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
     pools = [{**FAST, **SCALED, "wake_timeout": 20.0}, {**DEEP, **SCALED, "wake_timeout": 1.5}]
-    with Gateway(tmp_path_factory.mktemp("gw"), pools=pools, copies={"fast": 0, "deep": 0}) as gateway:
+    folder = tmp_path_factory.mktemp("gw")
+    with Gateway(folder, pools=pools, tenants=TENANTS, copies={"fast": 0, "deep": 0}) as gateway:
         yield Router(gateway)
 
 
@@ -75,6 +90,27 @@ def test_a_pool_that_does_not_wake_is_503_after_its_time(router: Router) -> None
     assert "was asleep" in answer.json()["error"]["message"]
 
 
+def test_where_the_policy_allows_it_the_other_mode_answers_in_the_end(router: Router) -> None:
+    fields = {"temperature": 0, "stream": True}
+    with ThreadPoolExecutor(3) as threads:
+        equal = [threads.submit(router.ask, "think", tenant="flexible", **fields) for _ in range(2)]
+        finance = threads.submit(router.ask, "think", tenant="flexible", metadata={"team": "finance"})
+        answers = [one.result(30) for one in equal]
+        assert finance.result(30).status_code == 503
+    for answer in answers:
+        assert answer.status_code == 200
+        headers = {name: answer.headers[f"x-pointsman-{name}"] for name in ("mode", "mode-source", "pool")}
+        assert headers == {"mode": "no_think", "mode-source": "policy", "pool": "fast"}
+        assert answer.headers["x-pointsman-overruled"] == "client"
+        assert events(answer.text)[-1] == "[DONE]"
+    router.gateway.start_engine("deep")
+    wait_for(lambda: router.gateway.readyz()["pools"]["deep"]["can_answer"], "the other pool")
+    answer = router.ask("think", tenant="flexible", **fields)
+    assert (answer.headers["x-pointsman-mode"], answer.headers["x-pointsman-cache"]) == ("think", "miss")
+    router.gateway.engines["deep"][0].process.stop()
+    wait_for(lambda: router.gateway.readyz()["pools"]["deep"]["asleep"], "it to sleep again")
+
+
 def test_how_each_revision_fares_is_told_by_every_router_and_shown_as_metrics(router: Router) -> None:
     for _ in range(3):
         assert router.ask("no_think", stream=True).status_code == 200
@@ -83,18 +119,18 @@ def test_how_each_revision_fares_is_told_by_every_router_and_shown_as_metrics(ro
 
     def told() -> bool:
         one = router.revisions("fast").get("one")
-        return one is not None and one.requests >= 6
+        return one is not None and one.requests >= 8
 
     wait_for(told, "the router to tell", seconds=15)
     one = router.revisions("fast")["one"]
-    assert (one.replicas, one.running, one.weight, one.requests, one.errors, one.streams) == (1, 0, None, 6, 1, 4)
+    assert (one.replicas, one.running, one.weight, one.requests, one.errors, one.streams) == (1, 0, None, 8, 1, 6)
     assert one.ttft_mean is not None
     assert one.ttft_p95 is not None
     assert 0 < one.ttft_mean <= 2 * one.ttft_p95
     labels = {"pool": "fast", "model": "smollm2", "revision": "one"}
-    assert router.gateway.total("pointsman_revision_requests_total", **labels) == 6
+    assert router.gateway.total("pointsman_revision_requests_total", **labels) == 8
     assert router.gateway.total("pointsman_revision_errors_total", **labels) == 1
-    assert router.gateway.total("pointsman_revision_streams_total", **labels) == 4
+    assert router.gateway.total("pointsman_revision_streams_total", **labels) == 6
     assert router.gateway.total("pointsman_revision_replicas", **labels) == 1
 
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from pointsman.contracts.errors import InvalidRequest, PoolUnavailable
 from pointsman.contracts.modes import Mode, ModeDecision, Source
-from pointsman.contracts.policies import PolicyDocument
+from pointsman.contracts.policies import Policy, PolicyDocument
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.fleet import Fleet
+from pointsman.router.key_scope import Scope
 from pointsman.router.pipeline import Pipeline
 from pointsman.router.pipeline.conversation import EXCERPT, conversation_key
 from pointsman.router.pipeline.outcome import Outcome
@@ -311,6 +312,54 @@ def test_a_pool_that_sleeps_gets_the_time_to_wake(
         add(state, ["10.9.9.9:80"])
         assert found.replica is state.members[0]
         assert not state.sleeps
+
+    asyncio.run(scenario())
+    asyncio._set_running_loop(loop)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "change", "placed"),
+    [
+        (True, {}, "fast"),
+        (False, {}, None),
+        (True, {"source": Source.POLICY}, None),
+        (True, {"source": Source.BUDGET}, None),
+        (True, {"source": Source.PREDICTOR}, "fast"),
+        (True, {"needs": {"images": "messages[0].content"}}, None),
+        (True, {"abandoned": True}, None),
+        (True, {"engine_endpoint": Endpoint.COMPLETIONS}, None),
+        (True, {"offered": False}, None),
+    ],
+    ids=["allowed", "not", "a rule", "a budget", "a guess", "can't", "gone", "completion", "key"],
+)
+def test_the_other_mode_answers_where_the_policy_allows_it_and_nothing_forbids_it(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop, allowed: bool, change: dict[str, Any], placed: str | None
+) -> None:
+    asyncio._set_running_loop(None)
+
+    async def scenario() -> None:
+        deep = {"name": "deep", "place_timeout": 0.02, "capabilities": {"images": True}}
+        bench = Bench(tmp_path, deep, {"name": "fast", "modes": ["no_think"], "place_timeout": 0.02}, replicas=0)
+        add(bench.fleet.pools["fast"], ["10.0.0.9:80"])
+        exchange = bench.exchange()
+        exchange.policy = Policy.model_validate({"on_unavailable": "substitute"} if allowed else {})
+        assert exchange.decision is not None
+        for name, value in change.items():
+            if name == "source":
+                exchange.decision = exchange.decision._replace(source=value)
+            elif name == "offered":
+                exchange.scope = Scope(modes=["think"])
+            else:
+                setattr(exchange, name, value)
+        bench.pipeline.start(exchange)
+        await asyncio.sleep(0.1)
+        assert bench.waiting == 0
+        found = exchange.pool.name if exchange.pool is not None and exchange.replica is not None else None
+        assert found == placed
+        assert (exchange.error is None) == (placed is not None)
+        assert exchange.decision.mode is (Mode.THINK if placed is None else Mode.NO_THINK)
+        if placed is not None:
+            assert exchange.decision.source is Source.POLICY
 
     asyncio.run(scenario())
     asyncio._set_running_loop(loop)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from pointsman.contracts.config import Pool
 from pointsman.contracts.modes import Mode
-from pointsman.contracts.policies import Policy
+from pointsman.contracts.policies import Policy, WhenUnavailable
 from pointsman.contracts.price_book import PriceBook
 from pointsman.contracts.pricing import PriceList
 from pointsman.router import families
@@ -93,7 +93,8 @@ class Tariff:
     """
     What requests of one policy to one model in one mode have in common; its prices hold from `since` to `until`.
 
-    `then`: the same in mode think, where an answer may be asked for once more in it.
+    `then`: the same in mode think, where an answer may be asked for once more in it. `instead`: the same in the
+    other mode, where a request may be answered in that.
     """
 
     __slots__ = (
@@ -104,6 +105,7 @@ class Tariff:
         "context",
         "default",
         "images",
+        "instead",
         "per_input",
         "per_output",
         "policy",
@@ -113,7 +115,9 @@ class Tariff:
         "until",
     )
 
-    def __init__(self, policy: Policy, model: ModelView, mode: Mode, prices: PriceBook, at: int) -> None:
+    def __init__(
+        self, policy: Policy, model: ModelView, mode: Mode, prices: PriceBook, at: int, *, alone: bool = False
+    ) -> None:
         pools = model.pools[mode]
         self.policy = policy
         self.ceiling = max(output_ceiling(policy, pool, mode) for pool in pools)
@@ -129,9 +133,16 @@ class Tariff:
         self._rates = None if rates.whole else rates
         self.per_input, self.per_output = rates.input[0], rates.output[0]
         self.then: Tariff | None = None
+        self.instead: Tariff | None = None
+        if alone:
+            return
         if mode is _NO_THINK and policy.escalation.triggers and _THINK in model.modes:
-            self.then = Tariff(policy, model, _THINK, prices, at)
-            self.since, self.until = max(self.since, self.then.since), min(self.until, self.then.until)
+            self.then = Tariff(policy, model, _THINK, prices, at, alone=True)
+        if policy.on_unavailable is WhenUnavailable.SUBSTITUTE and mode.other in model.modes:
+            self.instead = Tariff(policy, model, mode.other, prices, at, alone=True)
+        for other in (self.then, self.instead):
+            if other is not None:
+                self.since, self.until = max(self.since, other.since), min(self.until, other.until)
 
     def nano(self, prompt: int, tokens_in: int, asked: int | None, tokens_out: int, *, single: bool) -> int:
         """
@@ -148,12 +159,17 @@ class Tariff:
             nano = tokens_in * self.per_input + tokens_out * self.per_output
         else:
             nano = cost_at_most(self._rates, tokens_in, tokens_out, parts)
-        then = self.then
-        if then is not None:
-            choices = 1 if single else tokens_out // min(asked or self.default, self.ceiling)
-            again = min(asked or then.default, then.ceiling) * choices
-            nano += then.nano(prompt, min(prompt, then.context), asked, again, single=single)
+        if self.then is not None:
+            nano += self._by(self.then, prompt, asked, tokens_out, single=single)
+        if self.instead is not None:
+            nano = max(nano, self._by(self.instead, prompt, asked, tokens_out, single=single))
         return nano
+
+    def _by(self, other: Tariff, prompt: int, asked: int | None, tokens_out: int, *, single: bool) -> int:
+        """Nano-dollars of the same chat by the tariff of the `other` mode."""
+        choices = 1 if single else tokens_out // min(asked or self.default, self.ceiling)
+        again = min(asked or other.default, other.ceiling) * choices
+        return other.nano(prompt, min(prompt, other.context), asked, again, single=single)
 
     def of_completion(self, tokens_in: int, tokens_out: int) -> int:
         """Nano-dollars of a completion, which is never gone on from and never asked for once more."""

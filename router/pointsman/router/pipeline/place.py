@@ -1,9 +1,9 @@
 """Which replica: one of a pool of the decided mode, where the conversation's prefix is cached if it may be.
 
-Stands after `decide` and before `relay`, which comes back here when a replica fails before its first byte. The
-mode is never changed here: a request waits for its own track, and is refused when that takes too long. What
-does not change from one request to the next is worked out once for each tenant and model, and anew when the
-model's pools change.
+Stands after `decide` and before `relay`, which comes back here when a replica fails before its first byte. A
+request waits for its own track, and is refused when that takes too long, unless `substitution.py` has it answered
+on the other. What does not change from one request to the next is worked out once for each tenant and model, and
+anew when the model's pools change.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pointsman.router.fleet.output_length import OutputLength
 from pointsman.router.pipeline.conversation import conversation_key
 from pointsman.router.pipeline.judging import wish_of
 from pointsman.router.pipeline.outcome import Outcome
+from pointsman.router.pipeline.substitution import substitute
 
 if TYPE_CHECKING:
     from pointsman.router.pipeline import Pipeline
@@ -288,6 +289,12 @@ class _Waiting:
         """Nothing is being sent."""
 
     def _expire(self) -> None:
+        exchange = self._exchange
+        if substitute(exchange, self._fleet):
+            self.abort()
+            exchange.work = None
+            self._pipeline.again(exchange, Place.name)
+            return
         self._refuse(_unavailable(self._states))
 
     def _refuse(self, error: PoolUnavailable) -> None:

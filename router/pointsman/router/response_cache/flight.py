@@ -206,6 +206,21 @@ class Flight:
                 exchange.work.resume()
         return True
 
+    def leave(self, exchange: Exchange) -> None:
+        """
+        The leader goes on by itself, to an answer that is not the one of this key; those that wait do the same.
+
+        Not where it has an idempotency key, which stands for whatever answer its request got.
+        """
+        if self.fingerprint:
+            return
+        exchange.flight = None
+        if isinstance(exchange.client, Recorder):
+            exchange.client = exchange.client.client
+        self._forget_pieces()
+        self._release()
+        self._failed(None)
+
     def ended(self, exchange: Exchange) -> None:
         """The leader has ended."""
         exchange.flight = None

@@ -17,29 +17,29 @@ if TYPE_CHECKING:
 class Recorder:
     """The client of a request that leads a flight: passes on what it gets, and has it recorded."""
 
-    __slots__ = ("_client", "_flight", "peer")
+    __slots__ = ("_flight", "client", "peer")
 
     def __init__(self, flight: Flight, client: Client) -> None:
         self._flight = flight
-        self._client = client
+        self.client = client
         self.peer = client.peer
 
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """An error, before the stream has begun."""
-        self._client.respond(status, headers, body)
+        self.client.respond(status, headers, body)
 
     def start_stream(self, headers: bytes, status: int = 200, first: bytes = b"") -> None:
-        self._client.start_stream(headers, status, first)
+        self.client.start_stream(headers, status, first)
         self._flight.begin(first)
 
     def send(self, data: bytes) -> None:
-        self._client.send(data)
+        self.client.send(data)
         self._flight.add(data, framed=False)
 
     def send_chunks(self, chunks: bytes) -> None:
-        self._client.send_chunks(chunks)
+        self.client.send_chunks(chunks)
         self._flight.add(chunks, framed=True)
 
     def end_stream(self, data: bytes) -> None:
         """The end is each client's own."""
-        self._client.end_stream(data)
+        self.client.end_stream(data)

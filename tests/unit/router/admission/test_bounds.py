@@ -107,6 +107,8 @@ def test_what_is_set_aside_for_each_kind_of_request() -> None:
     assert thinking[:2] == (size, 50)
     assert thinking.nano >= size * 3000 + 50 * 7000
     assert need(policy=restless).nano == need(policy=calm).nano + thinking.nano  # and once more with thinking
+    flexible = Policy.model_validate({"escalation": {"triggers": []}, "on_unavailable": "substitute"})
+    assert need(policy=flexible).nano == need(Mode.THINK, policy=flexible).nano == thinking.nano  # the dearer one
     capped = Policy.model_validate({"escalation": {"triggers": []}, "max_output": {"no_think": 20}})
     assert need(policy=capped).output == 20
     body["n"] = 3
