@@ -37,11 +37,7 @@ def needed(requirement: Requirement, seen: dict[tuple[str, str], str]) -> dict[t
         seen[name, extra] = found.version
         for text in found.requires or ():
             inner = Requirement(text)
-            if (
-                inner.marker is None
-                or inner.marker.evaluate({"extra": extra})
-                or inner.marker.evaluate({"extra": ""})
-            ):
+            if inner.marker is None or any(inner.marker.evaluate({"extra": one}) for one in {extra, ""}):
                 needed(inner, seen)
     return seen
 
@@ -62,9 +58,7 @@ def lock(image: str) -> str:
     if base := BROUGHT_BY_BASE.get(image):
         there = {name for name, _ in needed(Requirement(base), {})}
     versions = {name: version.partition("+")[0] for (name, _), version in seen.items() if name not in there}
-    said = (
-        f"# What images/{image}.Dockerfile installs: the extras {', '.join(extras)}. Written by images/locks.py.\n"
-    )
+    said = f"# What images/{image}.Dockerfile installs: {', '.join(extras)}. Written by images/locks.py.\n"
     return said + "".join(f"{name}=={version}\n" for name, version in sorted(versions.items()))
 
 

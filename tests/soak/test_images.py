@@ -1,4 +1,4 @@
-"""What the images' recipes install, in empty environments and by their own script, and whether what they start starts."""
+"""What the images install, in empty environments and by their own script, and whether it starts there."""
 
 from __future__ import annotations
 
@@ -55,10 +55,8 @@ def test_the_routers_image(folder: Path, clean: dict[str, str], say: Say) -> Non
     programs = installed("router", folder, clean, say)
     kernel = "from pointsman.router.predictor import native; assert native.LIBRARY.exists()"
     subprocess.run([programs / "python", "-c", kernel], env=clean, check=True)
-    for command in ("admin", "ledger-writer", "simulate-engine", "chat"):
-        subprocess.run(
-            [programs / "pointsman", command, "--help"], env=clean, check=True, stdout=subprocess.DEVNULL
-        )
+    simulator = [programs / "pointsman", "simulate-engine", "--help"]
+    subprocess.run(simulator, env=clean, check=True, stdout=subprocess.DEVNULL)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config, state = folder / "config.yaml", folder / "state"

@@ -1,4 +1,4 @@
-"""The images' recipes, as far as that goes without a container engine; `tests/soak/test_images.py` carries them out."""
+"""The images' recipes, as far as that goes without a container engine; `make soak` carries out their steps."""
 
 from __future__ import annotations
 
