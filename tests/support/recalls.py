@@ -205,7 +205,7 @@ def event(exchange: Exchange, text: str) -> bytes:
 def client_of(exchange: Exchange) -> RecordingClient:
     """What the client of `exchange` got, its own or one that is recorded."""
     client = exchange.client
-    return cast(RecordingClient, getattr(client, "_client", client))
+    return cast(RecordingClient, getattr(client, "client", client))
 
 
 def said(exchange: Exchange) -> str:
