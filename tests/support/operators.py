@@ -20,12 +20,12 @@ RELEASE = "pm"
 ACCOUNT = f"{RELEASE}-pointsman-operator"
 
 
-def install_account(cluster: Cluster, namespace: str) -> None:
-    """Give the chart's ServiceAccount in `namespace` the chart's rules for that namespace."""
+def install_account(cluster: Cluster, namespace: str, *also: str) -> None:
+    """Give the chart's ServiceAccount in `namespace` the chart's rules for that namespace, and for `also`."""
     rendered = subprocess.run(
         [
             *(cluster.program("helm"), "template", RELEASE, str(REPOSITORY / "charts/pointsman")),
-            *("--namespace", namespace, "--set", f"operator.namespaces={{{namespace}}}"),
+            *("--namespace", namespace, "--set", f"operator.namespaces={{{','.join((namespace, *also))}}}"),
             *("--show-only", "templates/operator/rbac.yaml", "--show-only", "templates/serviceaccounts.yaml"),
         ],
         capture_output=True,
@@ -33,11 +33,13 @@ def install_account(cluster: Cluster, namespace: str) -> None:
         check=True,
     ).stdout
     documents = [each for each in yaml.safe_load_all(rendered) if each]
-    cluster.apply(*documents, namespace=namespace)
+    for place in (namespace, *also):
+        there = [each for each in documents if each["metadata"].get("namespace", namespace) == place]
+        cluster.apply(*there, namespace=place)
 
 
 class Operator:
-    """One operator for `namespace`, before a gateway. Use as a context manager."""
+    """One operator for `namespace` and `also`, before a gateway. Use as a context manager."""
 
     def __init__(
         self,
@@ -49,6 +51,7 @@ class Operator:
         identity: str = "operator-1",
         lease_seconds: float = 3.0,
         kubeconfig: Path | None = None,
+        also: tuple[str, ...] = (),
     ) -> None:
         self.folder = folder
         self.identity = identity
@@ -58,6 +61,7 @@ class Operator:
         self._kubeconfig = kubeconfig or cluster.kubeconfig_of(
             namespace, ACCOUNT, folder / f"{identity}.kubeconfig"
         )
+        self._watched = [f"--namespace={watched}" for watched in (namespace, *also)]
         self._started = 0
         self.process: Process
 
@@ -84,7 +88,7 @@ class Operator:
         }
         self.process = Process(
             [
-                *(*forking.COMMAND, "operator", "--namespace", self._namespace),
+                *(*forking.COMMAND, "operator", *self._watched),
                 *("--kubeconfig", str(self._kubeconfig), "--host", "127.0.0.1", "--port", str(self.port)),
                 *("--lease-seconds", str(self._lease_seconds)),
             ],

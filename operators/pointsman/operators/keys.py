@@ -39,7 +39,7 @@ from pointsman.operators.key_index import (
     state_of,
 )
 from pointsman.operators.kinds import API_VERSION, FIELD_MANAGER
-from pointsman.operators.mirror import DIGEST_LABEL, LABEL, KeyState, Mirror, scope_text, unreplaced
+from pointsman.operators.mirror import DIGEST_LABEL, LABEL, KeyState, Mirror, key_state, scope_text, unreplaced
 from pointsman.operators.objects import Ref
 
 
@@ -69,12 +69,17 @@ class KeyKeeper:
         self._mirror = mirror
         self._index = index
 
-    async def settle(self, tenant: TenantObject) -> KeysOutcome:
-        """Make the keys of `tenant`, and the Secrets that hold them, what it says they are."""
+    async def settle(self, tenant: TenantObject, *, new: bool) -> KeysOutcome:
+        """
+        Make the keys of `tenant`, and the Secrets that hold them, what it says they are.
+
+        `new`: it was made this very moment, and can have none.
+        """
         outcome = KeysOutcome()
         known = self._mirror.keys.get(tenant.name, ())
         if not self._all_fine(tenant, known):
-            known = await self._mirror.read_keys(tenant.name)
+            if not new:
+                known = await self._mirror.read_keys(tenant.name)
             await self._take_back(tenant, known, outcome)
             for secret in tenant.keys:
                 try:
@@ -84,7 +89,7 @@ class KeyKeeper:
                 except AdminRefused as error:
                     outcome.problems.append(("KeyRefused", f"{secret.name}: {error}"))
             await self._settle_digests(tenant, known, outcome)
-            known = await self._mirror.read_keys(tenant.name)
+            known = self._mirror.keys.get(tenant.name, ())
         self._tell(tenant, known, outcome)
         return outcome
 
@@ -110,7 +115,7 @@ class KeyKeeper:
         wanted = {_label(secret) for secret in tenant.keys}
         for key in known:
             if key.label not in wanted and not key.label.startswith(DIGEST_LABEL):
-                await self._revoke(key, outcome, "is not in spec.keys any more")
+                await self._revoke(tenant, key, outcome, "is not in spec.keys any more")
         places = {_ref(tenant, secret) for secret in tenant.keys}
         for ref in self._index.of(tenant.meta.uid):
             state = self._index.get(ref)
@@ -126,24 +131,21 @@ class KeyKeeper:
         """Make one key, and its Secret, what the Tenant says."""
         ref = _ref(tenant, wanted)
         keys = unreplaced(known, _label(wanted))
-        there = await self._secret(tenant, ref)
-        if there is None:
-            held = keys[0].id if keys else None
-            there = await self._cluster.create(SECRETS, _empty(tenant, wanted, ref, held))
+        there = await self._secret(tenant, wanted, ref, keys)
         state = state_of(there)
         self._index.take(there)
         held = state.key_id or state.replaces
         current = next((key for key in known if key.id == held), None)
         for key in keys:
             if key is not current:
-                await self._revoke(key, outcome, "was never written to a Secret")
+                await self._revoke(tenant, key, outcome, "was never written to a Secret")
         if current is not None and not current.replaced_by:
             if state.key_id and _holds(there, current) and not _is_due(tenant, wanted, state, current):
                 await self._delete_former(tenant, wanted)
                 return
             made = await self._rotated(current, wanted, outcome)
         else:
-            made = await self._made(tenant, wanted, outcome)
+            made = await self._made(tenant, wanted, outcome, again=held is not None)
         annotations = {KEY_ID: made["id"], ROTATED_FOR: _rotate_mark(tenant, wanted), REPLACES: None}
         written = await self._cluster.merge(
             SECRETS,
@@ -158,12 +160,16 @@ class KeyKeeper:
             },
         )
         self._index.take(written)
+        self._mirror.put_key(tenant.name, key_state(made), replaces=None if current is None else current.id)
         await self._delete_former(tenant, wanted)
 
-    async def _made(self, tenant: TenantObject, wanted: KeySecret, outcome: KeysOutcome) -> dict[str, Any]:
+    async def _made(
+        self, tenant: TenantObject, wanted: KeySecret, outcome: KeysOutcome, *, again: bool
+    ) -> dict[str, Any]:
         body = {"tenant": tenant.name, "label": _label(wanted), **_scope(wanted)}
         made: dict[str, Any] = (await self._admin.ask("POST", "/keys", json=body)).body
-        outcome.notes.append(("KeyMade", f"{made['id']} for {wanted.name}"))
+        if again:
+            outcome.notes.append(("KeyMade", f"{made['id']} for {wanted.name}, whose key was good no longer"))
         return made
 
     async def _rotated(self, old: KeyState, wanted: KeySecret, outcome: KeysOutcome) -> dict[str, Any]:
@@ -173,11 +179,10 @@ class KeyKeeper:
         outcome.notes.append(("KeyRotated", f"{made['id']} for {wanted.name}; {old.id} is good until {ends}"))
         return made
 
-    async def _revoke(self, key: KeyState, outcome: KeysOutcome, why: str) -> None:
-        try:
+    async def _revoke(self, tenant: TenantObject, key: KeyState, outcome: KeysOutcome, why: str) -> None:
+        with contextlib.suppress(AdminNotFound):
             await self._admin.ask("DELETE", below("/keys", key.id))
-        except AdminNotFound:
-            return
+        self._mirror.drop_key(tenant.name, key.id)
         outcome.notes.append(("KeyRevoked", f"{key.id} {why}"))
 
     async def _settle_digests(
@@ -189,19 +194,27 @@ class KeyKeeper:
         for digest in wanted - theirs.keys():
             body = {"tenant": tenant.name, "label": _digest_label(digest), "digest": digest}
             try:
-                await self._admin.ask("POST", "/keys", json=body)
+                answer = await self._admin.ask("POST", "/keys", json=body)
+                self._mirror.put_key(tenant.name, key_state(answer.body), replaces=None)
             except AdminRefused as error:
                 message = f"spec.keyDigests: {digest[:8]}…: {error}"
                 outcome.problems.append(("KeyRefused", message))
         for digest in theirs.keys() - wanted:
-            await self._revoke(theirs[digest], outcome, "is not in spec.keyDigests any more")
+            await self._revoke(tenant, theirs[digest], outcome, "is not in spec.keyDigests any more")
 
-    async def _secret(self, tenant: TenantObject, ref: Ref) -> dict[str, Any] | None:
-        """The Secret there, key and all; None where there is none. Raises `SecretTaken`."""
+    async def _secret(
+        self, tenant: TenantObject, wanted: KeySecret, ref: Ref, keys: list[KeyState]
+    ) -> dict[str, Any]:
+        """The Secret there, key and all, or a new one without. Raises `SecretTaken`."""
+        if self._index.get(ref) is None:
+            held = keys[0].id if keys else None
+            with contextlib.suppress(Conflict):
+                return await self._cluster.create(SECRETS, _empty(tenant, wanted, ref, held))
         try:
             there = await self._cluster.get(SECRETS, ref.namespace, ref.name)
         except NotFound:
-            return None
+            self._index.drop(ref)
+            raise
         state = state_of(there)
         if state.owner != tenant.meta.uid or KEY_LABEL not in (there["metadata"].get("labels") or {}):
             raise SecretTaken(f"there is a Secret {ref.name} that is not this Tenant's: it is left as it is")

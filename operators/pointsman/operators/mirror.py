@@ -119,6 +119,21 @@ class Mirror:
         self.keys[tenant] = tuple(found)
         return self.keys[tenant]
 
+    def put_key(self, tenant: str, key: KeyState, *, replaces: str | None) -> None:
+        """`tenant` has a new key; `replaces`: the id of the one whose place it has taken."""
+        self._touch(tenant)
+        others = (
+            one._replace(replaced_by=key.id) if one.id == replaces else one
+            for one in self.keys.get(tenant, ())
+            if one.id != key.id
+        )
+        self.keys[tenant] = (*others, key)
+
+    def drop_key(self, tenant: str, identity: str) -> None:
+        """A key of `tenant` opens nothing any more."""
+        self._touch(tenant)
+        self.keys[tenant] = tuple(one for one in self.keys.get(tenant, ()) if one.id != identity)
+
     def drop(self, tenant: str) -> None:
         """There is no such tenant of ours any more."""
         self._touch(tenant)

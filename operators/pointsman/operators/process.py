@@ -118,6 +118,7 @@ async def _first(*coroutines: Coroutine[Any, Any, Any]) -> int:
 
 def _kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     """kopf as a quiet watcher: its events, its own names and its limits replaced by ours."""
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for each event of each object
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False  # Events are the keepers' to write
     chosen.persistence.finalizer = FINALIZER

@@ -32,6 +32,10 @@ class Told:
         """Whether `kind` holds (None: nobody knows), one word why, and a sentence."""
         self._found.append(condition(kind, holds, reason, message, self.generation))
 
+    def reason(self, kind: str) -> str | None:
+        """Why `kind` holds or not, in one word; None where nothing was said of it."""
+        return next((str(one["reason"]) for one in self._found if one["type"] == kind), None)
+
     def all(self) -> list[Condition]:
         """All of them, `Ready` first: the first that does not hold says why."""
         bad = next((one for one in self._found if one["status"] != "True"), None)

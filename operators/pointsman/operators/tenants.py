@@ -188,51 +188,58 @@ class Tenancy:
         except ClusterUnreachable as error:
             raise Away(f"the API server does not answer ({error.reason})") from None
         except AdminUnavailable as error:
-            made_of = self._made_of(name)
-            if made_of is not None:
+            for ref in self._in_turn(name)[:1]:
                 with contextlib.suppress(ClusterError):
-                    await self._teller.tell_unknown(made_of, "Synced", "AdminUnavailable", str(error))
+                    await self._teller.tell_unknown(ref, "Synced", "AdminUnavailable", str(error))
             raise Away(f"the admin API can't be asked: {error}") from None
 
-    def _made_of(self, name: str) -> Ref | None:
-        """The Tenant that the tenant `name` is made of, of those that claim it: as before, else the oldest."""
-        claiming = self._claims.claiming(name)
+    def _in_turn(self, name: str) -> list[Ref]:
+        """The Tenants that claim `name`, in the order in which they may have it: as before, else the oldest."""
         known = self._mirror.tenants.get(name)
         origin = None if known is None else _ref(known.origin)
-        return origin if origin in claiming else min(claiming, key=self._age, default=None)
+        return sorted(self._claims.claiming(name), key=lambda ref: (ref != origin, self._age(ref)))
 
     def _age(self, ref: Ref) -> tuple[str, Ref]:
         copy = self._tenants.get(ref)
         return ("" if copy is None else copy.created, ref)
 
     async def _settle(self, name: str) -> float | None:
-        made_of = self._made_of(name)
         known = self._mirror.tenants.get(name)
-        if known is not None and _ref(known.origin) not in (None, made_of):
+        origin = None if known is None else _ref(known.origin)
+        if known is not None and origin is not None and origin not in self._claims.claiming(name):
             again = await self._remove(name, known)
             if again is not None:
                 return again
-        for other in self._claims.claiming(name) - {made_of}:
-            await self._tell_refused(other, "NameTaken", f"the tenant {name} is made of {made_of}")
-        copy = None if made_of is None else self._tenants.get(made_of)
-        if made_of is None or copy is None:
-            return None
+        again = None
+        accepted: Ref | None = None
+        for ref in self._in_turn(name):
+            if accepted is not None:
+                await self._tell_refused(ref, "NameTaken", f"the tenant {name} is made of {accepted}")
+                continue
+            taken, again = await self._settle_object(ref)
+            if not taken:
+                accepted = ref
+        return again
+
+    async def _settle_object(self, ref: Ref) -> tuple[bool, float | None]:
+        """Make the platform what the Tenant there says; whether its name is taken, and when to look again."""
+        copy = self._tenants.get(ref)
+        if copy is None:
+            return True, None
         try:
             tenant = TenantObject.read(copy.body(TENANT))
         except InvalidObject as error:
-            await self._tell_refused(made_of, "Invalid", str(error))
-            return None
+            await self._tell_refused(ref, "Invalid", str(error))
+            return False, None
         if tenant.meta.deleting:
-            return None
+            return False, None
         if tenant.meta.paused:
-            await self._teller.tell_paused(made_of)
-            return None
-        return await self._settle_object(made_of, tenant)
-
-    async def _settle_object(self, ref: Ref, tenant: TenantObject) -> float | None:
+            await self._teller.tell_paused(ref)
+            return False, None
         policy = self._policy(tenant)
         adopt = ADOPTABLE if tenant.meta.annotations.get(Annotation.ADOPT) == "true" else None
         told = Told(tenant.meta.generation)
+        new = tenant.name not in self._mirror.tenants
         state: TenantState | None = None
         usable = tenant.policy_ref is None or isinstance(policy, ModePolicyObject)
         if usable or tenant.name in self._mirror.tenants:
@@ -246,8 +253,9 @@ class Tenancy:
         told.add("PolicyReady", outcome.holds, outcome.reason, outcome.message)
         self._note_outcome(ref, outcome)
         keys = KeysOutcome()
+        new = new and state is not None and state.version == 1
         if state is not None and (outcome.holds or self._mirror.keys.get(tenant.name)):
-            keys = await self._key_keeper.settle(tenant)
+            keys = await self._key_keeper.settle(tenant, new=new)
         elif tenant.keys:
             keys.problems.append(("WaitsForTenant", "no key is made before tenant and policy are there"))
         reason = keys.problems[0][0] if keys.problems else "Ready" if tenant.keys else "NoKeys"
@@ -263,7 +271,7 @@ class Tenancy:
         await self._teller.tell(ref, status, told.all())
         live = state is None or (state.live and outcome.live)
         waits = [seconds for seconds in (keys.again, None if live else SOON) if seconds is not None]
-        return min(waits) if waits else None
+        return told.reason("Synced") == "NameTaken", min(waits, default=None)
 
     def _policy(self, tenant: TenantObject) -> ModePolicyObject | InvalidObject | None:
         """The ModePolicy that `tenant` names, or what is wrong with it."""
