@@ -371,6 +371,8 @@ def _call(block: dict[str, Any], place: str) -> dict[str, Any]:
 
 def _part(block: Any, place: str, known: tuple[str, ...], *, only_text: bool = False) -> dict[str, Any]:
     """A text or an image, as a part of a chat's message; `known` types are told where it is neither."""
+    if type(block) is dict and len(block) == 2 and block.get("type") == "text" and type(block.get("text")) is str:
+        return block  # the usual block, told at a glance
     kind = _type_of(block, place)
     if kind == "text":
         _only(block, place, _TEXT)

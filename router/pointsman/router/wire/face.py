@@ -256,7 +256,7 @@ class Face(ABC):
         pieces, texts, plain = [], 0, True
         for choice in _dicts(chunk, "choices"):
             delta = choice.get("delta")
-            if type(delta) is dict and delta:
+            if delta and type(delta) is dict:
                 for kind, name in _KINDS:
                     text = delta.get(name)
                     if text and type(text) is str:
@@ -269,7 +269,7 @@ class Face(ABC):
                         pieces.append(self.called(index if type(index) is int else place, call))
                         plain = False
             reason = choice.get("finish_reason")
-            if type(reason) is str and reason:
+            if reason and type(reason) is str:
                 self.ended(choice)
                 plain = False
         if texts == 1 and plain:
@@ -312,4 +312,8 @@ def _about(error: ApiError, name: str | None) -> ApiError:
 def _dicts(holder: Any, name: str) -> list[dict[str, Any]]:
     """The objects in the list `name` of `holder`."""
     items = holder.get(name) if type(holder) is dict else None
-    return [item for item in items if type(item) is dict] if type(items) is list else []
+    if type(items) is not list:
+        return []
+    if len(items) == 1 and type(items[0]) is dict:
+        return items
+    return [item for item in items if type(item) is dict]
