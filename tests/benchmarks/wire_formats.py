@@ -63,7 +63,15 @@ def messages_body() -> bytes:
     return orjson.dumps(body)
 
 
-BODIES = {Endpoint.MESSAGES: messages_body()}
+def responses_body() -> bytes:
+    kinds = {"user": "input_text", "assistant": "output_text"}
+    turns = [("user", QUESTION), ("assistant", "Paris."), ("user", QUESTION)]
+    items = [{"role": role, "content": [{"type": kinds[role], "text": text}]} for role, text in turns]
+    body = {"model": "small", "max_output_tokens": 256, "stream": True, "instructions": SYSTEM, "input": items}
+    return orjson.dumps(body)
+
+
+BODIES = {Endpoint.MESSAGES: messages_body(), Endpoint.RESPONSES: responses_body()}
 _CHAT_BODY = chat_body()
 _ANSWER = orjson.dumps(
     {

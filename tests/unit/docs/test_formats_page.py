@@ -56,6 +56,7 @@ def test_what_each_error_is_called_in_each_format() -> None:
             assert chat["error"]["type"] == of_openai.strip("`")
             assert message["error"]["type"] == of_anthropic.strip("`")
             assert message["error"]["code"] == error.code
+            assert formats.error_answer(error, Endpoint.RESPONSES).body == orjson.dumps(chat)
 
 
 def test_every_status_that_a_query_may_get_has_its_row() -> None:
@@ -96,6 +97,21 @@ def test_how_an_error_looks_before_and_after_the_first_byte(endpoint: Endpoint) 
         sent.append(connection.sent.decode())  # type: ignore[attr-defined]
     assert quoted(before) == [sent[0]]
     assert quoted(after) == [line for line in sent[1].split("\n") if line]
+
+
+def test_how_an_error_looks_in_responses() -> None:
+    ((_, before, after),) = [row for row in table("format") if row[0] == "OpenAI Responses"]
+    exchange = exchange_with({}, endpoint=Endpoint.RESPONSES)
+    connection = exchange.client
+    formats.wear(exchange)
+    exchange.stream_started, exchange.error = True, UpstreamFailed("The engine failed.")
+    _finish(exchange)
+    assert quoted(before) == [openai.error_answer(exchange.error).body.decode()]
+    events = [event.split(b"\n") for event in connection.sent.strip().split(b"\n\n")]  # type: ignore[attr-defined]
+    assert [name.decode() for name, _ in events] == [word for word in quoted(after) if word.startswith("event: ")]
+    error, failed = (orjson.loads(data.removeprefix(b"data: ")) for _, data in events)
+    assert (error["code"], error["message"], error["param"]) == ("engine_failed", "The engine failed.", None)
+    assert failed["response"]["error"]["code"] in quoted(after)
 
 
 def _finish(exchange: Exchange) -> None:
