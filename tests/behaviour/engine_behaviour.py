@@ -6,6 +6,7 @@ unchanged against either engine. Where the two differ on purpose, `PECULIAR` say
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
@@ -52,6 +53,23 @@ METRICS = {
 }
 
 
+ARGUMENTS = {
+    "type": "object",
+    "properties": {"unit": {"type": "string", "enum": ["c"]}},
+    "required": ["unit"],
+    "additionalProperties": False,
+}
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "description": "The weather now.", "strict": True, "parameters": ARGUMENTS},
+}
+TOOL_QUESTION = "How is it outside?"
+SHORT_THOUGHT = {"thinking_budget": 8}
+DEMANDED: dict[str, Any] = {"tools": [WEATHER], "tool_choice": "required", "custom_params": SHORT_THOUGHT}
+LONG = 120
+"""Tokens that are enough for a short thought and a call."""
+
+
 def chat(**fields: Any) -> tuple[str, dict[str, Any]]:
     return CHAT, {"model": "any", "messages": [{"role": "user", "content": MARKER}], "max_tokens": 4, **fields}
 
@@ -93,6 +111,7 @@ REFUSED = {
         "BadRequestError",
         "image_url",
     ),
+    "a call is demanded of no tool": (chat(tool_choice="required"), "BadRequestError", "Tools cannot be empty"),
     "prompt missing": (without("prompt", completion()), "Bad Request", "prompt"),
     "prompt empty": (completion(prompt=""), "BadRequestError", "Prompt"),
     "completion of no tokens": (completion(max_tokens=0), "Bad Request", "max_tokens"),
@@ -338,6 +357,65 @@ class EngineBehaviour:
             return [engine.metric(name) - value for name, value in zip(names, before, strict=True)]
 
         assert eventually(lambda: risen() == expected, within=5), (risen(), expected)
+
+
+class ToolBehaviour:
+    """A replica whose pool takes tools; beside one of the two below."""
+
+    def test_an_answer_is_held_to_a_schema(self, engine: EngineUnderTest) -> None:
+        form = {"type": "json_schema", "json_schema": {"name": "a", "strict": True, "schema": ARGUMENTS}}
+        answer = engine.chat(TOOL_QUESTION, max_tokens=LONG, response_format=form, custom_params=SHORT_THOUGHT)
+        assert json.loads(answer["choices"][0]["message"]["content"])["unit"] == "c"
+
+    def test_a_demanded_call_has_sglangs_shape(self, engine: EngineUnderTest) -> None:
+        answer = engine.chat(TOOL_QUESTION, max_tokens=LONG, **DEMANDED)
+        (choice,) = answer["choices"]
+        assert set(choice) == CHOICE_KEYS
+        assert (choice["finish_reason"], choice["matched_stop"]) == ("tool_calls", None)
+        message = choice["message"]
+        assert set(message) == MESSAGE_KEYS | {"tool_calls"}
+        for index, call in enumerate(message["tool_calls"]):
+            assert set(call) == {"id", "index", "type", "function"}
+            assert (call["index"], call["type"], call["function"]["name"]) == (index, "function", "weather")
+            assert call["id"].startswith("call_")
+            assert json.loads(call["function"]["arguments"]) == {"unit": "c"}
+        assert_usage(answer["usage"])
+
+    def test_a_streamed_call_has_sglangs_shape(self, engine: EngineUnderTest) -> None:
+        stream = engine.chat_stream(
+            TOOL_QUESTION, max_tokens=LONG, stream_options={"include_usage": True}, **DEMANDED
+        )
+        assert stream.done
+        first, *middle, last = [chunk["choices"][0] for chunk in stream.chunks]
+        assert first["delta"] == {"role": "assistant", "content": "", "reasoning_content": None}
+        assert (last["delta"], last["finish_reason"]) == ({"reasoning_content": None}, "tool_calls")
+        assert isinstance(last["matched_stop"], int)
+        deltas = [choice["delta"] for choice in middle]
+        calls = [call for delta in deltas for call in delta.get("tool_calls") or ()]
+        for delta in deltas:
+            if delta.get("tool_calls") is not None:
+                assert set(delta) == {"role", "content", "reasoning_content", "tool_calls"}
+                assert [delta[name] for name in ("role", "content", "reasoning_content")] == [None] * 3
+        for call in calls:
+            assert set(call) == {"id", "index", "type", "function"}
+            assert (call["id"] is None) is (call["function"]["name"] is None)
+        assert calls[0]["function"] == {"name": "weather", "arguments": ""}
+        said = "".join(call["function"]["arguments"] for call in calls if call["index"] == 0)
+        assert json.loads(said) == {"unit": "c"}
+        assert_usage(stream.usage)
+
+    def test_results_of_calls_are_read(self, engine: EngineUnderTest) -> None:
+        call = {"id": "a", "type": "function", "function": {"name": "weather", "arguments": '{"unit": "c"}'}}
+        messages = [
+            {"role": "user", "content": TOOL_QUESTION},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "a", "content": "18 C"},
+        ]
+        body = engine.chat_body("", max_tokens=LONG, tools=[WEATHER], custom_params=SHORT_THOUGHT)
+        answer = engine.post(CHAT, {**body, "messages": messages}).json()
+        (choice,) = answer["choices"]
+        assert choice["finish_reason"] in ("stop", "length")
+        assert choice["message"]["content"]
 
 
 class DirectBehaviour(EngineBehaviour):

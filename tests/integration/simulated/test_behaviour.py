@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from behaviour.engine import EngineUnderTest
-from behaviour.engine_behaviour import DirectBehaviour, ThinkingBehaviour
+from behaviour.engine_behaviour import DirectBehaviour, ThinkingBehaviour, ToolBehaviour
 from behaviour.simulated_replica import SimulatedReplica, flags
 from pointsman.contracts.modes import Mode
 
@@ -19,9 +19,9 @@ def engine(request: pytest.FixtureRequest) -> Iterator[EngineUnderTest]:
         yield EngineUnderTest(replica.base_url, replica.secret, "smollm2", mode)
 
 
-class TestDirect(DirectBehaviour):
+class TestDirect(DirectBehaviour, ToolBehaviour):
     MODE = Mode.NO_THINK
 
 
-class TestThinking(ThinkingBehaviour):
+class TestThinking(ThinkingBehaviour, ToolBehaviour):
     MODE = Mode.THINK

@@ -51,6 +51,7 @@ def test_parsers_template_and_parallelism_are_handed_on(make_pool: MakePool) -> 
         gpu={"type": "H100", "per_node": 8},
         reasoning_parser="qwen3",
         tool_call_parser="qwen",
+        capabilities={"tools": True},
         served_model_name="other",
     )
     found = args(pool, "/t.jinja")

@@ -59,10 +59,8 @@ class _Maker:
         schema = self._plain(schema, depth)
         if found := sorted(_NOT_FOLLOWED & schema.keys()):
             raise NotFollowed(found[0])
-        if "const" in schema:
-            return schema["const"]
-        if schema.get("enum"):
-            return schema["enum"][0]
+        if "const" in schema or "enum" in schema:
+            return _listed(schema)
         match _kind(schema):
             case "object":
                 return self._object(schema, depth)
@@ -153,6 +151,33 @@ def _both(one: dict[str, Any], other: Any) -> dict[str, Any]:
         elif name not in ("title", "description", "default", "examples") and one[name] != other[name]:
             raise NotFollowed("allOf")
     return merged
+
+
+def _listed(schema: dict[str, Any]) -> Any:
+    """The first value that a schema lists; one that asks for more than its type besides is not followed."""
+    values = [schema["const"]] if "const" in schema else schema["enum"]
+    kinds = schema.get("type", list(_TYPES))
+    for value in values:
+        if "const" in schema and value not in schema.get("enum", values):
+            continue
+        if any(type(value) in _TYPES[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds)):
+            if schema.keys() - _SAID_OF_LISTED:
+                break
+            return value
+    raise NotFollowed("enum")
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "null": (type(None),),
+    "array": (list,),
+    "object": (dict,),
+}
+_SAID_OF_LISTED = {"const", "enum", "type", "title", "description", "default", "examples", "deprecated", "$comment"}
+_SAID_OF_LISTED |= {"$schema", "$id", "$defs", "definitions"}
 
 
 def _kind(schema: dict[str, Any]) -> str:
