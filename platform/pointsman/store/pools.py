@@ -121,7 +121,10 @@ class PoolStore:
 
 
 class Changing:
-    """One change of some pools, in one transaction. `rows` are all there are, by name."""
+    """
+    One change of some pools, in one transaction. `rows` are all there are, by name; `moved_prices`: whether prices
+    that were set for a time are others now.
+    """
 
     def __init__(self, connection: sa.Connection, number: int, rows: dict[str, PoolRow], audit: AuditLog) -> None:
         self._connection = connection
@@ -130,6 +133,7 @@ class Changing:
         self._now = time.time_ns() // 1_000_000
         self.rows = rows
         self.written: list[PoolRow] = []
+        self.moved_prices = False
 
     def put(self, pool: Pool, *, manager: str, by: str, origin: str | None) -> PoolRow:
         """Let the pool of that name be `pool`, or a new one."""
@@ -176,11 +180,11 @@ class Changing:
 
     def leave_prices(self, name: str, *, by: str) -> None:
         """Let the prices that were set for the pool `name` end now."""
-        withdraw_prices(self._connection, name, now=self._now, by=by)
+        self.moved_prices |= withdraw_prices(self._connection, name, now=self._now, by=by)
 
     def inherit_prices(self, name: str, twin: str, *, by: str) -> None:
         """Let the prices that were set for the pool `twin`, as far as they lie ahead, hold for `name` too."""
-        inherit(self._connection, name, twin, now=self._now, by=by)
+        self.moved_prices |= inherit(self._connection, name, twin, now=self._now, by=by)
 
     def _prices(self, row: PoolRow | None, pool: Pool, *, begins: int) -> str:
         stated = pool.prices.model_dump(mode="json", exclude_unset=True)

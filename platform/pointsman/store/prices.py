@@ -142,35 +142,38 @@ class PriceStore:
         return ended
 
 
-def withdraw_prices(connection: sa.Connection, pool: str, *, now: int, by: str) -> None:
-    """Let every price that was set for `pool`, and has not ended, end at `now` (milliseconds since 1970)."""
-    for version in _read(connection, [pool]):
-        period = version.period
-        if period.until is None or period.until > now:
-            connection.execute(
-                sa.update(price_versions)
-                .where(price_versions.c.pool == pool, price_versions.c.version == period.version)
-                .values(until=max(now, period.since), ended_at=now, ended_by=by)
-            )
+def withdraw_prices(connection: sa.Connection, pool: str, *, now: int, by: str) -> bool:
+    """
+    Let every price that was set for `pool`, and has not ended, end at `now` (milliseconds since 1970); whether
+    there was any.
+    """
+    standing = [
+        each.period for each in _read(connection, [pool]) if each.period.until is None or each.period.until > now
+    ]
+    for period in standing:
+        connection.execute(
+            sa.update(price_versions)
+            .where(price_versions.c.pool == pool, price_versions.c.version == period.version)
+            .values(until=max(now, period.since), ended_at=now, ended_by=by)
+        )
+    return bool(standing)
 
 
-def inherit(connection: sa.Connection, pool: str, twin: str, *, now: int, by: str) -> None:
+def inherit(connection: sa.Connection, pool: str, twin: str, *, now: int, by: str) -> bool:
     """
     Let what was set for `twin`, as far as it has not ended at `now` (milliseconds since 1970), hold for `pool` too,
-    of which no price holds or will.
+    of which no price holds or will; whether there was anything.
     """
-    number = max((version.period.version for version in _read(connection, [pool])), default=0)
+    first = number = max((version.period.version for version in _read(connection, [pool])), default=0)
     for version in _read(connection, [twin]):
         period = version.period
         if not period.empty and (period.until is None or period.until > now):
             number += 1
             copy = period._replace(pool=pool, version=number, since=max(period.since, now))
             said = PriceVersion(copy, now, by, f"as of pool {twin}", version.ended_at, version.ended_by)
-            connection.execute(
-                sa.insert(price_versions).values(
-                    {**_row(said), "ended_at": said.ended_at, "ended_by": said.ended_by}
-                )
-            )
+            row = {**_row(said), "ended_at": said.ended_at, "ended_by": said.ended_by}
+            connection.execute(sa.insert(price_versions).values(row))
+    return number > first
 
 
 def tag_of(versions: Iterable[PriceVersion]) -> str:

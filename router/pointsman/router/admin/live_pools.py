@@ -148,7 +148,7 @@ class LivePools:
                 return self._present(unchanged.row), False
             written = change.rows[pool.name]
             log.info("pool %s: version %d by %s", pool.name, written.version, by)
-            self._publish(change.written)
+            self._publish(change)
             return self._present(written), row is None or row.document is None
 
     def delete(self, name: str, *, expected: int | None, manager: str, by: str, origin: str | None = None) -> None:
@@ -162,7 +162,7 @@ class LivePools:
                     _as_expected(row, expected)
                 change.delete(row, by=by)
             log.info("pool %s taken away by %s", name, by)
-            self._publish(change.written)
+            self._publish(change)
 
     def direct(
         self, name: str, traffic: dict[str, float], *, expected: int | None, manager: str, by: str
@@ -182,7 +182,7 @@ class LivePools:
             except _Unchanged as unchanged:
                 return self._present(unchanged.row)
             log.info("pool %s: traffic %s by %s", name, written.traffic, by)
-            self._publish(change.written)
+            self._publish(change)
             return self._present(written)
 
     # -- one change
@@ -190,14 +190,15 @@ class LivePools:
     def _write(
         self, change: Changing, pool: Pool, *, manager: str, by: str, origin: str | None, reprice: bool
     ) -> None:
-        others = self._others(change, pool.name)
         row = change.rows.get(pool.name)
         before = None if row is None or row.document is None else self._pool(row)
-        if before is None and len(others) >= MOST:
+        if before is None and sum(row.document is not None for row in change.rows.values()) >= MOST:
             raise InvalidRequest(f"There are {MOST:,} pools already.", code="too_many_pools")
+        others = self._others(change, pool)
         if reprice:
             others = self._repriced(change, pool, others, manager=manager, by=by)
-        every = [*self.directory.of_file.values(), *others.values(), pool]
+        of_file = [each for each in self.directory.of_file.values() if each.model == pool.model]
+        every = [*of_file, *others.values(), pool]
         self._check(every)
         change.put(pool, manager=manager, by=by, origin=origin)
         if before is None or (before.model, set(before.modes)) != (pool.model, set(pool.modes)):
@@ -223,13 +224,16 @@ class LivePools:
             change.put(after[name], manager=manager, by=by, origin=row.origin)
         return after
 
-    def _others(self, change: Changing, name: str) -> dict[str, Pool]:
-        """The pools that the database has, but for `name`, and for those that the file has too."""
+    def _others(self, change: Changing, pool: Pool) -> dict[str, Pool]:
+        """The pools of the same model that the database has beside `pool`, but for those that the file has too."""
         of_file = self.directory.of_file
         return {
-            row.name: self._pool(row)
+            row.name: other
             for row in change.rows.values()
-            if row.document is not None and row.name != name and row.name not in of_file
+            if row.document is not None
+            and row.name != pool.name
+            and row.name not in of_file
+            and (other := self._pool(row)).model == pool.model
         }
 
     def _check(self, pools: Iterable[Pool]) -> None:
@@ -268,11 +272,13 @@ class LivePools:
 
     # -- what follows from it
 
-    def _publish(self, written: Iterable[PoolRow]) -> None:
+    def _publish(self, change: Changing) -> None:
         """Let this process, and routers, know."""
         self._read()
+        if change.moved_prices:
+            self._prices.changed()
         try:
-            revision = self._projection.put(row.change() for row in written)
+            revision = self._projection.put(row.change() for row in change.written)
         except RedisError as error:
             log.warning("pools are not in Redis yet (%s)", type(error).__name__)
             revision = None
@@ -294,13 +300,14 @@ class LivePools:
                     continue
                 try:
                     made.append(self._pool(row))
-                    own[row.name] = _timeline(row)
+                    if row.number > self._newest:
+                        own[row.name] = _timeline(row)
                 except (ValidationError, ValueError, TypeError):
                     log.error("version %d of the pool %s can't be read", row.version, row.name)
-            self._prices.book.configure(own)  # first: whatever pool there is has a price
+            if own:
+                self._prices.book.configure(own)  # first: whatever pool there is has a price
             self.directory.replace(made)
             self._newest = newest
-        self._prices.changed()
         return rows
 
     def _keep(self) -> None:
