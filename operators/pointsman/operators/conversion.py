@@ -123,16 +123,19 @@ class _Gathered:
             for item in body.get("items") or ():
                 self.take(item)
             return
-        metadata = body.get("metadata") or {}
-        what = f"{body.get('kind')} {metadata.get('name')}"
+        if not isinstance(body, Mapping) or not isinstance(body.get("metadata"), Mapping):
+            self.problems.append(Problem("", "an object is a mapping with `kind` and `metadata`"))
+            return
+        name = body["metadata"].get("name")
+        what = f"{body.get('kind')} {name}"
         try:
-            self._read(body, what)
+            self._read(body, what, name)
         except InvalidObject as error:
             self.problems += [Problem(f"{what}: {problem.path}", problem.message) for problem in error.problems]
         except ConfigError as error:
             self.problems += [Problem(f"{what}: {problem.path}", problem.message) for problem in error.problems]
 
-    def _read(self, body: Mapping[str, Any], what: str) -> None:
+    def _read(self, body: Mapping[str, Any], what: str, name: str) -> None:
         ours = body.get("apiVersion") == API_VERSION
         match body.get("kind"):
             case "ModelPool" if ours:
@@ -148,14 +151,12 @@ class _Gathered:
                 self._tenants.append(tenant)
                 if tenant.keys:
                     self.notes.append(f"{what}: spec.keys is a cluster's alone and left out")
-            case "ConfigMap" if REST_ENTRY in (body.get("data") or {}):
-                self._rest |= read_yaml(body["data"][REST_ENTRY], source=what)[1]
-            case "Secret" if (body.get("metadata") or {}).get("name") != DATABASE:
-                self.notes.append(f"{what} is left out: it is no part of a configuration")
-            case "Secret" if DATABASE_ENTRY in (body.get("stringData") or {}):
-                self._rest["database"] = body["stringData"][DATABASE_ENTRY]
-            case "Secret" if DATABASE_ENTRY in (body.get("data") or {}):
-                self._rest["database"] = base64.b64decode(body["data"][DATABASE_ENTRY]).decode()
+            case "ConfigMap" if name == REST and REST_ENTRY in _entries(body, "data"):
+                self._rest |= read_yaml(str(_entries(body, "data")[REST_ENTRY]), source=what)[1]
+            case "Secret" if name == DATABASE and DATABASE_ENTRY in _entries(body, "stringData"):
+                self._rest["database"] = _entries(body, "stringData")[DATABASE_ENTRY]
+            case "Secret" if name == DATABASE and DATABASE_ENTRY in _entries(body, "data"):
+                self._rest["database"] = base64.b64decode(_entries(body, "data")[DATABASE_ENTRY]).decode()
             case _:
                 self.notes.append(f"{what} is left out: it is no part of a configuration")
 
@@ -166,6 +167,9 @@ class _Gathered:
     def config(self) -> dict[str, Any]:
         """All of it as a configuration; a policy that is missing is a problem."""
         tenants = []
+        referred = {(one.meta.namespace, one.policy_ref.name) for one in self._tenants if one.policy_ref}
+        for _, unused in sorted(self._policies.keys() - referred):
+            self.notes.append(f"ModePolicy {unused} is left out: no Tenant refers to it")
         for one in self._tenants:
             found = one.tenant.model_dump(exclude_unset=True)
             if one.policy_ref is not None:
@@ -178,6 +182,11 @@ class _Gathered:
             tenants.append(found)
         pools = [one.pool.model_dump(exclude_unset=True) for one in self._pools]
         return {**self._rest, "pools": pools, "tenants": tenants}
+
+
+def _entries(body: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    found = body.get(field)
+    return found if isinstance(found, Mapping) else {}
 
 
 def dump_objects(objects: Iterable[Mapping[str, Any]]) -> str:

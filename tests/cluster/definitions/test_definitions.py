@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 
 from pointsman.contracts.config import Pool
@@ -121,6 +122,15 @@ def test_every_example_lives_in_a_cluster_and_comes_back(cluster: Cluster, names
     assert sorted(back.pools, **by_name) == sorted(config.pools, **by_name)
     assert sorted(back.tenants, **by_name) == sorted(config.tenants, **by_name)
     assert back.router == config.router
+
+
+def test_the_pages_example_is_taken(cluster: Cluster, namespace: str) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/kubernetes-objects.md").read_text(), re.DOTALL)
+    objects = list(yaml.safe_load_all(block))
+    answer = create(cluster, namespace, *objects)
+    assert answer.returncode == 0, answer.stderr
+    assert {one["kind"] for one in objects} == {"ModelPool", "ModePolicy", "Tenant"}
+    assert TenantObject.read(objects[2]).keys[0].name == "ci"
 
 
 def test_the_api_server_and_the_schema_agree_on_pools(cluster: Cluster, namespace: str) -> None:

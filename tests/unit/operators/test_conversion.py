@@ -82,13 +82,17 @@ apiVersion: pointsman.dev/v1alpha1
 kind: Tenant
 metadata: {name: other}
 spec: {policyRef: {name: strict}}
+---
+kind: ModelPool
+metadata: fast
 """
     said = CliRunner().invoke(app, ["config", "from-kubernetes", "-"], input=objects)
     assert said.exit_code == 2
     assert said.stderr.splitlines() == [
-        "standard input: 4 errors",
+        "standard input: 5 errors",
         "  ModelPool fast: spec.max_waiting: unknown field; did you mean `maxWaiting`?",
         "  ModelPool fast: spec.prices.output: field required",
         "  Tenant acme: spec.limits.requestsPerMinute: must be greater than or equal to 1, not 0",
+        "  an object is a mapping with `kind` and `metadata`",
         "  Tenant other: spec.policyRef.name: there is no ModePolicy strict among the objects",
     ]
