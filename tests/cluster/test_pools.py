@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx
@@ -14,8 +18,10 @@ from support.gateway import Gateway, wait_for
 from support.kuberay import KubeRay
 from support.operators import CRDS, Operator, install_account
 
-CONVERGED = 30.0
-"""Seconds within which everything is as it should be."""
+CONVERGED = 90.0
+"""Seconds to wait until everything is as it should be, on a busy machine."""
+
+pytestmark = pytest.mark.timeout(400)
 
 SPEC: dict[str, Any] = {
     "model": "smollm2",
@@ -39,12 +45,14 @@ class Stage:
         self.cluster, self.namespace = cluster, namespace
         self.gateway, self.kuberay, self.operator = gateway, kuberay, operator
 
-    def apply(self, name: str, **changes: Any) -> None:
+    def apply(self, to: str, **changes: Any) -> None:
+        """Let the ModelPool `to` have the usual spec, changed by `changes`; None leaves a field out."""
+        spec = {**SPEC, "model": to, **changes}
         document = {
             "apiVersion": "pointsman.dev/v1alpha1",
             "kind": "ModelPool",
-            "metadata": {"name": name},
-            "spec": {**SPEC, "model": name, **changes},
+            "metadata": {"name": to},
+            "spec": {key: value for key, value in spec.items() if value is not None},
         }
         self.cluster.kubectl(
             *("apply", "--server-side", "--force-conflicts", "-n", self.namespace, "-f", "-"),
@@ -79,7 +87,12 @@ class Stage:
         return {each["reason"] for each in found if each["involvedObject"]["name"] == name}
 
     def until(self, holds: Callable[[], bool], what: str, seconds: float = CONVERGED) -> None:
-        wait_for(holds, what, self.operator.process, seconds=seconds)
+        try:
+            wait_for(holds, what, self.operator.process, seconds=seconds)
+        except AssertionError as error:
+            pools = self.cluster.list("modelpool", namespace=self.namespace)
+            found = {each["metadata"]["name"]: each.get("status") for each in pools}
+            raise AssertionError(f"{error}\n{json.dumps(found, indent=1)}") from None
 
     def until_ready(self, name: str, replicas: int = 2) -> None:
         def ready() -> bool:
@@ -145,6 +158,162 @@ def test_a_pool_comes_answers_changes_and_goes(stage: Stage) -> None:
     )
     assert stage.ask("chat").status_code == 404
     assert {"VersionStarted", "Draining"} <= stage.events("chat")
+
+
+def test_a_better_version_takes_over_and_a_worse_one_goes_back(stage: Stage) -> None:
+    stage.apply("canary")
+    stage.until_ready("canary")
+    first = stage.status("canary")["revision"]
+    with Load(stage.gateway, "canary") as load:
+        stage.apply("canary", modelPath="/models/two")
+        stage.until(lambda: stage.status("canary").get("revision") != first, "the new version to take over")
+        second = stage.status("canary")["revision"]
+        stage.until_ready("canary")
+        stage.until(lambda: stage.services("canary") == [f"canary-{second}"], "the old version to go")
+        assert load.failed() == 0, "nobody notices"
+
+        stage.kuberay.faults["/models/bad"] = ["error=1.0"]
+        stage.apply("canary", modelPath="/models/bad")
+        stage.until(lambda: bool(stage.status("canary").get("failedRevision")), "the bad version to go back")
+    status = stage.status("canary")
+    assert status["revision"] == second
+    assert "requests failed" in status["failedMessage"]
+    assert stage.condition("canary", "Progressing")["reason"] == "RolledBack"
+    stage.until(lambda: stage.services("canary") == [f"canary-{second}"], "the bad version to be gone")
+    assert {"UpgradeStarted", "Upgraded", "RolledBack"} <= stage.events("canary")
+
+    stage.apply("canary", modelPath="/models/missing")
+    stage.until(
+        lambda: "no such folder" in stage.status("canary").get("failedMessage", ""), "Ray's own word for it"
+    )
+    assert stage.ask("canary").status_code == 200
+    stage.delete("canary")
+
+
+def test_what_others_change_is_changed_back(stage: Stage) -> None:
+    stage.apply("drift", replicas=1)
+    stage.until_ready("drift", 1)
+    (service,) = stage.services("drift")
+    patch = json.dumps({"spec": {"rayClusterConfig": {"rayVersion": "1.0.0"}, "serveConfigV2": "{}"}})
+    stage.kuberay.stopped = True
+    stage.cluster.kubectl("patch", "rayservice", service, "-n", stage.namespace, "--type=merge", "-p", patch)
+
+    def repaired() -> bool:
+        spec = stage.cluster.get("rayservice", service, namespace=stage.namespace)["spec"]
+        return bool(spec["rayClusterConfig"]["rayVersion"] != "1.0.0" and "build_pool" in spec["serveConfigV2"])
+
+    stage.until(repaired, "the RayService to be as it was")
+    stage.kuberay.stopped = False
+    stage.until(lambda: "DriftRepaired" in stage.events("drift"), "an Event that says so")
+    stage.cluster.kubectl("delete", "rayservice", service, "-n", stage.namespace, "--wait=false")
+    stage.until(lambda: stage.services("drift") == [service], "the RayService to be there again")
+    stage.until_ready("drift", 1)
+
+    annotate = ("annotate", "modelpool", "drift", "-n", stage.namespace)
+    stage.cluster.kubectl(*annotate, "pointsman.dev/paused=true")
+    stage.until(lambda: stage.status("drift").get("phase") == "Paused", "the pool to be paused")
+    stage.apply("drift", replicas=2)
+    stage.cluster.kubectl("delete", "modelpool", "drift", "-n", stage.namespace, "--wait=false")
+    stage.until(
+        lambda: bool(stage.pool("drift")["metadata"].get("deletionTimestamp")), "the deletion to be asked for"
+    )
+    assert stage.kuberay.running()[service] == 1
+    assert stage.ask("drift").status_code == 200, "a paused pool is not even deleted"
+    stage.cluster.kubectl(*annotate, "pointsman.dev/paused-")
+    stage.until(lambda: not stage.pool("drift"), "the pool to go after all")
+
+
+def test_pools_that_cannot_be_say_why(stage: Stage) -> None:
+    stage.apply("named", replicas=1)
+    stage.until_ready("named", 1)
+    stage.apply("other", name="named", replicas=1)
+    stage.until(lambda: stage.condition("other", "Accepted").get("reason") == "NameTaken", "the name to be taken")
+    stage.apply("dear", model="named", prices={"input": "9", "output": "9"})
+    stage.until(
+        lambda: stage.condition("dear", "Accepted").get("reason") == "Refused", "another price to be refused"
+    )
+    assert "spec.prices" in stage.condition("dear", "Accepted")["message"]
+    assert stage.services("other") == []
+    assert stage.ask("named").status_code == 200
+
+    engine = stage.kuberay.replica_url(stage.services("named")[0])
+    stage.apply("outside", engine="openai", modelPath=None, urls=[engine], replicas=1, engineArgs=None)
+    stage.until(lambda: stage.status("outside").get("phase") == "Ready", "a pool outside to be known")
+    assert stage.status("outside")["endpoint"] == engine
+    assert stage.services("outside") == []
+
+    stage.apply("asleep", replicas=0)
+    stage.until(lambda: stage.status("asleep").get("phase") == "Sleeping", "a pool without replicas to sleep")
+    for name in ("other", "dear", "outside", "asleep", "named"):
+        stage.delete(name)
+    answer = httpx.get(
+        f"{stage.gateway.url}/admin/v1/pools", headers={"authorization": f"Bearer {stage.gateway.admin_key}"}
+    )
+    assert [each["pool"] for each in answer.json()["data"]] == []
+
+
+def test_killed_at_any_moment_it_goes_on_where_it_was(stage: Stage, tmp_path: Path) -> None:
+    """SIGKILL again and again while pools come, change and go; a second operator waits, and takes over."""
+    random = Random(7)
+    operator = stage.operator
+    names = [f"storm{number}" for number in range(4)]
+    for turn in range(5):
+        for name in names:
+            stage.apply(name, replicas=1, modelPath=f"/models/{turn % 2}", upgrade={"shares": [], "hold": 1.0})
+        time.sleep(random.uniform(0.2, 2.5))
+        operator.kill()
+        if turn == 2:
+            stage.cluster.kubectl("delete", "modelpool", names.pop(), "-n", stage.namespace, "--wait=false")
+        operator.start()
+    for name in names:
+        stage.until_ready(name, 1)
+        stage.until(lambda name=name: len(stage.services(name)) == 1, f"one version of {name} to be left")  # type: ignore[misc]
+    stage.until(lambda: not stage.pool("storm3"), "the deleted pool to go")
+    pools = [each["metadata"]["name"] for each in stage.cluster.list("rayservice", namespace=stage.namespace)]
+    assert len(pools) == len(names), "no orphan"
+
+    with Operator(stage.cluster, stage.namespace, stage.gateway, tmp_path, identity="operator-2") as second:
+        wait_for(lambda: second.state() == "waiting", "the second operator to wait", second.process)
+        stage.apply(names[0], replicas=2, modelPath="/models/0", upgrade={"shares": [], "hold": 1.0})
+        stage.until_ready(names[0], 2)
+        assert second.state() == "waiting"
+        operator.kill()
+        second.until_leading()
+        for name in names:
+            stage.cluster.kubectl("delete", "modelpool", name, "-n", stage.namespace, "--timeout=60s")
+        assert second.process.stop() == 0
+    operator.start()
+    operator.until_leading()
+    assert "Traceback" not in operator.log()
+
+
+class Load:
+    """Requests for one model, one after the other, from a few threads. Use as a context manager."""
+
+    def __init__(self, gateway: Gateway, model: str) -> None:
+        self._gateway, self._model = gateway, model
+        self._end = threading.Event()
+        self._statuses: list[int] = []
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(3)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def failed(self) -> int:
+        """Requests so far that were not answered well."""
+        return sum(1 for status in self._statuses if status != 200)
+
+    def _ask(self) -> None:
+        with self._gateway.client() as client:
+            while not self._end.wait(0.02):
+                self._statuses.append(client.post("/v1/chat/completions", json=_chat(self._model)).status_code)
 
 
 def _chat(model: str) -> dict[str, Any]:

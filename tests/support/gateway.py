@@ -167,7 +167,7 @@ class Gateway:
             self.start_ledger_writer()
             self.start_router()
             for name, process in started:
-                self.engines.setdefault(name, []).append(Engine(process, _url_of(process)))
+                self.engines.setdefault(name, []).append(Engine(process, url_of(process)))
             if self._waits:
                 wait_for(lambda: self.startupz() == 200, "the router to start", self.router)
             wait_for(self.admin_listens, "the admin process to start", self.admin)
@@ -210,7 +210,7 @@ class Gateway:
     def start_engine(self, pool: str, *options: str) -> Engine:
         """One more replica of `pool`, with further options of `simulate-engine`."""
         process = self._start_engine(pool, *options)
-        engine = Engine(process, _url_of(process))
+        engine = Engine(process, url_of(process))
         self.engines.setdefault(pool, []).append(engine)
         return engine
 
@@ -299,7 +299,7 @@ def wait_for(condition: Any, what: str, *processes: Process, seconds: float = ST
     raise AssertionError(f"waited {seconds} s for {what}\n" + "\n".join(item.output() for item in processes))
 
 
-def _url_of(process: Process) -> str:
+def url_of(process: Process) -> str:
     found: list[str] = []
 
     def told() -> bool:

@@ -22,7 +22,7 @@ import yaml
 from pointsman.contracts.names import Env
 from support import forking
 from support.control_plane import Cluster
-from support.gateway import SECRET, Process
+from support.gateway import SECRET, Process, url_of
 
 LOOK = 0.2
 """Seconds between two looks at the RayServices."""
@@ -80,6 +80,10 @@ class KubeRay:
     def running(self) -> dict[str, int]:
         """How many replicas each RayService has."""
         return {name: len(replicas) for name, replicas in self._replicas.items() if replicas}
+
+    def replica_url(self, service: str) -> str:
+        """Where a replica of the RayService answers."""
+        return url_of(self._replicas[service][0])
 
     def _play(self) -> None:
         while not self._end.wait(LOOK):

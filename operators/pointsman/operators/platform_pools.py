@@ -52,14 +52,19 @@ class PlatformPools:
     def __init__(self, admin: AdminApi) -> None:
         self._admin = admin
 
-    async def put(self, pool: ModelPoolObject) -> PlatformPool:
-        """Let the platform have `pool` as it is, and say how it is there. Raises `PoolRefused`."""
+    async def put(self, pool: ModelPoolObject, *, reprice: bool) -> PlatformPool:
+        """
+        Let the platform have `pool` as it is, and say how it is there. Raises `PoolRefused`.
+
+        `reprice`: pools of one model and mode have one price; let those of other objects follow this one's.
+        """
         present = await self._present(pool.name)
         document = pool.pool.model_dump(mode="json", exclude_unset=True)
         params: dict[str, str | int | bool | None] = {"manager": MANAGER, "origin": str(pool.meta)}
         if pool.meta.annotations.get(Annotation.ADOPT) == "true" and present is not None:
             params["take_from"] = str(present["managed_by"])
-        params["twins"] = "reprice"
+        if reprice:
+            params["twins"] = "reprice"
         try:
             answer = await self._admin.ask(
                 "PUT",

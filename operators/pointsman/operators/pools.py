@@ -60,8 +60,11 @@ APPLIED = f"{GROUP}/applied"
 WORKERS = 8
 """Pools that are looked at at a time."""
 
-MOVING, WAITING = 2.0, 10.0
-"""Seconds between two looks at a pool that is being upgraded, and at one that is not as it should be."""
+SOON, LATE = 1.0, 15.0
+"""Seconds between two looks at a pool that is not as it should be: the longer it is so, the later."""
+
+WATCHED = 20
+"""How often a share of an upgrade is looked at, at least every few seconds."""
 
 DRAINING = 1.0
 """Seconds between two looks at what is left of a pool that is being deleted."""
@@ -162,14 +165,14 @@ class PoolKeeper:
             return await self._refuse(body, meta, old, "NotConfigured", missing)
         platform, trouble = None, ""
         try:
-            platform = await self._platform.put(pool)
+            platform = await self._platform.put(pool, reprice=_just_changed(meta, old))
         except PoolRefused as error:
             return await self._refuse(body, meta, old, error.reason, str(error))
         except AdminUnavailable as error:
             trouble = str(error)
         if pool.external:
             await self._write_status(body, pool_status.external(pool, old, platform, trouble))
-            return self._settings.resync if platform else WAITING
+            return self._settings.resync if platform else LATE
         return await self._run(body, pool, old, platform, trouble)
 
     async def _run(
@@ -214,8 +217,8 @@ class PoolKeeper:
                     )
                 await self._tell(body, Happening("VersionRemoved", f"version {revision} is gone"))
         if taken.course.canary is not None or taken.course.draining:
-            return MOVING
-        return self._settings.resync if status["phase"] == "Ready" else WAITING
+            return min(max(SOON, pool.upgrade.hold / WATCHED), LATE / 3)
+        return self._settings.resync if status["phase"] in ("Ready", "Sleeping") else _patience(status)
 
     async def _direct(self, pool: ModelPoolObject, platform: PlatformPool | None, taken: Step) -> None:
         """Have routers divide requests as `taken` wants it, before a new version has its first replica."""
@@ -270,7 +273,7 @@ class PoolKeeper:
         """Return once the pool may go; raises `kopf.TemporaryError` as long as it may not."""
         meta, old = Meta.read(body), body.get("status") or {}
         if meta.paused:
-            raise kopf.TemporaryError("it is paused", delay=WAITING)
+            raise kopf.TemporaryError("it is paused", delay=LATE / 3)
         name = str((body.get("spec") or {}).get("name") or meta.name)
         try:
             if retry == 0:
@@ -287,9 +290,9 @@ class PoolKeeper:
                 with contextlib.suppress(NotFound):
                     await self._cluster.delete(RAY_SERVICES, meta.namespace, there["metadata"]["name"])
         except AdminUnavailable as error:
-            raise kopf.TemporaryError(f"the admin API does not answer: {error}", delay=WAITING) from None
+            raise kopf.TemporaryError(f"the admin API does not answer: {error}", delay=LATE / 3) from None
         except ClusterError as error:
-            raise kopf.TemporaryError(f"the API server refuses: {error.reason}", delay=WAITING) from None
+            raise kopf.TemporaryError(f"the API server refuses: {error.reason}", delay=LATE / 3) from None
 
     def _given_up(self, body: Object, meta: Meta) -> bool:
         """Whether a pool that is being deleted has waited for its last answers for as long as it may."""
@@ -351,6 +354,24 @@ class PoolKeeper:
             ray_version=settings.ray_version,
             secrets=belongings.digest(settings.replica_secret, settings.redis_url),
         )
+
+
+def _patience(status: Object) -> float:
+    """Seconds until the next look at a pool that is not ready: a fifth of the time for which it has not been."""
+    ready = next(one for one in status["conditions"] if one["type"] == "Ready")
+    since = datetime.now(UTC) - datetime.fromisoformat(ready["lastTransitionTime"])
+    return min(max(SOON, since.total_seconds() / 5), LATE)
+
+
+def _just_changed(meta: Meta, status: Object) -> bool:
+    """
+    Whether a pool that the platform had has another spec than when it was last judged.
+
+    Then its prices go before those of its twins, and never otherwise: two objects that disagree would change each
+    other's for ever.
+    """
+    judged = next((one for one in status.get("conditions") or () if one.get("type") == "Accepted"), None)
+    return judged is not None and "version" in status and judged.get("observedGeneration") != meta.generation
 
 
 def _course(status: Object) -> Course:

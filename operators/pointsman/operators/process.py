@@ -118,7 +118,8 @@ async def _first(*coroutines: Coroutine[Any, Any, Any]) -> int:
 
 def _kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     """kopf as a quiet watcher: its events, its own names and its limits replaced by ours."""
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # else a line for each event of each object
+    logging.getLogger("kopf").setLevel(logging.WARNING)  # else a line for each event of each object
+    logging.getLogger("kopf.objects").addFilter(_awaited_is_no_error)
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False  # Events are the keepers' to write
     chosen.persistence.finalizer = FINALIZER
@@ -132,6 +133,11 @@ def _kopf_settings(settings: Settings) -> kopf.OperatorSettings:
     chosen.queueing.worker_limit = 64
     chosen.process.ultimate_exiting_timeout = 20
     return chosen
+
+
+def _awaited_is_no_error(record: logging.LogRecord) -> bool:
+    """Leaves out what kopf says of a handler that asked to be called again: the pool's status says it."""
+    return "failed temporarily" not in record.getMessage()
 
 
 def _login(registry: kopf.OperatorRegistry, settings: Settings) -> None:
