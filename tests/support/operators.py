@@ -49,7 +49,7 @@ class Operator:
         folder: Path,
         *,
         identity: str = "operator-1",
-        lease_seconds: float = 3.0,
+        lease_seconds: float = 10.0,
         kubeconfig: Path | None = None,
         also: tuple[str, ...] = (),
     ) -> None:

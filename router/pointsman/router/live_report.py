@@ -196,8 +196,10 @@ class LiveReport:
 
 def _pool(state: PoolState) -> dict[str, Any]:
     running: Counter[str] = Counter()
+    able: Counter[str] = Counter()  # also of those that are to get none: an upgrade begins when they are there
     for replica in state.replicas.values():
         running[replica.revision] += replica.outstanding
+        able[replica.revision] += _state(replica) == "ready"
     return {
         "running": state.running,
         "waiting": state.waiting,
@@ -213,12 +215,12 @@ def _pool(state: PoolState) -> dict[str, Any]:
             }
             for replica in state.replicas.values()
         ],
-        "revisions": {name: _revision(one, running[name]) for name, one in state.revisions.items()},
+        "revisions": {name: _revision(one, able[name], running[name]) for name, one in state.revisions.items()},
     }
 
 
-def _revision(revision: Revision, running: int) -> dict[str, Any]:
-    told: dict[str, Any] = {"replicas": len(revision.members), "running": running, **revision.tally.report()}
+def _revision(revision: Revision, able: int, running: int) -> dict[str, Any]:
+    told: dict[str, Any] = {"replicas": able, "running": running, **revision.tally.report()}
     if revision.weight is not None:
         told["weight"] = revision.weight
     return told
