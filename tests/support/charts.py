@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import base64
 import copy
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate.utils
 import yaml
 from helm_python import Chart
 
 Document = dict[str, Any]
 
+_valid: set[tuple[str, str]] = set()
+schemas = kubernetes_validate.utils
+schemas.schema_contents = functools.cache(schemas.schema_contents)  # it would read megabytes for each document
+
 CHART = Path(__file__).parents[2] / "charts/pointsman"
 DEFAULTS, DEV, H100, MULTI_TENANT = "defaults", "dev", "h100", "multi-tenant"
 PROFILES = (DEFAULTS, DEV, H100, MULTI_TENANT)
+
+
+def check_valid(document: Document, version: str) -> None:
+    """Raise where a Kubernetes of `version` would not take `document`, or drop a field of it."""
+    what = yaml.safe_dump(document), version
+    if what not in _valid:
+        kubernetes_validate.validate(document, version, strict=True)
+        _valid.add(what)
 
 
 def profile_file(profile: str) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from support.charts import (
     MULTI_TENANT,
     PROFILES,
     Document,
+    check_valid,
     containers,
     merged,
     of_kind,
@@ -74,7 +77,7 @@ def test_every_document_is_valid_and_every_pod_is_closed(profile: str, values: D
         group = document["apiVersion"].partition("/")[0]
         for version in (OLDEST, NEWEST):
             if group not in NEIGHBOURS:
-                kubernetes_validate.validate(document, version, strict=True)
+                check_valid(document, version)
     names = [(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in documents]
     assert len(set(names)) == len(names)
     for name, spec in pods(documents):
@@ -99,6 +102,13 @@ def test_helm_finds_nothing_to_warn_of(profile: str, version: str) -> None:
     assert complaints == []
 
 
+@functools.cache
+def complaint(*arguments: str) -> str:
+    """What `pointsman` says of arguments that it does not know; help is asked for, and given once all are known."""
+    done = CliRunner().invoke(app, [*arguments, "--help"])
+    return "" if done.exit_code == 0 else done.stderr
+
+
 @pytest.mark.parametrize(("profile", "values"), cases())
 def test_every_process_understands_its_arguments(profile: str, values: Document) -> None:
     ours = {value for key, value in vars(Env).items() if not key.startswith("_")}
@@ -107,8 +117,7 @@ def test_every_process_understands_its_arguments(profile: str, values: Document)
         words = [*container.get("command", ()), *container.get("args", ())]
         if words[0] == "pointsman" and tuple(words) not in seen:
             seen.add(tuple(words))
-            done = CliRunner().invoke(app, [*words[1:], "--help"])  # which is heeded once all else is understood
-            assert done.exit_code == 0, f"{name}: {done.stderr}"
+            assert not complaint(*words[1:]), name
             told = {entry["name"] for entry in container.get("env", ())}
             assert {entry for entry in told if entry.startswith("POINTSMAN_")} <= ours, name
     assert len(seen) >= 3
@@ -320,3 +329,31 @@ def test_one_simulated_replica_for_each_pool_of_the_development_profile() -> Non
         "r-pointsman-simulated-fast",
         "r-pointsman-simulated-deep",
     }
+
+
+def test_rules_and_dashboards_are_the_files_as_they_are() -> None:
+    documents = rendered(H100)
+    rules = {item["metadata"]["name"]: item["spec"] for item in of_kind(documents, "PrometheusRule")}
+    files = sorted((CHART / "files/prometheus").glob("*.yaml"))
+    assert rules == {f"r-pointsman-{file.stem}": yaml.safe_load(file.read_text()) for file in files}
+    dashboards = {name: text for item in of_kind(documents, "ConfigMap") for name, text in item["data"].items()}
+    for file in (CHART / "files/grafana").glob("*.json"):
+        assert json.loads(dashboards[file.name]) == json.loads(file.read_text())
+
+
+def test_the_chart_around_it_brings_kuberay_where_that_is_wanted(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    shutil.copytree(CHART.with_name("pointsman-with-kuberay"), whole)
+    shutil.copytree(CHART, whole / "charts/pointsman")
+    wanted = {item["name"]: item for item in yaml.safe_load((whole / "Chart.yaml").read_text())["dependencies"]}
+    assert wanted["pointsman"]["version"] == yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    kuberay = whole / "charts/kuberay-operator"  # a stand-in for the chart that Helm would fetch
+    (kuberay / "templates").mkdir(parents=True)
+    version = wanted["kuberay-operator"]["version"]
+    (kuberay / "Chart.yaml").write_text(f"{{apiVersion: v2, name: kuberay-operator, version: {version}}}")
+    (kuberay / "templates/it.yaml").write_text("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: kuberay}\n")
+    with Chart.load(whole) as chart:
+        both = chart.render({}, name="pointsman")
+        alone = chart.render({"kuberay-operator": {"enabled": False}}, name="pointsman")
+    assert set(both) - set(alone) == {"pointsman-with-kuberay/charts/kuberay-operator/templates/it.yaml"}
+    assert "pointsman-router" in alone["pointsman-with-kuberay/charts/pointsman/templates/router/deployment.yaml"]
