@@ -25,6 +25,7 @@ from pointsman.operators.documents import Annotation, InvalidObject, ModePolicyO
 from pointsman.operators.key_index import KeyIndex
 from pointsman.operators.keys import KeyKeeper, KeysOutcome
 from pointsman.operators.kinds import GROUP, MODE_POLICY, TENANT, VERSION
+from pointsman.operators.metrics import RECONCILED, Outcome
 from pointsman.operators.mirror import Mirror, TenantState
 from pointsman.operators.objects import Objects, Ref, ref_of, version_of
 from pointsman.operators.policies import PolicyKeeper, PolicyOutcome, summary
@@ -183,8 +184,11 @@ class Tenancy:
 
     async def _look_at(self, name: str) -> float | None:
         """Make the tenant `name` what the cluster says; returns the seconds until it wants another look."""
+        outcome = Outcome.FAILED
         try:
-            return await self._settle(name)
+            again = await self._settle(name)
+            outcome = Outcome.DONE
+            return again
         except ClusterUnreachable as error:
             raise Away(f"the API server does not answer ({error.reason})") from None
         except AdminUnavailable as error:
@@ -192,6 +196,8 @@ class Tenancy:
                 with contextlib.suppress(ClusterError):
                     await self._teller.tell_unknown(ref, "Synced", "AdminUnavailable", str(error))
             raise Away(f"the admin API can't be asked: {error}") from None
+        finally:
+            RECONCILED.labels(TENANT.name, outcome).inc()
 
     def _in_turn(self, name: str) -> list[Ref]:
         """The Tenants that claim `name`, in the order in which they may have it: as before, else the oldest."""
