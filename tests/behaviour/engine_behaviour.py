@@ -187,6 +187,13 @@ class EngineBehaviour:
         assert two["usage"]["prompt_tokens"] == one["usage"]["prompt_tokens"]
         assert_usage(two["usage"], completion=8)
 
+    def test_the_prompt_of_a_chat_can_be_counted_without_an_answer(self, engine: EngineUnderTest) -> None:
+        body = engine.chat_body(QUESTION, max_tokens=1)
+        told = engine.post("/tokenize", body).raise_for_status().json()
+        assert {"tokens", "count", "max_model_len"} <= told.keys()
+        assert told["count"] == len(told["tokens"]) == engine.chat(QUESTION, max_tokens=1)["usage"]["prompt_tokens"]
+        assert engine.post("/tokenize", {**body, "messages": []}).status_code == 400
+
     def test_logprobs_cover_every_token(self, engine: EngineUnderTest) -> None:
         (choice,) = engine.chat(QUESTION, max_tokens=4, logprobs=True, top_logprobs=2)["choices"]
         assert set(choice["logprobs"]) == {"content"}

@@ -39,7 +39,7 @@ def test_an_answer_is_the_same_whole_and_streamed_and_as_long_as_was_counted(
         assert bool(details.thinking_tokens) == (mode == "think")
         assert message.usage.output_tokens > details.thinking_tokens
     if mode == "no_think":
-        assert "Paris" in whole.content[0].text  # type: ignore[union-attr]
+        assert "Paris" in whole.content[0].text
         counted = client.messages.count_tokens(model=asked["model"], messages=ASKED["messages"])
         for usage in (whole.usage, again.usage):
             assert usage.input_tokens + (usage.cache_read_input_tokens or 0) == counted.input_tokens
