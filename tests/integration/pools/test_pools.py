@@ -188,3 +188,23 @@ def test_what_can_not_be_tried_is_refused_by_its_field(
     answer = httpx.post(f"{gateway.url}/admin/v1/policies/simulate", json=body, headers=headers)
     assert answer.status_code == status
     assert answer.json()["error"]["param"] == field
+
+
+def test_pools_of_the_configuration_are_changed_there_alone_and_others_must_agree_with_them(
+    gateway: Gateway,
+) -> None:
+    headers = {"authorization": f"Bearer {gateway.admin_key}"}
+    with httpx.Client(base_url=f"{gateway.url}/admin/v1/pools/", headers=headers, timeout=20) as client:
+        body = {
+            "model": "smollm2",
+            "modes": ["no_think"],
+            "engine": "simulated",
+            "prices": {"input": 9, "output": 9},
+        }
+        for method, path in (("PUT", "fast"), ("PUT", "fast/traffic"), ("DELETE", "fast")):
+            answer = client.request(method, path, json=body if path == "fast" and method == "PUT" else {"v1": 1})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, "managed_elsewhere")
+        shown = client.get("fast").raise_for_status()
+        assert (shown.headers["etag"], shown.json()["managed_by"]) == ('"0"', "file")
+        answer = client.put("dearer?twins=reprice", json=body)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "prices")
