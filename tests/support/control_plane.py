@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 import yaml
 
-from support.envtest import Envtest
+from support.envtest import Envtest, die_with_parent
 
 REPOSITORY = Path(__file__).parents[2]
 READY = 120.0  # seconds until a control plane answers, on a busy machine
@@ -43,6 +43,7 @@ class Started(Protocol):
     """What both ways to start a control plane offer."""
 
     kubeconfig: Any
+    processes: dict[str, subprocess.Popen[bytes]]
 
     def start(self) -> Any: ...
 
@@ -214,6 +215,29 @@ def private(work: Path) -> Iterator[tuple[Cluster, Started]]:
         yield cluster, started
     finally:
         started.stop()
+
+
+@contextlib.contextmanager
+def away(plane: Started, name: str) -> Iterator[None]:
+    """Kill the process `name` of a private control plane; it is started again, as it was, after the block."""
+    process = plane.processes[name]
+    environment = dict(
+        entry.split("=", 1) for entry in Path(f"/proc/{process.pid}/environ").read_text().split("\0") if entry
+    )
+    process.kill()
+    process.wait()
+    try:
+        yield
+    finally:
+        plane.processes[name] = subprocess.Popen(
+            process.args,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
 
 
 def start_keeper(work: Path, said: Path) -> None:
