@@ -52,7 +52,8 @@ def operator(
     Run the operator, until SIGTERM: ModelPools, ModePolicies and Tenants of the cluster go to the platform.
 
     The admin key comes from POINTSMAN_ADMIN_KEY, what replicas need from POINTSMAN_REPLICA_SECRET and
-    POINTSMAN_REDIS_URL, and the operator's own name and namespace from POD_NAME and POD_NAMESPACE.
+    POINTSMAN_REDIS_URL, and the operator's own name and namespace from POINTSMAN_POD_NAME
+    and POINTSMAN_POD_NAMESPACE.
     """
     if context.invoked_subcommand is not None:
         return

@@ -225,9 +225,9 @@ class Env:
     """The version of Ray in that image."""
     RELEASE = "POINTSMAN_RELEASE"
     """Name of the release whose routers may reach replicas."""
-    POD_NAME = "POD_NAME"
+    POD_NAME = "POINTSMAN_POD_NAME"
     """Who the operator is: the name of its pod."""
-    POD_NAMESPACE = "POD_NAMESPACE"
+    POD_NAMESPACE = "POINTSMAN_POD_NAMESPACE"
     """Where it is: the namespace of its Lease and of the routers."""
 
 
