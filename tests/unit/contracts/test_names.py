@@ -27,7 +27,7 @@ STANDARD = (
 """Names of ours that others use for the same."""
 OURS = re.compile(
     r"x-pointsman-|x-ratelimit-"  # headers
-    r"|\bpointsman_[a-z_]*(?:total|seconds|flight|replicas|bytes|requests|tokens|usd|entries|batches|degraded)\b"
+    r"|\bpointsman_[a-z_]*(?:total|seconds|flight|replicas|bytes|requests|tokens|usd|entries|batches|degraded|probability|threshold)\b"
     r"|\bpointsman:[a-z]"  # Redis keys
     r"|\bPOINTSMAN_[A-Z]"  # environment variables
 )
