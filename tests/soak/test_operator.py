@@ -17,7 +17,7 @@ from pointsman.operators.kinds import API_VERSION
 from support import control_plane
 from support.admin import admin
 from support.control_plane import NoControlPlane
-from support.gateway import FAST, Gateway, sample_sum, wait_for
+from support.gateway import Gateway, sample_sum, wait_for
 from support.operators import CRDS, Operator, install_account
 from support.tenancy import Watched, mode_policy, tenant
 
@@ -34,7 +34,7 @@ def test_many_objects(folder: Path, short: bool, say: Callable[[str, object], No
         with (
             control_plane.private(folder / "plane") as (cluster, _),
             cluster.namespace() as namespace,
-            Gateway(folder, pools=[FAST]) as gateway,
+            Gateway(folder, pools=()) as gateway,
         ):
             cluster.install_crds(*CRDS)
             install_account(cluster, namespace)
