@@ -31,7 +31,7 @@ import yaml
 
 from support.envtest import Envtest, die_with_parent
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).resolve().parents[2]
 READY = 120.0  # seconds until a control plane answers, on a busy machine
 
 
