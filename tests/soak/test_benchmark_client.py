@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from pointsman.serving import local_model
 from support.gateway import FAST, Gateway
 
@@ -19,9 +17,6 @@ TIME = 600
 
 
 def test_sglangs_benchmark_client_has_no_request_fail(folder: Path, say: Callable[[str, object], None]) -> None:
-    pytest.importorskip(
-        "datasets", reason="SGLang's benchmark client needs it, though only for data sets of others"
-    )
     pool = {**FAST, "capabilities": {"context": 32768}}
     told = folder / "told.jsonl"
     with Gateway(folder, pools=[pool], copies={FAST["name"]: 2}) as gateway:

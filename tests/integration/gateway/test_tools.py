@@ -203,7 +203,6 @@ def test_litellm_calls_tools_and_reads_streams(tooled: Gateway, mode: str) -> No
             api_key=tooled.key,
             messages=messages,
             num_retries=0,
-            _skip_mcp_handler=True,  # it would look for tools of MCP servers first, with a package of its own
             **more,
         )
 
