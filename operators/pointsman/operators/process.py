@@ -81,14 +81,11 @@ async def _lead(context: Context, lease: Lease, stop: asyncio.Event) -> int:
         stop_flag=stop,
     )
     try:
-        ended = await _first(watching, lease.keep(), pools.run(), tenancy.run())
+        await _first(watching, lease.keep(), pools.run(), tenancy.run())
     except LeaseLost as lost:
         log.critical("%s: ending at once", lost)
         logging.shutdown()
         os._exit(LOST)
-    if ended != 0:
-        log.critical("a part of the operator has ended by itself")
-        return 1
     await lease.release()
     return 0
 
