@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from behaviour.engine import EngineUnderTest
-from behaviour.engine_behaviour import DirectBehaviour, ThinkingBehaviour
+from behaviour.engine_behaviour import DirectBehaviour, ThinkingBehaviour, ToolBehaviour
 from pointsman.contracts.modes import Mode
 from support.platform import Platform
 
@@ -21,9 +21,9 @@ def engine(request: pytest.FixtureRequest, platform: Platform) -> EngineUnderTes
     return EngineUnderTest(url, platform.secret, "smollm2", mode)
 
 
-class TestDirect(DirectBehaviour):
+class TestDirect(DirectBehaviour, ToolBehaviour):
     MODE = Mode.NO_THINK
 
 
-class TestThinking(ThinkingBehaviour):
+class TestThinking(ThinkingBehaviour, ToolBehaviour):
     MODE = Mode.THINK
