@@ -52,7 +52,7 @@ up: install ## Start the whole platform on this machine: ARGS="--port 9000 --sta
 test: lint tools ## Install, check and run all tests; ARGS="tests/unit -x" for some.
 	@$(BIN)/python -m compileall -qq platform router operators
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration tests/cluster
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" tests/unit tests/integration tests/cluster
 	$(BIN)/python -m pytest tests/engine
 else
 	$(BIN)/python -m pytest $(ARGS)
@@ -63,6 +63,9 @@ bench: install ## Measure the gateway beside its peers: ARGS="--quick --only poi
 
 soak: install ## The long runs, about 18 minutes; ARGS=--short for the short ones, ARGS="-k drain" for some.
 	$(BIN)/python -m pytest -c tests/soak/pytest.ini tests/soak $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest -m long tests/cluster
+endif
 
 lint: install ## ruff, mypy and import-linter.
 	$(BIN)/ruff check .

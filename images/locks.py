@@ -20,6 +20,9 @@ IMAGES = {
 }
 """The extras of each image."""
 
+PYTHON = {"python_version": "3.11", "python_full_version": "3.11.14"}
+"""Of the images, whatever runs here."""
+
 BROUGHT_BY_BASE = {"serving": "sglang"}
 """The package whose own image an image builds on: what it needs is there."""
 
@@ -37,7 +40,7 @@ def needed(requirement: Requirement, seen: dict[tuple[str, str], str]) -> dict[t
         seen[name, extra] = found.version
         for text in found.requires or ():
             inner = Requirement(text)
-            if inner.marker is None or any(inner.marker.evaluate({"extra": one}) for one in {extra, ""}):
+            if inner.marker is None or any(inner.marker.evaluate({**PYTHON, "extra": one}) for one in {extra, ""}):
                 needed(inner, seen)
     return seen
 
@@ -52,7 +55,7 @@ def lock(image: str) -> str:
             base = BROUGHT_BY_BASE.get(image)
             if canonicalize_name(inner.name) == base:
                 continue
-            if inner.marker is None or inner.marker.evaluate({"extra": extra}):
+            if inner.marker is None or inner.marker.evaluate({**PYTHON, "extra": extra}):
                 needed(inner, seen)
     there = set()
     if base := BROUGHT_BY_BASE.get(image):

@@ -33,6 +33,7 @@ def own_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Cluste
         own.__exit__(None, None, None)
 
 
+@pytest.mark.long
 def test_the_api_server_restarts(
     fork_server: None, own_plane: tuple[Cluster, Started], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -168,6 +168,7 @@ def test_pools_that_cannot_be_say_why(stage: Stage) -> None:
     assert [each["pool"] for each in answer.json()["data"]] == []
 
 
+@pytest.mark.long
 def test_killed_at_any_moment_it_goes_on_where_it_was(stage: Stage, tmp_path: Path) -> None:
     """SIGKILL again and again while pools come, change and go; a second operator waits, and takes over."""
     random = Random(7)

@@ -297,6 +297,7 @@ def converges(look: Callable[[], str], operator: Operator) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)  # on a busy machine
 def test_two_hundred_at_once_while_the_operator_is_killed(
     gateway: Gateway, operator: Operator, here: Watched

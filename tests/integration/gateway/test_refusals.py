@@ -26,6 +26,7 @@ def assert_refused(answer: httpx.Response, status: int, param: str | None) -> di
     return error
 
 
+PIXEL = "data:image/png;base64,AA=="
 BAD_BODIES: list[tuple[str, dict[str, Any], str]] = [
     ("no model", {"messages": MESSAGES}, "model"),
     ("top_k over 32 bits", {**GOOD, "top_k": 2**31}, "top_k"),
@@ -76,7 +77,12 @@ BAD_BODIES: list[tuple[str, dict[str, Any], str]] = [
         "an image on a model without",
         {
             **GOOD,
-            "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:,"}}]}],
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}],
+                }
+            ],
         },
         "messages[0].content",
     ),

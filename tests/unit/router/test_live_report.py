@@ -162,7 +162,7 @@ def test_the_report_counts_what_runs_and_what_ended(router: Router) -> None:
                 "first_byte_seconds": 0.0,
                 "first_byte": {},
             },
-            "b": {"replicas": 0, "running": 0, "weight": 0},
+            "b": {"replicas": 1, "running": 0, "weight": 0},
         },
     }
     assert report["rates"] == [

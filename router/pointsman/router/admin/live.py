@@ -126,7 +126,7 @@ class PoolStates:
         self._live = LiveState(redis)
 
     def all(self) -> PoolList:
-        """All of them. Raises `DatabaseUnavailable`."""
+        """All of them."""
         versions = self._pools.versions()
         reports, replicas, troubles = self._told()
         by_pool: dict[str, list[Replica]] = {}

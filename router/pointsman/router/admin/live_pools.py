@@ -75,6 +75,7 @@ class LivePools:
         self._prices = prices
         self._projection = PoolProjection(redis)
         self._parsed: dict[str, tuple[int, Pool]] = {}
+        self._versions: dict[str, tuple[int, str]] = {}
         self._newest = -1
         self._agreed: tuple[str, int] | None = None  # revision of Redis and change of the database that agree
         self._lock = threading.RLock()
@@ -105,9 +106,12 @@ class LivePools:
         return self._present(row)
 
     def versions(self) -> dict[str, tuple[int, str]]:
-        """Version and manager of each pool that the admin API has made."""
-        _, rows = self._store.all()
-        return {row.name: (row.version, row.managed_by) for row in rows if row.document is not None}
+        """
+        Version and manager of each pool that the admin API has made, as `directory` has them.
+
+        Asks nobody: what goes on in pools is to be seen while the database is away.
+        """
+        return self._versions
 
     def put(
         self,
@@ -307,6 +311,7 @@ class LivePools:
             if own:
                 self._prices.book.configure(own)  # first: whatever pool there is has a price
             self.directory.replace(made)
+            self._versions = {row.name: (row.version, row.managed_by) for row in rows if row.document is not None}
             self._newest = newest
         return rows
 

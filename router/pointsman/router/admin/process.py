@@ -154,7 +154,7 @@ def without_messages(record: logging.LogRecord) -> bool:
         error = record.exc_info[1]
         frames = "".join(traceback.format_tb(error.__traceback__))
         record.msg, record.args = "%s\n%s", (type(error).__name__, frames)
-        record.exc_info = None
+        record.exc_info = record.exc_text = None  # somebody else's filter may have written it out already
     return True
 
 
