@@ -20,8 +20,8 @@ IMAGES = {
 }
 """The extras of each image."""
 
-PYTHON = {"python_version": "3.11", "python_full_version": "3.11.14"}
-"""Of the images, whatever runs here."""
+PYTHON = {"python_version": "3.11", "python_full_version": "3.11.0"}
+"""The oldest that the locks are for, whatever runs here: later ones bring what it needs beside."""
 
 BROUGHT_BY_BASE = {"serving": "sglang"}
 """The package whose own image an image builds on: what it needs is there."""
