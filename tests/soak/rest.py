@@ -11,8 +11,8 @@ from time import monotonic
 
 from soak.gateways import SoakGateway
 
-BY_LABEL = {"Cell", "Account", "Histogram", "Seen"}
-"""Objects of which there is one for each combination of labels ever seen, or a few for the last seconds, and not
+BY_LABEL = {"Cell", "Account", "Histogram", "Seen", "Counts"}
+"""Objects of which there is one for each combination of labels ever seen, or a few for the last minute, and not
 one for each request."""
 
 IDLE = {"UpstreamConnection", "ChunkDecoder", "RedisConnection"}
