@@ -125,14 +125,15 @@ def asked(client: httpx.Client, mode: str) -> httpx.Response:
 
 
 def test_the_development_profile_answers_from_its_own_manifests(
-    cluster: Cluster, namespace: str, helm: Helm, tmp_path: Path
+    cluster: Cluster, namespace: str, helm: Helm, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     notes = helm.release("install", DEV, WITHOUT_JOB).stdout
     assert "Uninstalling leaves the CRDs with your objects, and the volume r-pointsman-data" in notes
     command = re.search(r"get secret (\S+) -o jsonpath='\{\.data\.([\w-]+)\}'", notes)
     assert command is not None
     key = base64.b64decode(cluster.get("secret", command[1], namespace=namespace)["data"][command[2]]).decode()
-    with Node(cluster, namespace, tmp_path / "node") as node:
+    folder = tmp_path_factory.mktemp("n")  # a short path: Unix sockets lie in it
+    with Node(cluster, namespace, folder) as node:
         node.start("statefulset", "r-pointsman-redis")
         redis = {f"r-pointsman-redis.{namespace}.svc:6379": f"127.0.0.1:{node.ports['r-pointsman-redis/redis']}"}
         for pool in ("fast", "deep"):
@@ -161,7 +162,7 @@ def test_the_development_profile_answers_from_its_own_manifests(
         assert node.processes["r-pointsman-router/admin"].stop() == 0
         assert node.processes["r-pointsman-router/ledger-writer"].stop() == 0
         assert key not in "".join(process.output() for process in node.processes.values())
-    state = tmp_path / "node/r-pointsman-router/data"
+    state = folder / "r-pointsman-router/data"
     assert (state / "data/pointsman.db").exists()
     assert list((state / "spool").iterdir()) == []  # all of it is in the database
 
