@@ -97,6 +97,9 @@ class Metric:
     LEDGER_COST = "pointsman_ledger_cost_usd"
     LEDGER_TOKENS = "pointsman_ledger_tokens"
     LEDGER_ENTRIES = "pointsman_ledger_entries"
+    LEDGER_PERIOD_COST = "pointsman_ledger_period_cost_usd"
+    LEDGER_FORECAST = "pointsman_ledger_forecast_usd"
+    LEDGER_TENANT_FORECAST = "pointsman_ledger_tenant_forecast_usd"
     LEDGER_LAG = "pointsman_ledger_lag_seconds"
     LEDGER_STREAM = "pointsman_ledger_stream_batches"
     LEDGER_SPOOL = "pointsman_ledger_spool_bytes"
@@ -120,6 +123,7 @@ class Metric:
     AVOIDED_COST = "pointsman_avoided_cost_usd_total"
     BUDGET = "pointsman_budget_usd"
     BUDGET_SPENT = "pointsman_budget_spent_usd"
+    FEEDBACK = "pointsman_feedback_total"
     DEGRADED = "pointsman_degraded"
     """1 for each part that `/readyz` names as missing."""
 

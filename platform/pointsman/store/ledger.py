@@ -227,6 +227,17 @@ class LedgerStore:
                 for row in connection.execute(query)
             }
 
+    def costs_since(self, since: int) -> dict[tuple[str, str, str], tuple[int, ...]]:
+        """Nano-dollars by `CLASSES` since `since`, the beginning of an hour; by tenant, model and mode."""
+        columns = usage_hours.c
+        key = (columns.tenant, columns.model, columns.mode)
+        costs = (sa.func.sum(columns[f"{name}_cost"]) for name in CLASSES)
+        query = sa.select(*key, *costs).where(columns.hour >= since).group_by(*key)
+        with self._database.reading() as connection:
+            return {
+                (row[0], row[1], row[2]): tuple(int(each) for each in row[3:]) for row in connection.execute(query)
+            }
+
     def counts(self) -> dict[tuple[str, str], int]:
         """How many entries there are by kind and outcome."""
         query = sa.select(ledger.c.kind, ledger.c.outcome, sa.func.count()).group_by(
@@ -268,6 +279,18 @@ class LedgerStore:
         with self._database.reading() as connection:
             for row in connection.execution_options(yield_per=1000).execute(query):
                 yield row.tenant, row.router, row.day, row.nano
+
+    def spent_by_day(self, since: str) -> Iterator[tuple[str, str, int]]:
+        """Tenant, day (YYYY-MM-DD, UTC) and nano-dollars of every day since `since` that has any entry."""
+        columns = ledger_spend.c
+        query = (
+            sa.select(columns.tenant, columns.day, sa.func.sum(columns.nano))
+            .where(columns.day >= since)
+            .group_by(columns.tenant, columns.day)
+        )
+        with self._database.reading() as connection:
+            for tenant, day, nano in connection.execution_options(yield_per=1000).execute(query):
+                yield tenant, day, int(nano)
 
 
 def day_of(at: int) -> str:

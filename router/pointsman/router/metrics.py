@@ -64,6 +64,9 @@ _HELP = {
     Metric.LEDGER_COST: "US dollars in the ledger, corrections included: what the bills add up to.",
     Metric.LEDGER_TOKENS: "Tokens in the ledger, by token class.",
     Metric.LEDGER_ENTRIES: "Entries in the ledger, by kind and by how the request ended.",
+    Metric.LEDGER_PERIOD_COST: "US dollars in the ledger of the present day or month in UTC, by token class.",
+    Metric.LEDGER_FORECAST: "US dollars that the present month will have cost: foretold from the days before.",
+    Metric.LEDGER_TENANT_FORECAST: "The same for one tenant.",
     Metric.LEDGER_LAG: "Seconds that the oldest batch in the stream has waited for the database.",
     Metric.LEDGER_STREAM: "Batches of entries in the stream that are not in the database.",
     Metric.LEDGER_SPOOL: "Bytes that the routers' spools of ledger entries take on the disk.",
@@ -87,6 +90,7 @@ _HELP = {
     Metric.AVOIDED_COST: "US dollars that answers without thinking have spared, estimated likewise.",
     Metric.BUDGET: "US dollars that a tenant may spend in the present day or month, by mark.",
     Metric.BUDGET_SPENT: "US dollars that a tenant has spent in the present day or month, as routers know it.",
+    Metric.FEEDBACK: "Words of tenants on their decisions, by whether they agree with the mode.",
     Metric.DEGRADED: "Parts that this router has to do without now: 1 for each.",
 }
 

@@ -92,6 +92,11 @@ def test_the_sums_are_by_part_and_hour_and_day(database: Database) -> None:
         ("acme", RUN, "2026-01-01"),
         ("acme", "", "2026-01-01"),
     }
+    assert set(store.spent_by_day("2026-01-01")) == {("acme", "2026-01-01", 4 * 241 - 80)}
+    since_noon = {(tenant, mode): sum(costs) for (tenant, _, mode), costs in store.costs_since(NOON).items()}
+    assert since_noon == {("acme", "no_think"): 4 * (50 + 50 + 1 - 20), ("acme", "think"): 4 * 2 * 70}
+    later = {mode: costs[CLASSES.index("answer")] for (_, _, mode), costs in store.costs_since(NOON + HOUR).items()}
+    assert later == {"think": 3 * 70}
     assert store.counts() == {("request", "answered"): 5, ("correction", "answered"): 1}
 
 

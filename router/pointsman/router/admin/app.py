@@ -33,6 +33,7 @@ from pointsman.router.admin.access import Access, Caller
 from pointsman.router.admin.audit import audit_routes
 from pointsman.router.admin.bookings import Bookings
 from pointsman.router.admin.cache import cache_routes
+from pointsman.router.admin.counters import AdminCounters
 from pointsman.router.admin.decisions import decision_routes
 from pointsman.router.admin.entries import entry_routes
 from pointsman.router.admin.keys import key_routes
@@ -70,6 +71,7 @@ class Parts:
     pools: LivePools
     policies: LivePolicies
     keeper: StageKeeper
+    counters: AdminCounters
     decisions: DecisionStore
     prices: LivePrices
     redis: Redis
@@ -100,7 +102,7 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
     app.include_router(key_routes(access, parts.keys))
     app.include_router(audit_routes(access, parts.audit))
     app.include_router(policy_routes(access, parts.policies, parts.keeper))
-    app.include_router(decision_routes(access, parts.decisions, parts.policies, parts.audit))
+    app.include_router(decision_routes(access, parts.decisions, parts.policies, parts.audit, parts.counters))
     app.include_router(price_routes(access, parts.prices))
     app.include_router(simulate_routes(access, parts.decisions, parts.policies))
     states = PoolStates(parts.pools, parts.redis)

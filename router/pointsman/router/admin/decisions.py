@@ -23,6 +23,7 @@ from pointsman.contracts.keys import Role
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Header
 from pointsman.router.admin.access import Access, Actor, Caller
+from pointsman.router.admin.counters import AdminCounters
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.store.audit import AuditLog
 from pointsman.store.decisions import BadCursor, DecisionStore, Wanted
@@ -118,7 +119,9 @@ class NewlineJson(StreamingResponse):
     media_type = "application/x-ndjson"
 
 
-def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies, audit: AuditLog) -> APIRouter:
+def decision_routes(
+    access: Access, store: DecisionStore, policies: LivePolicies, audit: AuditLog, counters: AdminCounters
+) -> APIRouter:
     """The paths of decisions, reviews and training rows. Every error has the form of OpenAI's."""
     Asker = Annotated[Caller, Depends(access.caller)]
     Reader = Annotated[Actor, Depends(access.needs(Role.VIEWER))]
@@ -173,10 +176,11 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
         description="A key's later word on a decision replaces its earlier one.",
     )
     async def say(identity: Identity, correction: Correction, asker: Asker) -> Decision:
-        await found(identity, asker.tenant.name)
+        decision = await found(identity, asker.tenant.name)
         said = await run_in_threadpool(store.say, identity, correction, tenant=asker.tenant.name, key=asker.key)
         if not said:
             raise _not_found()
+        counters.judged(decision, "tenant", correction.should_think)
         return await found(identity, asker.tenant.name)
 
     @routes.get("/admin/v1/decisions", tags=["reviews"], summary="Decisions of all tenants, newest first")
@@ -203,6 +207,7 @@ def decision_routes(access: Access, store: DecisionStore, policies: LivePolicies
         if pin is not None:
             policies.append_rule(decision.tenant, pin.rule(), by.name, f"pinned in the review of {identity}")
         store.review(identity, verdict, pinned=None if pin is None else pin.name)
+        counters.judged(decision, "reviewer", verdict.should_think)
         audit.record(
             actor=by.name,
             action="decisions.review",

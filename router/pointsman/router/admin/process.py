@@ -20,11 +20,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from pointsman.contracts.config import Config
-from pointsman.contracts.names import Metric, StateFile
-from pointsman.contracts.policies import Stage
+from pointsman.contracts.names import StateFile
 from pointsman.router.admin.access import Access
 from pointsman.router.admin.app import Parts, build_app
 from pointsman.router.admin.bookings import Bookings
+from pointsman.router.admin.counters import AdminCounters
 from pointsman.router.admin.decision_writer import DecisionWriter
 from pointsman.router.admin.key_ring import KeyRing
 from pointsman.router.admin.live_keys import LiveKeys
@@ -88,7 +88,8 @@ def run(config: Config, settings: Settings) -> None:
     policies = LivePolicies(config, database, redis)
     directory = PoolDirectory(config)
     prices = LivePrices(directory, database, redis)
-    keeper = StageKeeper(policies, returned=_Returns(metrics))
+    counters = AdminCounters(metrics)
+    keeper = StageKeeper(policies, returned=counters.returned)
     store = DecisionStore(database)
     version = importlib.metadata.version("pointsman")
     audit = AuditLog(database)
@@ -116,6 +117,7 @@ def run(config: Config, settings: Settings) -> None:
         decisions=store,
         prices=prices,
         usage=UsageStore(database),
+        counters=counters,
         entries=entries,
         bookings=Bookings(config, directory, entries, stored_tenants, prices.book, audit),
     )
@@ -156,17 +158,6 @@ def without_messages(record: logging.LogRecord) -> bool:
         record.msg, record.args = "%s\n%s", (type(error).__name__, frames)
         record.exc_info = record.exc_text = None  # somebody else's filter may have written it out already
     return True
-
-
-class _Returns:
-    """Counts the policies that went back to an earlier stage. Called by one thread alone."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def __call__(self, tenant: str, stage: Stage, reason: str) -> None:
-        labels = {"tenant": tenant, "stage": stage.value, "reason": reason}
-        self._metrics.counter(Metric.STAGE_RETURNS, labels).add(1)
 
 
 def _private_socket(path: Path) -> socket.socket:

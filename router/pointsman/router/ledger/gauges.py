@@ -7,6 +7,7 @@ up with what is written; other writers' work, corrections say, is read anew from
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
@@ -15,6 +16,7 @@ from redis import Redis
 from pointsman.contracts.ledger import Entry, Kind
 from pointsman.contracts.names import Metric, RedisKey
 from pointsman.contracts.pricing import NANO, TokenClass
+from pointsman.router.ledger.spending import Spending
 from pointsman.router.metrics import Cell, Metrics
 from pointsman.store.ledger import LedgerStore, Totals, Written
 from pointsman.store.ledger_tables import CLASSES
@@ -52,6 +54,7 @@ class LedgerGauges:
         self._counts: dict[tuple[str, str], int] = {}
         self._cells: dict[tuple[str, ...], Cell] = {}
         self._tenants: set[str] = set()
+        self._spending = Spending(store, self._label, self._set)
         self._read_at = 0.0
         self._lag = metrics.gauge(Metric.LEDGER_LAG, {})
         self._waiting = metrics.gauge(Metric.LEDGER_STREAM, {})
@@ -63,11 +66,14 @@ class LedgerGauges:
             changed.update(self._add(entry))
         for key in changed:
             self._show(key)
+        self._spending.add(written.entries)
 
     def tick(self) -> None:
-        if monotonic() >= self._read_at:
+        today = datetime.now(UTC)
+        if monotonic() >= self._read_at or self._spending.over(today):
             begun = monotonic()
             self._read()
+            self._spending.read(today)
             now = monotonic()
             self._read_at = now + max(REREAD, 20 * (now - begun))
         waiting, first, now_in_redis = self._stream(keys=[RedisKey.LEDGER])
