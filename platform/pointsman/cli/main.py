@@ -28,6 +28,7 @@ from pointsman.cli import (
     serving,
     simulate_engine,
     tenants,
+    traffic,
     up,
     usage,
 )
@@ -41,6 +42,7 @@ app = typer.Typer(
 
 app.command("up")(up.up)
 app.command("chat")(chat.chat)
+app.command("traffic")(traffic.traffic)
 app.add_typer(config.app, name="config")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")

@@ -1,7 +1,6 @@
 """Asking the router: one streamed chat completion at a time, as typed pieces.
 
-Speaks OpenAI's wire format with httpx and reads the event stream itself: a line ends at a line feed there, while
-httpx's own line reader also splits at characters such as U+2028 that JSON leaves as they are.
+Speaks OpenAI's wire format with httpx; what events are is in `contracts/event_stream.py`.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import Any
 import httpx
 
 from pointsman.cli.chatting.target import ChatError, Target
+from pointsman.contracts.event_stream import DONE, EndlessEvent, EventReader
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.names import Header
 
@@ -25,9 +25,6 @@ CONNECT_TIMEOUT = 5.0
 
 SILENCE_TIMEOUT = 600.0
 """Seconds without a byte after which an answer is given up: a pool may be starting, or thinking long."""
-
-MAX_EVENT = 16 * 1024 * 1024
-"""Bytes of one event of a stream at most."""
 
 Message = dict[str, str]
 
@@ -171,8 +168,8 @@ class Stream:
     def __iter__(self) -> Iterator[tuple[Kind, str]]:
         """The pieces in their order. Raises `ChatError` where the stream ends with an error, or without an end."""
         reply = self.reply
-        for event in events(self._response.iter_bytes()):
-            if event == b"[DONE]":
+        for event in _events(self._response.iter_bytes()):
+            if event == DONE:
                 reply.seconds = perf_counter() - self._begun
                 return
             for kind, text in self._pieces(_object(event)):
@@ -201,20 +198,14 @@ class Stream:
                 yield Kind.ANSWER, text
 
 
-def events(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The data of each server-sent event, however `chunks` are cut. Raises `ChatError` for an endless one."""
-    rest, data = b"", bytearray()
+def _events(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The data of each event, however `chunks` are cut. Raises `ChatError` for an endless one."""
+    reader = EventReader()
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            line = line.removesuffix(b"\r")
-            if line.startswith(b"data:"):
-                data += (b"\n" if data else b"") + line.removeprefix(b"data:").removeprefix(b" ")
-            elif not line and data:
-                yield bytes(data)
-                data.clear()
-        if len(rest) + len(data) > MAX_EVENT:
-            raise ChatError("The answer is not an event stream: an event has no end.", code="garbage")
+        try:
+            yield from reader.feed(chunk)
+        except EndlessEvent:
+            raise ChatError("The answer is not an event stream: an event has no end.", code="garbage") from None
 
 
 def _object(event: bytes) -> dict[str, Any]:

@@ -48,14 +48,15 @@ def welcome(ready: Ready, config: Config, *, key: str, logs: str, seconds: float
         "",
     ]
     if config.pools:
-        lines += _ways_to_ask(ready, config.pools[0].model, key=key, chat=[command, "chat", *instance])
+        commands = [[command, name, *instance] for name in ("chat", "traffic")]
+        lines += _ways_to_ask(ready, config.pools[0].model, key=key, commands=commands)
     else:
         create = shlex.join([command, "pools", "create", "NAME", "FILE", *instance])
         lines += ["There is no pool that could answer. Make one:", "", create]
     return "\n".join(lines)
 
 
-def _ways_to_ask(ready: Ready, model: str, *, key: str, chat: list[str]) -> list[str]:
+def _ways_to_ask(ready: Ready, model: str, *, key: str, commands: list[list[str]]) -> list[str]:
     # Without randomness: a model as small as the one that ships may otherwise ramble for a minute.
     question = {"model": model, "temperature": 0, "messages": [{"role": "user", "content": _QUESTION}]}
     curl = shlex.join(
@@ -66,10 +67,15 @@ def _ways_to_ask(ready: Ready, model: str, *, key: str, chat: list[str]) -> list
             *("-d", json.dumps(question)),
         ]
     )
+    chat, traffic = commands
     return [
         "Talk to it and see which track each answer takes, and why:",
         "",
         shlex.join(chat),
+        "",
+        "or have mixed questions asked, one a second:",
+        "",
+        shlex.join(traffic),
         "",
         "or ask it with curl (-i shows the track):",
         "",
