@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pointsman.contracts.modes import Mode
@@ -80,6 +80,15 @@ def once() -> Iterator[None]:
     stream=st.booleans(),
     buffered=st.booleans(),
     schema=st.booleans(),
+)
+@example(  # a stream's choice with a message, which only whole answers have
+    choices=[{"message": True}],
+    more=[],
+    usage=used(5, 3, 1),
+    mode=Mode.NO_THINK,
+    stream=True,
+    buffered=True,
+    schema=False,
 )
 def test_a_client_always_gets_an_end(
     scene: Scene,

@@ -127,7 +127,8 @@ class Assembly:
 
 
 _TEXTS = ("content", "reasoning_content", "refusal")
-_KNOWN = frozenset({"index", "delta", "logprobs", "finish_reason"})
+_KNOWN = frozenset({"index", "delta", "message", "logprobs", "finish_reason"})
+"""What of a choice is put together here, or has no place in a stream; all else is kept as it came."""
 
 
 def _whole(index: int, choice: _Choice) -> dict[str, Any]:
