@@ -112,11 +112,11 @@ def test_operators_see_pools_routers_and_who_waits(gateway: Gateway) -> None:
     assert gateway.total(Metric.WAITING, pool="fast") == gateway.total(Metric.RUNNING, pool="fast") == 0
 
 
-@pytest.mark.parametrize("path", ["pools", "live", "policies/simulate"])
+@pytest.mark.parametrize("path", ["pools", "live", "policies/simulate", "policies/sweep"])
 def test_no_tenant_sees_them(gateway: Gateway, path: str) -> None:
     for key in (gateway.key, "pk-nobody"):
         headers = {"authorization": f"Bearer {key}"}
-        method = "POST" if "simulate" in path else "GET"
+        method = "POST" if "policies" in path else "GET"
         assert httpx.request(method, f"{gateway.url}/admin/v1/{path}", headers=headers).status_code == 401
 
 
@@ -165,6 +165,14 @@ def test_another_threshold_is_tried_on_the_decisions_that_were_made(gateway: Gat
     every = simulated(0.0)
     assert every["to_think"] == 10
     assert every["cost"]["simulated"] > every["cost"]["actual"]
+    swept = admin(gateway, "policies/sweep", json={"tenant": "asked", "decisions": 21})
+    assert (sum(swept["histogram"]), swept["decisions"], swept["present_threshold"]) == (20, 21, 0.5)
+    assert [each["threshold"] for each in swept["thresholds"]] == [step / 100 for step in range(101)]
+    for each, one in zip(swept["thresholds"][::50], (every, same, none), strict=True):
+        assert each["think_share"] == pytest.approx(one["think_share"]["simulated"])
+        assert {name: each[name] for name in ("to_think", "cost")} == {
+            name: one[name] for name in ("to_think", "cost")
+        }
     told = cli(gateway, "policies", "simulate", "asked", "--threshold", "1.0", "--last", "21")
     assert "0 to think, 10 to no_think" in told
     assert "An estimate" in told

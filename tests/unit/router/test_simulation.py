@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pointsman.contracts.decisions import Decision
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.policies import Policy, Trigger
-from pointsman.router.admin.simulation import ENOUGH, simulate
+from pointsman.router.admin.simulation import BINS, ENOUGH, simulate, sweep
 
 PLAIN = Policy()
 
@@ -115,3 +117,108 @@ def test_times_are_the_usual_ones_of_the_other_mode_once_there_are_enough() -> N
 def test_no_decisions_are_no_figures() -> None:
     told = simulate([], 0.5, PLAIN)
     assert (told.decisions, told.oldest, told.seconds, told.seconds_simulated) == (0, None, None, None)
+
+
+def made_of(drawn: tuple[Any, ...]) -> Decision:
+    probability, mode, source, threshold, escalated, cost, other, model, status, duration, arm = drawn
+    return decision(
+        probability,
+        Mode.THINK if escalated else mode,
+        source=source,
+        threshold=threshold,
+        escalated=escalated,
+        cost=cost,
+        other_mode_cost_estimated=other,
+        model=model,
+        status=status,
+        duration=duration,
+        arm=arm,
+    )
+
+
+GRID = [0.0, 0.3, 0.5, 0.55, 0.8, 1.0]
+DECISIONS = st.lists(
+    st.tuples(
+        st.sampled_from([None, *GRID]),
+        st.sampled_from(Mode),
+        st.sampled_from([Source.PREDICTOR, Source.SATURATION, Source.CLIENT]),
+        st.sampled_from([0.5, 0.6, 0.9]),
+        st.sampled_from([None, None, Trigger.EMPTY]),
+        st.sampled_from([None, 100, 3]),
+        st.sampled_from([None, 40, 5]),
+        st.sampled_from(["m", "n"]),
+        st.sampled_from([200, 200, 502]),
+        st.sampled_from([0.5, 2.0]),
+        st.sampled_from(["present", "present", "present", "candidate"]),
+    ).map(made_of),
+    max_size=40,
+)
+
+
+@given(made=DECISIONS, saturated=st.booleans())
+def test_a_sweep_is_one_simulation_after_another(made: list[Decision], saturated: bool) -> None:
+    policy = Policy.model_validate({"saturation": {"highest_threshold": 0.9}}) if saturated else PLAIN
+    swept = sweep(made, GRID, policy)
+    for threshold, told in zip(GRID, swept.simulations, strict=True):
+        for field, value in one_by_one(made, threshold, policy).items():
+            assert getattr(told, field) == (value if field == "untouched" else pytest.approx(value)), field
+    free = [one.probability for one in made if _free(one, policy)]
+    assert sum(swept.histogram) == len(free)
+    assert swept.histogram[BINS - 1] == free.count(1.0)
+
+
+def _free(one: Decision, policy: Policy) -> bool:
+    """Whether a threshold can change it."""
+    if not one.by_predictor or one.probability is None or one.arm == "candidate":
+        return False
+    raised = policy.saturation is not None and one.threshold > policy.threshold
+    return not raised or (one.source is Source.PREDICTOR and one.probability >= one.threshold)
+
+
+def one_by_one(made: list[Decision], threshold: float, policy: Policy) -> dict[str, Any]:
+    """What `simulate` says, worked out for each decision by itself."""
+    durations: dict[tuple[str, Mode], list[float]] = {}
+    for one in made:
+        if one.status == 200 and one.escalated is None:
+            durations.setdefault((one.model, one.decided), []).append(one.duration)
+    told = {"to_think": 0, "to_no_think": 0, "thinking": 0, "thinking_simulated": 0}
+    costs, times, untouched = [], [], {}
+    for one in made:
+        raised = policy.saturation is not None and one.threshold > policy.threshold
+        held = max(threshold, one.threshold) if raised else threshold
+        why = None
+        if not one.by_predictor or one.probability is None:
+            why = one.source.value
+        elif one.arm == "candidate":
+            why = "candidate"
+        elif raised and one.source is Source.SATURATION:
+            why = "saturation"
+        before = after = one.decided
+        if why is not None:
+            untouched[why] = untouched.get(why, 0) + 1
+        else:
+            after = Mode.THINK if one.probability >= held else Mode.NO_THINK
+        told["to_think"] += (before, after) == (Mode.NO_THINK, Mode.THINK)
+        told["to_no_think"] += (before, after) == (Mode.THINK, Mode.NO_THINK)
+        told["thinking"] += before is Mode.THINK
+        told["thinking_simulated"] += after is Mode.THINK
+        cost = one.cost if after is before else None if one.escalated else one.other_mode_cost_estimated
+        if one.cost is not None and cost is not None:
+            costs.append((one.cost, cost))
+        usual = durations.get((one.model, after), [])
+        seconds = one.duration if after is before else sum(usual) / len(usual) if len(usual) >= ENOUGH else None
+        if one.status == 200 and seconds is not None:
+            times.append((one.duration, seconds))
+    return {
+        **told,
+        "decisions": len(made),
+        "oldest": 1000.0 if made else None,
+        "newest": 1000.0 if made else None,
+        "untouched": untouched,
+        "priced": len(costs),
+        "cost": sum(before for before, _ in costs),
+        "cost_simulated": sum(after for _, after in costs),
+        "timed": len(times),
+        "seconds": sum(before for before, _ in times) / len(times) if times else None,
+        "seconds_simulated": sum(after for _, after in times) / len(times) if times else None,
+    }

@@ -19,7 +19,7 @@ from pointsman.contracts.decisions import Decision
 from pointsman.contracts.keys import Role
 from pointsman.router.admin.access import Access, Actor
 from pointsman.router.admin.live_policies import LivePolicies
-from pointsman.router.admin.simulation import ENOUGH, simulate
+from pointsman.router.admin.simulation import ENOUGH, Simulation, simulate, sweep
 from pointsman.store.decisions import DecisionStore, Wanted
 
 PAGE = 500
@@ -27,6 +27,9 @@ PAGE = 500
 
 MOST = 10_000
 """Decisions that are looked at, at most."""
+
+THRESHOLDS = tuple(step / 100 for step in range(101))
+"""What a sweep tries."""
 
 CAVEATS = (
     "An estimate: the answers that would have been given were never given.",
@@ -44,6 +47,17 @@ class Question(BaseModel):
 
     tenant: Name = Field(description="Whose decisions.")
     threshold: Probability = Field(description="The threshold in place of the one that held.")
+    decisions: Annotated[int, Field(strict=True, ge=1, le=MOST)] = Field(
+        1000, description="The newest so many decisions are looked at."
+    )
+
+
+class Range(BaseModel):
+    """What is tried with every threshold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    tenant: Name = Field(description="Whose decisions.")
     decisions: Annotated[int, Field(strict=True, ge=1, le=MOST)] = Field(
         1000, description="The newest so many decisions are looked at."
     )
@@ -94,8 +108,37 @@ class Simulated(BaseModel):
     caveats: tuple[str, ...] = CAVEATS
 
 
+class Course(BaseModel):
+    """What one threshold would have done; the fields are those of one simulation."""
+
+    threshold: float
+    to_think: int
+    to_no_think: int
+    think_share: float | None
+    cost: Money
+    seconds: Time
+
+
+class Swept(BaseModel):
+    """What every threshold would have done."""
+
+    tenant: str
+    present_threshold: float = Field(description="The policy's now; older decisions may have been made by another.")
+    decisions: int
+    since: datetime | None = Field(description="When the oldest of them was made; null: there are none.")
+    until: datetime | None
+    untouched: dict[str, int] = Field(description="Decisions that no threshold would have changed, by who decided.")
+    think_share: float | None = Field(description="Requests that did think, of all that were looked at.")
+    histogram: tuple[int, ...] = Field(
+        description="Decisions that a threshold can change, by probability, in parts of equal width from 0 to 1."
+    )
+    thresholds: tuple[Course, ...]
+    estimate: bool = True
+    caveats: tuple[str, ...] = CAVEATS
+
+
 def simulate_routes(access: Access, store: DecisionStore, policies: LivePolicies) -> APIRouter:
-    """`/admin/v1/policies/simulate`."""
+    """`/admin/v1/policies/simulate` and `/admin/v1/policies/sweep`."""
     By = Annotated[Actor, Depends(access.needs(Role.VIEWER))]
     routes = APIRouter(tags=["policies"], responses={"default": {"description": "An error in OpenAI's form."}})
 
@@ -118,11 +161,47 @@ def simulate_routes(access: Access, store: DecisionStore, policies: LivePolicies
                 actual=told.thinking / count if count else None,
                 simulated=told.thinking_simulated / count if count else None,
             ),
-            cost=Money(decisions=told.priced, actual=told.cost, simulated=told.cost_simulated),
-            seconds=Time(decisions=told.timed, actual=told.seconds, simulated=told.seconds_simulated),
+            cost=_money(told),
+            seconds=_time(told),
+        )
+
+    @routes.post("/admin/v1/policies/sweep", summary="What every threshold from 0 to 1 would have done")
+    def sweep_all(asked: Range, by: By) -> Swept:
+        policy = policies.present(asked.tenant).document.policy
+        swept = sweep(_newest(store, asked.tenant, asked.decisions), THRESHOLDS, policy)
+        first = swept.simulations[0]
+        count = first.decisions
+        return Swept(
+            tenant=asked.tenant,
+            present_threshold=policy.threshold,
+            decisions=count,
+            since=_moment(first.oldest),
+            until=_moment(first.newest),
+            untouched=first.untouched,
+            think_share=first.thinking / count if count else None,
+            histogram=swept.histogram,
+            thresholds=tuple(
+                Course(
+                    threshold=threshold,
+                    to_think=told.to_think,
+                    to_no_think=told.to_no_think,
+                    think_share=told.thinking_simulated / count if count else None,
+                    cost=_money(told),
+                    seconds=_time(told),
+                )
+                for threshold, told in zip(THRESHOLDS, swept.simulations, strict=True)
+            ),
         )
 
     return routes
+
+
+def _money(told: Simulation) -> Money:
+    return Money(decisions=told.priced, actual=told.cost, simulated=told.cost_simulated)
+
+
+def _time(told: Simulation) -> Time:
+    return Time(decisions=told.timed, actual=told.seconds, simulated=told.seconds_simulated)
 
 
 def _newest(store: DecisionStore, tenant: str, count: int) -> Iterator[Decision]:

@@ -2,17 +2,24 @@
 
 Pure: reads decisions and a policy, asks nobody. A decision can be made again, since its probability was kept; what
 the other mode would have cost and taken can't: that is taken from what the tenant's other answers did.
+
+Many thresholds cost hardly more than one: whoever moves a threshold by hand is told at once what each would do.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from pointsman.contracts.decisions import Decision
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.policies import Policy
+
+BINS = 20
+"""Parts of equal width into which probabilities are counted."""
 
 ENOUGH = 8
 """Answers of a model in a mode from which it is told how long they usually take."""
@@ -44,16 +51,26 @@ class Simulation(NamedTuple):
     seconds_simulated: float | None
 
 
-class _Case(NamedTuple):
-    at: float
-    model: str
-    before: Mode
-    after: Mode
-    escalated: bool
-    answered: bool
-    cost: int | None
-    other_cost: int | None
+class _Figures(NamedTuple):
+    """What one decision adds to a simulation, once it is said what it would have been."""
+
+    to_think: int
+    to_no_think: int
+    thinking_simulated: int
+    priced: int
+    cost: int
+    cost_simulated: int
+    timed: int
     seconds: float
+    seconds_simulated: float
+
+
+class Sweep(NamedTuple):
+    """One simulation for each threshold, and how the probabilities of what a threshold can change are spread."""
+
+    simulations: tuple[Simulation, ...]
+    histogram: tuple[int, ...]
+    """Decisions by probability, in `BINS` parts of [0, 1]."""
 
 
 def simulate(decisions: Iterable[Decision], threshold: float, policy: Policy) -> Simulation:
@@ -62,40 +79,80 @@ def simulate(decisions: Iterable[Decision], threshold: float, policy: Policy) ->
 
     A rule's own threshold stays; where load had raised the threshold, it is taken to have raised this one as far.
     """
+    return sweep(decisions, (threshold,), policy).simulations[0]
+
+
+def sweep(decisions: Iterable[Decision], thresholds: Sequence[float], policy: Policy) -> Sweep:
+    """As `simulate`, for each of `thresholds`, from one look at `decisions`."""
     ruled = frozenset(rule.name for rule in policy.rules if rule.threshold is not None)
+    made = tuple(decisions)
+    usual = _usual(made)
     untouched: Counter[str] = Counter()
-    cases = []
-    for decision in decisions:
+    fixed: list[_Figures] = []
+    free: list[tuple[float, _Figures, _Figures]] = []
+    for decision in made:
         kept = _kept(decision, policy, ruled)
-        if kept is None:
-            after = _again(decision, threshold, policy)
-        else:
+        probability = decision.probability
+        if kept is not None:
             untouched[kept] += 1
-            after = decision.decided
-        cases.append(_case(decision, after))
-    priced = [(case.cost, cost) for case in cases if case.cost is not None and (cost := _cost(case)) is not None]
-    usual = _usual(cases)
-    timed = [
-        (case.seconds, seconds)
-        for case in cases
-        if case.answered and (seconds := _seconds(case, usual)) is not None
-    ]
-    return Simulation(
-        decisions=len(cases),
-        oldest=min((case.at for case in cases), default=None),
-        newest=max((case.at for case in cases), default=None),
-        untouched=dict(untouched),
-        to_think=sum(case.before is _NO_THINK and case.after is _THINK for case in cases),
-        to_no_think=sum(case.before is _THINK and case.after is _NO_THINK for case in cases),
-        thinking=sum(case.before is _THINK for case in cases),
-        thinking_simulated=sum(case.after is _THINK for case in cases),
-        priced=len(priced),
-        cost=sum(before for before, _ in priced),
-        cost_simulated=sum(after for _, after in priced),
-        timed=len(timed),
-        seconds=_mean(before for before, _ in timed),
-        seconds_simulated=_mean(after for _, after in timed),
-    )
+            fixed.append(_figures(decision, decision.decided, usual))
+        elif probability is None or (_raised(decision, policy) and probability < decision.threshold):
+            fixed.append(_figures(decision, _NO_THINK, usual))
+        else:
+            free.append((probability, _figures(decision, _NO_THINK, usual), _figures(decision, _THINK, usual)))
+    free.sort(key=lambda each: each[0])
+    probabilities = np.array([each[0] for each in free])
+    spread, _ = np.histogram(probabilities, bins=BINS, range=(0.0, 1.0))
+    whole, seconds = _totals(fixed, [each[1] for each in free], [each[2] for each in free])
+    thinking = sum(decision.decided is _THINK for decision in made)
+    oldest = min((decision.at for decision in made), default=None)
+    newest = max((decision.at for decision in made), default=None)
+    simulations = []
+    for at in np.searchsorted(probabilities, np.asarray(thresholds, dtype=float)):
+        to_think, to_no_think, simulated, priced, cost, cost_simulated, timed = map(int, whole[at])
+        before, after = map(float, seconds[at])
+        simulations.append(
+            Simulation(
+                decisions=len(made),
+                oldest=oldest,
+                newest=newest,
+                untouched=dict(untouched),
+                to_think=to_think,
+                to_no_think=to_no_think,
+                thinking=thinking,
+                thinking_simulated=simulated,
+                priced=priced,
+                cost=cost,
+                cost_simulated=cost_simulated,
+                timed=timed,
+                seconds=before / timed if timed else None,
+                seconds_simulated=after / timed if timed else None,
+            )
+        )
+    return Sweep(tuple(simulations), tuple(map(int, spread)))
+
+
+_WHOLE = 7
+"""Fields of `_Figures` that are whole numbers; the others are seconds."""
+
+
+def _totals(fixed: list[_Figures], fast: list[_Figures], deep: list[_Figures]) -> tuple[np.ndarray, np.ndarray]:
+    """
+    What all figures add up to where of the decisions that are free to move the first n do not think and the others
+    do, for every n from 0 on: whole numbers, shaped (free + 1, 7), and seconds, (free + 1, 2).
+    """
+    parts = []
+    for dtype, fields in ((np.int64, slice(_WHOLE)), (np.float64, slice(_WHOLE, None))):
+        width = len(_Figures._fields[fields])
+        base, below, above = (
+            np.array([each[fields] for each in figures], dtype=dtype).reshape(-1, width)
+            for figures in (fixed, fast, deep)
+        )
+        ends = np.zeros((1, width), dtype=dtype)
+        up_to = np.concatenate([ends, below.cumsum(axis=0)])
+        from_there = np.concatenate([above[::-1].cumsum(axis=0)[::-1], ends])
+        parts.append(base.sum(axis=0) + up_to + from_there)
+    return parts[0], parts[1]
 
 
 def _kept(decision: Decision, policy: Policy, ruled: frozenset[str]) -> str | None:
@@ -109,51 +166,42 @@ def _kept(decision: Decision, policy: Policy, ruled: frozenset[str]) -> str | No
     return Source.SATURATION.value if decision.source is Source.SATURATION and _raised(decision, policy) else None
 
 
-def _again(decision: Decision, threshold: float, policy: Policy) -> Mode:
-    assert decision.probability is not None
-    held = max(threshold, decision.threshold) if _raised(decision, policy) else threshold
-    return _THINK if decision.probability >= held else _NO_THINK
-
-
 def _raised(decision: Decision, policy: Policy) -> bool:
     """Whether load had raised the threshold."""
     return policy.saturation is not None and decision.threshold > policy.threshold
 
 
-def _case(decision: Decision, after: Mode) -> _Case:
-    return _Case(
-        at=decision.at,
-        model=decision.model,
-        before=decision.decided,
-        after=after,
-        escalated=decision.escalated is not None,
-        answered=decision.status == 200,
-        cost=decision.cost,
-        other_cost=decision.other_mode_cost_estimated,
-        seconds=decision.duration,
+def _figures(decision: Decision, after: Mode, usual: dict[tuple[str, Mode], float]) -> _Figures:
+    before = decision.decided
+    cost = _cost(decision, after)
+    priced = decision.cost is not None and cost is not None
+    seconds = decision.duration if after is before else usual.get((decision.model, after))
+    timed = decision.status == 200 and seconds is not None
+    return _Figures(
+        to_think=before is _NO_THINK and after is _THINK,
+        to_no_think=before is _THINK and after is _NO_THINK,
+        thinking_simulated=after is _THINK,
+        priced=priced,
+        cost=decision.cost or 0 if priced else 0,
+        cost_simulated=cost or 0 if priced else 0,
+        timed=timed,
+        seconds=decision.duration if timed else 0.0,
+        seconds_simulated=seconds or 0.0 if timed else 0.0,
     )
 
 
-def _cost(case: _Case) -> int | None:
+def _cost(decision: Decision, after: Mode) -> int | None:
     """What the answer would have cost; None where that is not known."""
-    if case.after is case.before:
-        return case.cost
-    return None if case.escalated else case.other_cost  # an escalated one has been answered in both modes
+    if after is decision.decided:
+        return decision.cost
+    # An escalated one has been answered in both modes.
+    return None if decision.escalated is not None else decision.other_mode_cost_estimated
 
 
-def _usual(cases: Iterable[_Case]) -> dict[tuple[str, Mode], float]:
+def _usual(decisions: Iterable[Decision]) -> dict[tuple[str, Mode], float]:
     """Mean seconds of an answer by model and mode, where there are enough of them."""
     found: defaultdict[tuple[str, Mode], list[float]] = defaultdict(list)
-    for case in cases:
-        if case.answered and not case.escalated:
-            found[case.model, case.before].append(case.seconds)
+    for decision in decisions:
+        if decision.status == 200 and decision.escalated is None:
+            found[decision.model, decision.decided].append(decision.duration)
     return {key: sum(seconds) / len(seconds) for key, seconds in found.items() if len(seconds) >= ENOUGH}
-
-
-def _seconds(case: _Case, usual: dict[tuple[str, Mode], float]) -> float | None:
-    return case.seconds if case.after is case.before else usual.get((case.model, case.after))
-
-
-def _mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return sum(found) / len(found) if found else None
