@@ -18,7 +18,7 @@ COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install up test tools bench soak lint format clean
+.PHONY: help install up test test-unit test-engine tools bench soak lint format clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -47,16 +47,22 @@ $(STAMP):
 up: install ## Start the whole platform on this machine: ARGS="--port 9000 --state-dir DIR".
 	@exec $(BIN)/pointsman up $(ARGS)
 
-# Two at a time, for much of it is waiting; the real engines fill the cores by themselves. Compiled before, since
-# hundreds of processes are started, and some environments keep Python from writing what it compiles.
+# Two at a time, for much of it is waiting; the real engines leave room for the unit tests beside them alone. Compiled
+# before, since hundreds of processes are started, and some environments keep Python from writing what it compiles.
 test: lint tools ## Install, check and run all tests; ARGS="tests/unit -x" for some.
 	@$(BIN)/python -m compileall -qq platform router operators
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" tests/unit tests/integration tests/cluster
-	$(BIN)/python -m pytest tests/engine
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" tests/integration tests/cluster
+	@$(MAKE) --jobs=2 --output-sync=target test-unit test-engine
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+test-unit:
+	nice $(BIN)/python -m pytest tests/unit
+
+test-engine:
+	$(BIN)/python -m pytest tests/engine
 
 bench: install ## Measure the gateway beside its peers: ARGS="--quick --only pointsman,direct,floor".
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.gateway $(ARGS)
