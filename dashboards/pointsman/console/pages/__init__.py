@@ -1,0 +1,8 @@
+"""The console's pages, in the order of the navigation. A new one is a module with a `PAGE`, and a line here."""
+
+from __future__ import annotations
+
+from pointsman.console.page import Page
+from pointsman.console.pages import costs, overview
+
+ALL: tuple[Page, ...] = (overview.PAGE, costs.PAGE)

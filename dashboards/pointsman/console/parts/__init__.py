@@ -1,0 +1,1 @@
+"""What pages are made of: escaped markup, tables, charts, and what is shown where there is nothing to show."""
