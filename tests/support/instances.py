@@ -98,6 +98,8 @@ class Up(Watched):
         self.port = port or free_port()
         self.out, self.err = folder / "out", folder / "err"
         place = ["--port", str(self.port), "--state-dir", str(self.state)]
+        if "--console" not in options:
+            place.append("--no-console")  # which takes a second and a hundred MiB that most tests can do without
         with self.out.open("wb") as out, self.err.open("wb") as err:
             super().__init__([POINTSMAN, "up", *place, *options], **{"stdout": out, "stderr": err, **popen})
 

@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from pointsman.cli import logs, standalone
-from pointsman.cli.state import DEFAULT_HOST, DEFAULT_PORT
+from pointsman.cli.state import DEFAULT_CONSOLE_PORT, DEFAULT_HOST, DEFAULT_PORT
 from pointsman.contracts.names import Env
-
-DEFAULT_CONSOLE_PORT = 8081
 
 
 def console(

@@ -11,6 +11,7 @@ import platformdirs
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
+DEFAULT_CONSOLE_PORT = 8081
 
 
 def default_state_dir() -> Path:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from pointsman.cli.state import DEFAULT_HOST, DEFAULT_PORT, default_state_dir
+from pointsman.cli.state import DEFAULT_CONSOLE_PORT, DEFAULT_HOST, DEFAULT_PORT, default_state_dir
 
 
 class EngineChoice(StrEnum):
@@ -41,6 +41,15 @@ def up(
         str | None,
         typer.Option(help="Redis or Valkey; each instance needs a database of its own. Default: starts a Valkey."),
     ] = None,
+    console: Annotated[
+        bool | None,
+        typer.Option(
+            "--console/--no-console", help="Start the web console. Default: if it is installed.", show_default=False
+        ),
+    ] = None,
+    console_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the console; 0: any that is free.")
+    ] = DEFAULT_CONSOLE_PORT,
     as_json: Annotated[
         bool, typer.Option("--json", help="When ready, print one JSON object and nothing else on stdout.")
     ] = False,
@@ -48,8 +57,8 @@ def up(
     """
     Start the whole platform on this machine and keep it running until Ctrl-C.
 
-    Starts Valkey, the engines, the admin API and the router. When they are
-    ready it prints the URL, a key and how to ask. A part that dies is started
+    Starts Valkey, the engines, the admin API, the router and the console. When
+    they are ready it prints the URLs, a key and how to ask. A part that dies is started
     again. Ctrl-C, SIGTERM or closing the terminal stops everything in order:
     running answers are finished first, a second Ctrl-C hurries. No process
     stays behind.
@@ -69,5 +78,7 @@ def up(
         config=config,
         redis_url=redis_url,
         as_json=as_json,
+        console=console,
+        console_port=console_port,
     )
     raise typer.Exit(start(order, started=time.monotonic()))

@@ -8,7 +8,7 @@ import pytest
 from redis.connection import parse_url
 
 from pointsman.cli.instance import preflight
-from pointsman.cli.instance.plan import Plan, plan_of, with_simulated_engines
+from pointsman.cli.instance.plan import ConsolePlace, Plan, plan_of, with_simulated_engines
 from pointsman.cli.instance.state_folder import StateFolder
 from pointsman.cli.instance.valkey import valkey_url
 from pointsman.contracts.config import Autoscaling, Config, Engine
@@ -22,7 +22,9 @@ def local() -> Config:
     return load_config(Path(preflight.__file__).parents[1] / "local.yaml")
 
 
-def planned(config: Config, folder: Path, *, embedded_valkey: bool = True) -> Plan:
+def planned(
+    config: Config, folder: Path, *, embedded_valkey: bool = True, console: ConsolePlace | None = None
+) -> Plan:
     return plan_of(
         config,
         folder=StateFolder(folder),
@@ -31,6 +33,7 @@ def planned(config: Config, folder: Path, *, embedded_valkey: bool = True) -> Pl
         host="127.0.0.1",
         port=8080,
         secret=SECRET,
+        console=console,
     )
 
 
@@ -43,6 +46,18 @@ def test_one_serving_process_for_all_sglang_pools(local: Config, tmp_path: Path)
     assert names(plan) == ["valkey", "serving", "admin", "ledger-writer", "router"]
     assert plan.stopping_order == [["router"], ["admin", "ledger-writer", "serving"], ["valkey"]]
     assert names(planned(local, tmp_path, embedded_valkey=False)) == ["serving", "admin", "ledger-writer", "router"]
+
+
+def test_the_console_knows_the_router_and_redis_alone(local: Config, tmp_path: Path) -> None:
+    place = ConsolePlace("127.0.0.1", 8081, "http://127.0.0.1:8080")
+    plan = planned(local, tmp_path, console=place)
+    assert plan.console is not None
+    words = plan.console.argv[plan.console.argv.index("console") :]
+    assert words == (
+        *("console", "--redis-url", "redis://h:1/0", "--url", "http://127.0.0.1:8080"),
+        *("--host", "127.0.0.1", "--port", "8081"),
+    )
+    assert plan.stopping_order[0] == ["router", "console"]
 
 
 def test_one_process_for_each_simulated_replica(local: Config, tmp_path: Path) -> None:

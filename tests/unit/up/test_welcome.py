@@ -24,6 +24,7 @@ READY = Ready(
     state_dir="/s",
     redis_url="unix:///s/valkey.sock",
     pid=4711,
+    console_url="http://127.0.0.1:8081",
 )
 
 
@@ -37,6 +38,7 @@ def test_the_lines_to_copy_work_as_they_are(local: Config) -> None:
     assert "Ready after 3.2 s." in text
     assert "http://127.0.0.1:8080/v1" in text
     assert "kill 4711" in text
+    assert "Console  http://127.0.0.1:8081  (log in with that key, or with the one in /s/admin.key)" in text
     (curl,) = [line for line in text.splitlines() if line.startswith("curl ")]
     words = shlex.split(curl)
     assert words[1] == "http://127.0.0.1:8080/v1/chat/completions"
@@ -61,6 +63,7 @@ def test_scripts_get_one_object() -> None:
         "state_dir": "/s",
         "redis_url": "unix:///s/valkey.sock",
         "pid": 4711,
+        "console_url": "http://127.0.0.1:8081",
     }
 
 

@@ -21,6 +21,7 @@ COMMAND = (sys.executable, "-m", "pointsman.cli")
 ROUTER = "router"
 ADMIN = "admin"
 LEDGER_WRITER = "ledger-writer"
+CONSOLE = "console"
 SERVING = "serving"
 
 _BEYOND_DRAIN = 3.0
@@ -29,24 +30,43 @@ _BEYOND_DRAIN = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`store` is None where the instance was given a Redis; `engines` are the parts that hold replicas."""
+    """
+    `store` is None where the instance was given a Redis, `console` where none is wanted; `engines` are the parts
+    that hold replicas.
+    """
 
     store: Part | None
     engines: tuple[Part, ...]
     admin: Part
     ledger_writer: Part
     router: Part
+    console: Part | None = None
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return (*((self.store,) if self.store else ()), *self.engines, self.admin, self.ledger_writer, self.router)
+        first = (self.store,) if self.store else ()
+        last = (self.console,) if self.console else ()
+        return (*first, *self.engines, self.admin, self.ledger_writer, self.router, *last)
 
     @property
     def stopping_order(self) -> list[list[str]]:
-        """Names in groups: the router first: its answers need an engine to end them, its entries a writer."""
+        """
+        Names in groups: the router first: its answers need an engine to end them, its entries a writer. The console
+        goes with it, as it has nobody left to ask.
+        """
+        first = [self.router, *((self.console,) if self.console else ())]
         after = [self.admin, self.ledger_writer, *self.engines]
-        groups = [[self.router], after, [self.store] if self.store else []]
+        groups = [first, after, [self.store] if self.store else []]
         return [[part.name for part in group] for group in groups]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsolePlace:
+    """Where the console listens, and the router that it asks."""
+
+    host: str
+    port: int
+    router_url: str
 
 
 def with_simulated_engines(config: Config) -> Config:
@@ -61,9 +81,20 @@ def with_simulated_engines(config: Config) -> Config:
 
 
 def plan_of(
-    config: Config, *, folder: StateFolder, redis_url: str, embedded_valkey: bool, host: str, port: int, secret: str
+    config: Config,
+    *,
+    folder: StateFolder,
+    redis_url: str,
+    embedded_valkey: bool,
+    host: str,
+    port: int,
+    secret: str,
+    console: ConsolePlace | None = None,
 ) -> Plan:
-    """The parts of an instance; `secret` is what its replicas will want to see from its router."""
+    """
+    The parts of an instance; `secret` is what its replicas will want to see from its router, `console` where there
+    is to be one.
+    """
     config_file = ("--config", str(folder.config))
     redis = ("--redis-url", redis_url)
     state = ("--state-dir", str(folder.path))
@@ -105,4 +136,17 @@ def plan_of(
             environment=trusted,
             stop_within=config.router.drain_timeout + _BEYOND_DRAIN,
         ),
+        console=None if console is None else _console(config, console, redis, unbuffered),
+    )
+
+
+def _console(config: Config, place: ConsolePlace, redis: tuple[str, ...], environment: dict[str, str]) -> Part:
+    certificate = () if config.router.tls is None else ("--router-certificate", config.router.tls.certificate)
+    return Part(
+        name=CONSOLE,
+        argv=(
+            *(*COMMAND, "console", *redis, "--url", place.router_url),
+            *("--host", place.host, "--port", str(place.port), *certificate),
+        ),
+        environment=environment,
     )

@@ -99,6 +99,21 @@ def check_port(host: str, port: int) -> str | None:
     return None
 
 
+def console_is_installed() -> bool:
+    """Whether all that the console imports is there."""
+    return all(importlib.util.find_spec(name) is not None for name in ("nicegui", "cryptography", "httpx"))
+
+
+def check_console(host: str, port: int) -> str | None:
+    """Whether a console could be started at `port` of `host` now."""
+    if not console_is_installed():
+        return "The console is not installed: pip install 'pointsman[console]', or say --no-console."
+    if (problem := check_port(host, port)) and "in use" in problem:
+        other = "choose another for the console with --console-port, or say --no-console"
+        return f"Port {port} of {host} is in use: {other}."
+    return problem
+
+
 def free_port(host: str) -> int:
     """A port of `host` that was free a moment ago."""
     family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]

@@ -41,7 +41,8 @@ _PROBE_PAUSE = 0.1
 class Run:
     """
     `started` is when the user asked (monotonic seconds); `announce(seconds)` tells that all is ready; `tls` is
-    whether the router speaks it; `limits` is how often a child that dies is started again.
+    whether the router speaks it; `limits` is how often a child that dies is started again. `console`: host and port
+    of the console, where there is one.
     """
 
     plan: Plan
@@ -51,6 +52,7 @@ class Run:
     started: float
     announce: Callable[[float], None]
     tls: bool = False
+    console: tuple[str, int] | None = None
     limits: RestartLimits = field(default_factory=RestartLimits)
 
 
@@ -96,10 +98,13 @@ async def _work(run: Run, supervisor: Supervisor, progress: Progress) -> None:
         supervisor.start(plan.store)
         await until(plan.store.ready)
         progress.said(plan.store.name, "ready")
-    for part in (*plan.engines, plan.admin, plan.ledger_writer, plan.router):
+    last = (plan.console,) if plan.console else ()
+    for part in (*plan.engines, plan.admin, plan.ledger_writer, plan.router, *last):
         progress.began(part.name)
         supervisor.start(part)
-    await until(functools.partial(_answers_startupz, run.host, run.port, tls=run.tls), pause=_PROBE_PAUSE)
+    await until(functools.partial(_answers, run.host, run.port, "/startupz", tls=run.tls), pause=_PROBE_PAUSE)
+    if run.console is not None:
+        await until(functools.partial(_answers, *run.console, "/healthz", tls=False), pause=_PROBE_PAUSE)
     supervisor.restart_from_now_on()
     progress.settled()
     run.announce(time.monotonic() - run.started)
@@ -108,14 +113,14 @@ async def _work(run: Run, supervisor: Supervisor, progress: Progress) -> None:
         move_aside_large(run.folder.logs)
 
 
-async def _answers_startupz(host: str, port: int, *, tls: bool) -> bool:
+async def _answers(host: str, port: int, path: str, *, tls: bool) -> bool:
     context = None
     if tls:
         # Whether it answers is asked, not who it is: the certificate may name any host.
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    request = f"GET /startupz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(_PROBE_TIMEOUT):
             reader, writer = await asyncio.open_connection(host, port, ssl=context)

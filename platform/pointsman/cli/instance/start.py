@@ -16,15 +16,17 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from pointsman.cli.instance.guardian import run_guarded
-from pointsman.cli.instance.plan import plan_of, with_simulated_engines
+from pointsman.cli.instance.plan import ConsolePlace, plan_of, with_simulated_engines
 from pointsman.cli.instance.preflight import (
     Refused,
+    check_console,
     check_gpus,
     check_memory,
     check_modules,
     check_port,
     check_redis,
     check_system,
+    console_is_installed,
     free_port,
     without_password,
 )
@@ -46,7 +48,10 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the user asked for. `port` 0: any; `config` None: the built-in fleet; `redis_url` None: own Valkey."""
+    """
+    What the user asked for. `port` 0: any; `config` None: the built-in fleet; `redis_url` None: own Valkey;
+    `console` None: one where its extra is installed.
+    """
 
     simulated: bool
     host: str
@@ -55,6 +60,8 @@ class Order:
     config: Path | None
     redis_url: str | None
     as_json: bool
+    console: bool | None = None
+    console_port: int = 0
 
 
 def start(order: Order, *, started: float) -> int:
@@ -70,6 +77,11 @@ def start(order: Order, *, started: float) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     port = order.port or free_port(order.host)
+    near = _WILDCARDS.get(order.host, order.host)
+    url = _url("https" if config.router.tls else "http", near, port)
+    console = None
+    if _wants_console(order):
+        console = ConsolePlace(order.host, order.console_port or free_port(order.host), url)
     plan = plan_of(
         config,
         folder=folder,
@@ -78,16 +90,16 @@ def start(order: Order, *, started: float) -> int:
         host=order.host,
         port=port,
         secret=secrets.token_urlsafe(32),
+        console=console,
     )
-    near = _WILDCARDS.get(order.host, order.host)
-    scheme = "https" if config.router.tls else "http"
     ready = Ready(
-        url=f"{scheme}://[{near}]:{port}" if ":" in near else f"{scheme}://{near}:{port}",
+        url=url,
         demo_key_file=str(folder.demo_key),
         admin_key_file=str(folder.admin_key),
         state_dir=str(folder.path),
         redis_url=without_password(order.redis_url) if order.redis_url else valkey_url(folder),
         pid=os.getpid(),
+        console_url=None if console is None else _url("http", near, console.port),
     )
 
     def announce(seconds: float) -> None:
@@ -105,6 +117,7 @@ def start(order: Order, *, started: float) -> int:
         started=started,
         announce=announce,
         tls=config.router.tls is not None,
+        console=None if console is None else (near, console.port),
     )
     return run_guarded(lambda guardian: asyncio.run(run_instance(run, guardian=guardian)))
 
@@ -126,6 +139,7 @@ def prepare(order: Order, folder: StateFolder) -> Config:
     checks = [
         check_modules(config, embedded_valkey=order.redis_url is None),
         check_port(order.host, order.port),
+        check_console(order.host, order.console_port) if _wants_console(order) else None,
         check_gpus(config),
         check_memory(config),
     ]
@@ -141,6 +155,14 @@ def prepare(order: Order, folder: StateFolder) -> Config:
         raise Refused([str(error)]) from None
     except OSError as error:
         raise Refused([f"The state folder {folder.path} cannot be written: {error.strerror}."]) from None
+
+
+def _wants_console(order: Order) -> bool:
+    return console_is_installed() if order.console is None else order.console
+
+
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _set_process_limits() -> None:

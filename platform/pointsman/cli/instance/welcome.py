@@ -26,6 +26,7 @@ class Ready:
     state_dir: str
     redis_url: str
     pid: int
+    console_url: str | None = None
 
     def as_json(self) -> str:
         return json.dumps(asdict(self))
@@ -41,6 +42,11 @@ def welcome(ready: Ready, config: Config, *, key: str, logs: str, seconds: float
         "",
         f"  URL      {ready.url}/v1",
         f"  Key      {key}  (tenant demo; kept in {ready.demo_key_file})",
+        *(
+            (f"  Console  {ready.console_url}  (log in with that key, or with the one in {ready.admin_key_file})",)
+            if ready.console_url
+            else ()
+        ),
         f"  Model    {models or 'none yet'}",
         f"  Logs     {logs}",
         f"  Stop     Ctrl-C, or kill {ready.pid}",
