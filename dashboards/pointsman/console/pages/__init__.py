@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from pointsman.console.page import Page
-from pointsman.console.pages import costs, overview
+from pointsman.console.pages import costs, decision, decisions, overview
 
-ALL: tuple[Page, ...] = (overview.PAGE, costs.PAGE)
+ALL: tuple[Page, ...] = (overview.PAGE, costs.PAGE, decisions.PAGE, decision.PAGE)
