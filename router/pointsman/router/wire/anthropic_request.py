@@ -7,15 +7,15 @@ value in an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from pointsman.contracts.errors import InvalidRequest
 from pointsman.router.wire import fields
-from pointsman.router.wire.fields import Check, wrong
+from pointsman.router.wire.fields import wrong
 from pointsman.router.wire.private_fields import unknown
+from pointsman.router.wire.translation import Translate, checked, later, only, plain, same, translated
 
 THINKING_TYPES = ("enabled", "disabled", "adaptive")
 ROLES = ("user", "assistant", "system")
@@ -53,14 +53,7 @@ def chat(body: dict[str, Any], places: list[str]) -> dict[str, Any]:
 
     Raises `InvalidRequest` naming the first field at fault. What a chat is checked for anyway is not checked.
     """
-    payload: dict[str, Any] = {}
-    for name, value in body.items():
-        if value is None:
-            continue
-        translate = _TRANSLATE.get(name)
-        if translate is None:
-            raise unknown(name)
-        translate(value, payload)
+    payload = translated(body, _TRANSLATE)
     if "max_tokens" not in payload:
         raise InvalidRequest("'max_tokens' is missing.", param="max_tokens", code="missing_required_parameter")
     thinking = payload.get("thinking")
@@ -98,33 +91,6 @@ def _number(value: Any) -> int:
 
 
 # -- fields
-
-Translate = Callable[[Any, dict[str, Any]], None]
-"""Puts what a field says into the chat."""
-
-
-def _same(name: str, check: Check | None = None) -> Translate:
-    """A field of the same name and meaning; `check` says what is narrower here than in a chat."""
-
-    def translate(value: Any, payload: dict[str, Any]) -> None:
-        if check is not None:
-            check(value, name)
-        payload[name] = value
-
-    return translate
-
-
-def _checked(name: str, check: Check) -> Translate:
-    """A field of no effect here."""
-
-    def translate(value: Any, payload: dict[str, Any]) -> None:
-        check(value, name)
-
-    return translate
-
-
-def _later(value: Any, payload: dict[str, Any]) -> None:
-    """A field that is translated together with another."""
 
 
 def _stop(value: Any, payload: dict[str, Any]) -> None:
@@ -182,7 +148,7 @@ def _format(value: Any, payload: dict[str, Any]) -> None:
     fields.mapping(value, place)
     if value.get("type") != "json_schema":
         raise wrong(f"{place}.type", "json_schema")
-    _only(value, place, ("type", "schema"))
+    only(value, place, ("type", "schema"))
     fields.mapping(value.get("schema"), f"{place}.schema")
     payload["response_format"] = {
         "type": "json_schema",
@@ -200,7 +166,7 @@ def _tool(tool: Any, place: str) -> dict[str, Any]:
     fields.mapping(tool, place)
     if tool.get("type") not in (None, "custom"):
         raise wrong(f"{place}.type", "custom: there are no tools of the platform's own here")
-    _only(tool, place, ("type", "name", "description", "input_schema", "strict", "cache_control", *_UNHEEDED))
+    only(tool, place, ("type", "name", "description", "input_schema", "strict", "cache_control", *_UNHEEDED))
     fields.string(tool.get("name"), f"{place}.name")
     fields.mapping(tool.get("input_schema"), f"{place}.input_schema")
     function = {"name": tool["name"], "parameters": tool["input_schema"]}
@@ -221,7 +187,7 @@ def _tool_choice(value: Any, payload: dict[str, Any]) -> None:
     kind = value.get("type")
     if kind not in _CHOICES:
         raise wrong("tool_choice.type", "one of " + ", ".join(_CHOICES))
-    _only(value, "tool_choice", ("type", "name", "disable_parallel_tool_use"))
+    only(value, "tool_choice", ("type", "name", "disable_parallel_tool_use"))
     if kind == "tool":
         fields.string(value.get("name"), "tool_choice.name")
         payload["tool_choice"] = {"type": "function", "function": {"name": value["name"]}}
@@ -240,7 +206,7 @@ _CHOICES = {"auto": "auto", "any": "required", "tool": "", "none": "none"}
 def _cache_control(value: Any, place: str) -> None:
     """A mark that a prompt is worth keeping up to here, which engines find out by themselves."""
     fields.mapping(value, place)
-    _only(value, place, ("type", "ttl"))
+    only(value, place, ("type", "ttl"))
     if value.get("type") != "ephemeral":
         raise wrong(f"{place}.type", "ephemeral")
     if value.get("ttl") not in (None, "5m", "1h"):
@@ -268,7 +234,7 @@ def _messages(messages: Any, system: Any, places: list[str]) -> list[dict[str, A
     for index, message in enumerate(messages):
         place = f"messages[{index}]"
         fields.mapping(message, place)
-        _only(message, place, ("role", "content"))
+        only(message, place, ("role", "content"))
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
             raise wrong(f"{place}.role", "one of " + ", ".join(ROLES))
@@ -303,12 +269,12 @@ def _user(content: list[Any], place: str, chat: list[dict[str, Any]], places: li
         else:
             parts.append(_part(block, at, ("text", "image", "tool_result")))
     if parts:
-        chat.append({"role": "user", "content": _plain(parts)})
+        chat.append({"role": "user", "content": plain(parts)})
         places.append(place)
 
 
 def _result(block: dict[str, Any], place: str) -> dict[str, Any]:
-    _only(block, place, ("type", "tool_use_id", "content", "is_error", "cache_control"))
+    only(block, place, ("type", "tool_use_id", "content", "is_error", "cache_control"))
     fields.string(block.get("tool_use_id"), f"{place}.tool_use_id")
     _cache_control_of(block, place)
     said, content = block.get("content"), f"{place}.content"
@@ -324,7 +290,7 @@ def _result(block: dict[str, Any], place: str) -> dict[str, Any]:
         fields.boolean(failed, f"{place}.is_error")
     if failed:
         parts.insert(0, {"type": "text", "text": "Error:"})
-    return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": _plain(parts) if parts else ""}
+    return {"role": "tool", "tool_call_id": block["tool_use_id"], "content": plain(parts) if parts else ""}
 
 
 def _turn(content: list[Any], place: str) -> dict[str, Any]:
@@ -338,7 +304,7 @@ def _turn(content: list[Any], place: str) -> dict[str, Any]:
         if kind == "tool_use":
             calls.append(_call(block, at))
         elif kind == "thinking":
-            _only(block, at, ("type", "thinking", "signature"))
+            only(block, at, ("type", "thinking", "signature"))
             fields.string(block.get("thinking"), f"{at}.thinking")
             if block["thinking"]:
                 thoughts.append(block["thinking"])
@@ -346,7 +312,7 @@ def _turn(content: list[Any], place: str) -> dict[str, Any]:
             fields.string(block.get("data"), f"{at}.data")  # which nobody but its maker can read
         else:
             texts.append(_part(block, at, ("text", "tool_use", "thinking", "redacted_thinking"), only_text=True))
-    turn: dict[str, Any] = {"role": "assistant", "content": _plain(texts) if texts else None}
+    turn: dict[str, Any] = {"role": "assistant", "content": plain(texts) if texts else None}
     if thoughts:
         turn["reasoning_content"] = "\n\n".join(thoughts)
     if calls:
@@ -357,7 +323,7 @@ def _turn(content: list[Any], place: str) -> dict[str, Any]:
 
 
 def _call(block: dict[str, Any], place: str) -> dict[str, Any]:
-    _only(block, place, ("type", "id", "name", "input", "cache_control", "caller"))
+    only(block, place, ("type", "id", "name", "input", "cache_control", "caller"))
     fields.string(block.get("id"), f"{place}.id")
     fields.string(block.get("name"), f"{place}.name")
     fields.mapping(block.get("input"), f"{place}.input")
@@ -375,22 +341,22 @@ def _part(block: Any, place: str, known: tuple[str, ...], *, only_text: bool = F
         return block  # the usual block, told at a glance
     kind = _type_of(block, place)
     if kind == "text":
-        _only(block, place, _TEXT)
+        only(block, place, _TEXT)
         fields.string(block.get("text"), f"{place}.text")
         _cache_control_of(block, place)
         return {"type": "text", "text": block["text"]}
     if kind != "image" or only_text:
         raise wrong(f"{place}.type", "one of " + ", ".join(known))
-    _only(block, place, ("type", "source", "cache_control"))
+    only(block, place, ("type", "source", "cache_control"))
     _cache_control_of(block, place)
     source, at = block.get("source"), f"{place}.source"
     fields.mapping(source, at)
     if source.get("type") == "url":
-        _only(source, at, ("type", "url"))
+        only(source, at, ("type", "url"))
         fields.string(source.get("url"), f"{at}.url")
         url = source["url"]
     elif source.get("type") == "base64":
-        _only(source, at, ("type", "media_type", "data"))
+        only(source, at, ("type", "media_type", "data"))
         fields.string(source.get("data"), f"{at}.data")
         if source.get("media_type") not in MEDIA_TYPES:
             raise wrong(f"{at}.media_type", "one of " + ", ".join(MEDIA_TYPES))
@@ -409,15 +375,7 @@ def _texts(value: Any, place: str) -> str | list[dict[str, Any]]:
     if not value:
         return ""
     parts = [_part(block, f"{place}[{index}]", ("text",), only_text=True) for index, block in enumerate(value)]
-    return _plain(parts)
-
-
-def _plain(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """`parts`, or their one text."""
-    if len(parts) == 1 and parts[0]["type"] == "text":
-        text: str = parts[0]["text"]
-        return text
-    return parts
+    return plain(parts)
 
 
 def _type_of(block: Any, place: str) -> Any:
@@ -425,30 +383,24 @@ def _type_of(block: Any, place: str) -> Any:
     return block.get("type")
 
 
-def _only(value: dict[str, Any], place: str, known: tuple[str, ...]) -> None:
-    for name, item in value.items():
-        if name not in known and item is not None:  # SDKs give back what they got with all its fields
-            raise unknown(f"{place}.{name}")
-
-
 _TRANSLATE: dict[str, Translate] = {
-    "model": _same("model"),
-    "messages": _later,
-    "system": _later,
-    "max_tokens": _same("max_tokens"),
-    "stream": _same("stream"),
+    "model": same("model"),
+    "messages": later,
+    "system": later,
+    "max_tokens": same("max_tokens"),
+    "stream": same("stream"),
     "stop_sequences": _stop,
-    "temperature": _same("temperature", _temperature),
-    "top_p": _same("top_p"),
+    "temperature": same("temperature", _temperature),
+    "top_p": same("top_p"),
     "top_k": _top_k_of,
     "tools": _tools,
     "tool_choice": _tool_choice,
     "thinking": _thinking,
     "output_config": _output_config,
-    "metadata": _same("metadata"),
+    "metadata": same("metadata"),
     # fields that concern Anthropic's own platform: accepted, since SDKs send them, and of no effect
-    "service_tier": _checked("service_tier", fields.one_of("auto", "standard_only")),
-    "cache_control": _checked("cache_control", _cache_control),
+    "service_tier": checked("service_tier", fields.one_of("auto", "standard_only")),
+    "cache_control": checked("cache_control", _cache_control),
 }
 
 FIELDS = tuple(_TRANSLATE)

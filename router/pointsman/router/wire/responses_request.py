@@ -9,15 +9,15 @@ Nothing here quotes a value in an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
 
 from pointsman.contracts.errors import InvalidRequest
 from pointsman.router.wire import fields
-from pointsman.router.wire.fields import Check, wrong
+from pointsman.router.wire.fields import wrong
 from pointsman.router.wire.private_fields import unknown
+from pointsman.router.wire.translation import Translate, checked, later, only, plain, same, translated
 
 SUMMARIES = ("auto", "concise", "detailed")
 """Values of `reasoning.summary`. Thinking is never summarized here: as a summary it is shown as it is."""
@@ -41,9 +41,6 @@ ROLES = ("user", "assistant", "system", "developer")
 ITEM_TYPES = ("message", "reasoning", "function_call", "function_call_output")
 _KEPT_NOWHERE = "nothing is kept between requests"
 
-Translate = Callable[[Any, dict[str, Any]], None]
-"""Puts what a field says into the chat."""
-
 
 def chat(body: dict[str, Any], places: list[str]) -> dict[str, Any]:
     """
@@ -51,14 +48,7 @@ def chat(body: dict[str, Any], places: list[str]) -> dict[str, Any]:
 
     Raises `InvalidRequest` naming the first field at fault. What a chat is checked for anyway is not checked.
     """
-    payload: dict[str, Any] = {}
-    for name, value in body.items():
-        if value is None:
-            continue
-        translate = _TRANSLATE.get(name)
-        if translate is None:
-            raise unknown(name)
-        translate(value, payload)
+    payload = translated(body, _TRANSLATE)
     if body.get("input") is None:
         raise InvalidRequest("'input' is missing.", param="input", code="missing_required_parameter")
     payload["messages"] = _Messages(places).of(body["input"], body.get("instructions"))
@@ -74,25 +64,7 @@ def summarizes(body: dict[str, Any]) -> bool:
 # -- fields
 
 
-def _same(name: str) -> Translate:
-    """A field of the same name and meaning, which the chat's own check is for."""
-
-    def translate(value: Any, payload: dict[str, Any]) -> None:
-        payload[name] = value
-
-    return translate
-
-
-def _checked(name: str, check: Check) -> Translate:
-    """A field of no effect here."""
-
-    def translate(value: Any, payload: dict[str, Any]) -> None:
-        check(value, name)
-
-    return translate
-
-
-def _only(name: str, wanted: object, why: str) -> Translate:
+def _must_be(name: str, wanted: object, why: str) -> Translate:
     """A field with one value that can be had here; `why` says why there is no other."""
 
     def translate(value: Any, payload: dict[str, Any]) -> None:
@@ -110,10 +82,6 @@ def _never(name: str, why: str) -> Translate:
         raise InvalidRequest(f"'{name}' is not supported: {why}.", param=name, code="unsupported_parameter")
 
     return translate
-
-
-def _later(value: Any, payload: dict[str, Any]) -> None:
-    """A field that is translated together with another."""
 
 
 def _most(value: Any, payload: dict[str, Any]) -> None:
@@ -168,11 +136,11 @@ def _format(value: Any, payload: dict[str, Any]) -> None:
     fields.mapping(value, place)
     kind = value.get("type")
     if kind == "json_schema":
-        _known(value, place, ("type", "name", "description", "schema", "strict"))
+        only(value, place, ("type", "name", "description", "schema", "strict"))
         schema = {name: item for name, item in value.items() if name != "type" and item is not None}
         payload["response_format"] = {"type": kind, "json_schema": schema}
     elif kind in ("text", "json_object"):
-        _known(value, place, ("type",))
+        only(value, place, ("type",))
         payload["response_format"] = {"type": kind}
     else:
         raise wrong(f"{place}.type", "one of text, json_object, json_schema")
@@ -188,14 +156,14 @@ def _tool(tool: Any, place: str) -> dict[str, Any]:
     fields.mapping(tool, place)
     if tool.get("type") != "function":
         raise wrong(f"{place}.type", "function: there are no tools of the platform's own here")
-    _known(tool, place, ("type", "name", "description", "parameters", "strict"))
+    only(tool, place, ("type", "name", "description", "parameters", "strict"))
     function = {name: item for name, item in tool.items() if name != "type" and item is not None}
     return {"type": "function", "function": function}
 
 
 def _tool_choice(value: Any, payload: dict[str, Any]) -> None:
     if type(value) is dict and value.get("type") == "function":
-        _known(value, "tool_choice", ("type", "name"))
+        only(value, "tool_choice", ("type", "name"))
         fields.string(value.get("name"), "tool_choice.name")
         payload["tool_choice"] = {"type": "function", "function": {"name": value["name"]}}
     elif value in ("auto", "none", "required"):
@@ -262,7 +230,7 @@ class _Messages:
         return turn
 
     def _message(self, item: dict[str, Any], place: str) -> None:
-        _known(item, place, ("type", "role", "content", "id", "status", "phase"))
+        only(item, place, ("type", "role", "content", "id", "status", "phase"))
         role, content = item.get("role"), item.get("content")
         if role not in ROLES:
             raise wrong(f"{place}.role", "one of " + ", ".join(ROLES))
@@ -274,7 +242,7 @@ class _Messages:
             self._add(place, {"role": role, "content": content})
         else:
             parts = [_part(part, f"{place}.content[{at}]") for at, part in enumerate(content)]
-            self._add(place, {"role": role, "content": _plain(parts)})
+            self._add(place, {"role": role, "content": plain(parts)})
 
     def _said(self, content: str | list[Any], place: str) -> None:
         turn = self._of_turn(place)
@@ -284,11 +252,11 @@ class _Messages:
             fields.mapping(part, where)
             kind = part.get("type")
             if kind in ("output_text", "input_text"):
-                _known(part, where, ("type", "text", "annotations", "logprobs"))
+                only(part, where, ("type", "text", "annotations", "logprobs"))
                 fields.string(part.get("text"), f"{where}.text")
                 texts.append(part["text"])
             elif kind == "refusal":
-                _known(part, where, ("type", "refusal"))
+                only(part, where, ("type", "refusal"))
                 fields.string(part.get("refusal"), f"{where}.refusal")
                 turn["refusal"] = turn.get("refusal", "") + part["refusal"]
             else:
@@ -299,7 +267,7 @@ class _Messages:
             turn["content"] = ""
 
     def _reasoning(self, item: dict[str, Any], place: str) -> None:
-        _known(item, place, ("type", "id", "summary", "content", "encrypted_content", "status"))
+        only(item, place, ("type", "id", "summary", "content", "encrypted_content", "status"))
         told = _thoughts(item.get("content"), f"{place}.content", "reasoning_text")
         summary = _thoughts(item.get("summary"), f"{place}.summary", "summary_text")
         if self._turn is not None and self._turn["content"] is not None:
@@ -310,7 +278,7 @@ class _Messages:
             turn["reasoning_content"] = thought if before is None else f"{before}\n\n{thought}"
 
     def _call(self, item: dict[str, Any], place: str) -> None:
-        _known(item, place, ("type", "id", "call_id", "name", "arguments", "status"))
+        only(item, place, ("type", "id", "call_id", "name", "arguments", "status"))
         for name in ("call_id", "name", "arguments"):
             fields.string(item.get(name), f"{place}.{name}")
         try:
@@ -324,14 +292,14 @@ class _Messages:
         calls.append({"id": item["call_id"], "type": "function", "function": function})
 
     def _result(self, item: dict[str, Any], place: str) -> None:
-        _known(item, place, ("type", "id", "call_id", "output", "status"))
+        only(item, place, ("type", "id", "call_id", "output", "status"))
         fields.string(item.get("call_id"), f"{place}.call_id")
         output = item.get("output")
         content: str | list[dict[str, Any]]
         if type(output) is str:
             content = output
         elif type(output) is list:
-            content = _plain([_part(part, f"{place}.output[{at}]") for at, part in enumerate(output)])
+            content = plain([_part(part, f"{place}.output[{at}]") for at, part in enumerate(output)])
         else:
             raise wrong(f"{place}.output", "a string or a list of parts")
         self._add(place, {"role": "tool", "tool_call_id": item["call_id"], "content": content})
@@ -347,7 +315,7 @@ def _thoughts(value: Any, place: str, kind: str) -> str:
     for index, part in enumerate(value):
         at = f"{place}[{index}]"
         fields.mapping(part, at)
-        _known(part, at, ("type", "text"))
+        only(part, at, ("type", "text"))
         if part.get("type") != kind:
             raise wrong(f"{at}.type", kind)
         fields.string(part.get("text"), f"{at}.text")
@@ -360,12 +328,12 @@ def _part(part: Any, place: str) -> dict[str, Any]:
     fields.mapping(part, place)
     kind = part.get("type")
     if kind == "input_text":
-        _known(part, place, ("type", "text"))
+        only(part, place, ("type", "text"))
         fields.string(part.get("text"), f"{place}.text")
         return {"type": "text", "text": part["text"]}
     if kind != "input_image":
         raise wrong(f"{place}.type", "one of input_text, input_image")
-    _known(part, place, ("type", "image_url", "detail"))
+    only(part, place, ("type", "image_url", "detail"))
     fields.string(part.get("image_url"), f"{place}.image_url")
     image = {"url": part["image_url"]}
     if part.get("detail") is not None:
@@ -373,48 +341,34 @@ def _part(part: Any, place: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": image}
 
 
-def _plain(parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """`parts`, or their one text."""
-    if len(parts) == 1 and parts[0]["type"] == "text":
-        text: str = parts[0]["text"]
-        return text
-    return parts
-
-
-def _known(value: dict[str, Any], place: str, names: Collection[str]) -> None:
-    for name, item in value.items():
-        if name not in names and item is not None:  # SDKs give back what they got with all its fields
-            raise unknown(f"{place}.{name}")
-
-
 _TRANSLATE: dict[str, Translate] = {
-    "model": _same("model"),
-    "input": _later,
-    "instructions": _later,
+    "model": same("model"),
+    "input": later,
+    "instructions": later,
     "max_output_tokens": _most,
-    "stream": _same("stream"),
-    "temperature": _same("temperature"),
-    "top_p": _same("top_p"),
+    "stream": same("stream"),
+    "temperature": same("temperature"),
+    "top_p": same("top_p"),
     "tools": _tools,
     "tool_choice": _tool_choice,
-    "parallel_tool_calls": _same("parallel_tool_calls"),
+    "parallel_tool_calls": same("parallel_tool_calls"),
     "reasoning": _reasoning,
     "text": _text,
-    "metadata": _same("metadata"),
-    "user": _same("user"),
+    "metadata": same("metadata"),
+    "user": same("user"),
     "include": _include,
     "stream_options": _stream_options,
-    "store": _only("store", False, _KEPT_NOWHERE),
-    "background": _only("background", False, _KEPT_NOWHERE),
-    "truncation": _only("truncation", "disabled", "nothing of a conversation is left out here"),
+    "store": _must_be("store", False, _KEPT_NOWHERE),
+    "background": _must_be("background", False, _KEPT_NOWHERE),
+    "truncation": _must_be("truncation", "disabled", "nothing of a conversation is left out here"),
     "previous_response_id": _never("previous_response_id", _KEPT_NOWHERE),
     "conversation": _never("conversation", _KEPT_NOWHERE),
     "prompt": _never("prompt", _KEPT_NOWHERE),
     # fields that concern OpenAI's own platform: accepted, since SDKs send them, and of no effect
-    "service_tier": _same("service_tier"),
-    "safety_identifier": _same("safety_identifier"),
-    "prompt_cache_key": _same("prompt_cache_key"),
-    "prompt_cache_retention": _checked("prompt_cache_retention", fields.string),
+    "service_tier": same("service_tier"),
+    "safety_identifier": same("safety_identifier"),
+    "prompt_cache_key": same("prompt_cache_key"),
+    "prompt_cache_retention": checked("prompt_cache_retention", fields.string),
 }
 
 FIELDS = tuple(_TRANSLATE)
