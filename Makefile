@@ -50,9 +50,10 @@ up: install ## Start the whole platform on this machine: ARGS="--port 9000 --sta
 # Two at a time, for much of it is waiting; the real engines leave room for the unit tests beside them alone. Compiled
 # before, since hundreds of processes are started, and some environments keep Python from writing what it compiles.
 test: lint tools ## Install, check and run all tests; ARGS="tests/unit -x" for some.
-	@$(BIN)/python -m compileall -qq platform router operators
+	@$(BIN)/python -m compileall -qq platform router operators dashboards
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" tests/integration tests/cluster
+	$(BIN)/python -m pytest tests/browser
 	@$(MAKE) --jobs=2 --output-sync=target test-unit test-engine
 else
 	$(BIN)/python -m pytest $(ARGS)
@@ -81,11 +82,12 @@ lint: install ## ruff, mypy and import-linter.
 
 # Unpacked, not installed: it is the program that is wanted, not a service that listens.
 PROMTOOL := build/tools/usr/bin/promtool
-tools: ## Fetch what tests need beside Python: Debian's Prometheus.
+tools: ## Fetch what tests need beside Python: Debian's Prometheus and Chromium, axe-core.
 	@command -v promtool >/dev/null || test -x $(PROMTOOL) || { mkdir -p build/tools && cd build/tools \
 		&& { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } \
 		&& dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; } \
 		|| { echo "promtool is missing: install Prometheus (Debian: prometheus)." >&2; exit 1; }
+	@tests/browser/fetch.sh
 
 format: install ## Let ruff put the code in order.
 	$(BIN)/ruff check --fix .
