@@ -47,9 +47,7 @@ def test_a_page_that_was_asked_for_comes_after_logging_in(visit: Visit, platform
     settled(visitor.page)
 
 
-@pytest.mark.parametrize(
-    "target", ["https://example.org/", "//example.org", "/\\example.org"]
-)
+@pytest.mark.parametrize("target", ["https://example.org/", "//example.org", "/\\example.org"])
 def test_logging_in_leads_nowhere_else(platform: ConsoleGateway, target: str) -> None:
     headers = {"origin": platform.console_url}
     with httpx.Client(base_url=platform.console_url, headers=headers) as client:
