@@ -23,6 +23,7 @@ from pointsman.router.fleet.revision import Revision
 from pointsman.router.health import Health
 from pointsman.router.metrics import Cell, Metrics
 from pointsman.router.revision_metrics import RevisionMetrics
+from pointsman.router.savings import Savings
 from pointsman.store.live import INTERVAL, TTL, LiveRouters
 
 log = logging.getLogger(__name__)
@@ -37,23 +38,29 @@ _KEY = ("model", "mode", "pool")
 
 
 class Seen(NamedTuple):
-    """What was counted so far of one model, mode and pool. Times are seconds, added up."""
+    """What was counted so far of one model, mode and pool. Times are seconds, `nano` nano-dollars, added up."""
 
     requests: float = 0.0
     seconds: float = 0.0
     streams: float = 0.0
     first_byte: float = 0.0
+    prompt: int = 0
+    output: int = 0
+    nano: int = 0
 
 
 class LiveReport:
     """Tells how the router run `run` is, until cancelled."""
 
-    def __init__(self, run: str, store: LiveRouters, fleet: Fleet, health: Health, metrics: Metrics) -> None:
+    def __init__(
+        self, run: str, store: LiveRouters, fleet: Fleet, health: Health, metrics: Metrics, savings: Savings
+    ) -> None:
         self._run = run
         self._store = store
         self._fleet = fleet
         self._health = health
         self._metrics = metrics
+        self._savings = savings
         self._began = time()
         self._heard = monotonic()
         self._misses = 0
@@ -152,7 +159,15 @@ class LiveReport:
 
     def _seen(self) -> dict[tuple[str, str, str], Seen]:
         return {
-            key: Seen(times.duration.count, times.duration.total, times.first_byte.count, times.first_byte.total)
+            key: Seen(
+                times.duration.count,
+                times.duration.total,
+                times.first_byte.count,
+                times.first_byte.total,
+                times.prompt,
+                times.output,
+                times.nano,
+            )
             for key, times in self._metrics.all_latencies()
         }
 
@@ -170,6 +185,7 @@ class LiveReport:
             "pools": {name: _pool(state) for name, state in self._fleet.pools.items()},
             "closing": self._fleet.closing(),
             "rates": self._rates(),
+            "spared": self._savings.told(),
         }
 
     def _rates(self) -> list[dict[str, Any]]:
@@ -189,6 +205,9 @@ class LiveReport:
                         "window": seconds,
                         "seconds": seen.seconds - earlier.seconds,
                         "first_byte_seconds": seen.first_byte - earlier.first_byte,
+                        "prompt_tokens": seen.prompt - earlier.prompt,
+                        "output_tokens": seen.output - earlier.output,
+                        "nano": seen.nano - earlier.nano,
                     }
                 )
         return rates

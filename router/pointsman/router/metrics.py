@@ -157,15 +157,19 @@ class Histogram:
 
 
 class Latencies:
-    """The times of one model, mode and pool. No tenant's own: a thousand tenants would make a page of them."""
+    """
+    The times of one model, mode and pool, and beside them what was used there since this process began: tokens of
+    prompts and of output, and nano-dollars. No tenant's own: a thousand tenants would make a page of them.
+    """
 
-    __slots__ = ("duration", "first_byte", "inter_token")
+    __slots__ = ("duration", "first_byte", "inter_token", "nano", "output", "prompt")
 
     def __init__(self, metrics: Metrics, model: str, mode: str, pool: str) -> None:
         labels = {"model": model, "mode": mode, "pool": pool}
         self.duration = Histogram(metrics, Metric.DURATION, labels, LATENCY_BUCKETS)
         self.first_byte = Histogram(metrics, Metric.TTFT, labels, LATENCY_BUCKETS)
         self.inter_token = Histogram(metrics, Metric.INTER_TOKEN, labels, TOKEN_BUCKETS)
+        self.prompt = self.output = self.nano = 0
 
 
 class Account:
@@ -193,6 +197,9 @@ class Account:
     def spent(self, usage: Usage, cost: Cost) -> None:
         """Add the tokens and the nano-dollars of one request."""
         self.billed(cost)
+        latencies = self.latencies
+        latencies.prompt += usage[0] + usage[1]
+        latencies.output += usage[2] + usage[3]
         # The first four fields are the token classes; what follows is no part of a request's tokens.
         for cell, tokens in zip(self._tokens, usage, strict=False):
             if tokens:
@@ -212,6 +219,7 @@ class Account:
         for dollars, nano in zip(self._costs, cost, strict=False):
             if nano:
                 dollars.add(nano)
+                self.latencies.nano += nano
 
 
 class _File:

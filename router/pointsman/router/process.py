@@ -159,7 +159,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     health.watch("leases", leases.trouble)
     health.watch("response cache", answers.trouble)
     demand = DemandReport(DemandWriter(impatient_redis, ledger.run), fleet)
-    live = LiveReport(ledger.run, LiveRouters(impatient_redis), fleet, health, metrics)
+    live = LiveReport(ledger.run, LiveRouters(impatient_redis), fleet, health, metrics, savings)
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
     certificates = Certificates(config.router.tls) if config.router.tls else None

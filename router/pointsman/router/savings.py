@@ -11,7 +11,7 @@ Stands beside `settle`, which counts a request by adding one here; the arithmeti
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.names import Metric
@@ -58,6 +58,8 @@ class Savings:
         self._metrics = metrics
         self._untold: dict[tuple[str, str], _Count] = {}
         self._cells: dict[tuple[str, str], list[tuple[Cell, Cell]]] = {}
+        self._requests = 0
+        self._sums = [[0.0, 0.0] for _ in ESTIMATES]
 
     def note(self, exchange: Exchange) -> None:
         """`exchange` was answered without thinking, and its client had not asked for that."""
@@ -77,9 +79,22 @@ class Savings:
             estimates = self.estimates(count.tenant, count.model)
             if estimates is None:
                 continue
-            for (tokens, dollars), estimate in zip(self._cells_of(key), estimates, strict=True):
+            self._requests += count.number
+            for (tokens, dollars), sums, estimate in zip(self._cells_of(key), self._sums, estimates, strict=True):
                 tokens.add(count.number * estimate.tokens)
                 dollars.add(count.number * estimate.nano / NANO)
+                sums[0] += count.number * estimate.tokens
+                sums[1] += count.number * estimate.nano
+
+    def told(self) -> dict[str, Any]:
+        """What was spared since this process began, of all tenants: tokens of output and whole nano-dollars."""
+        return {
+            "requests": self._requests,
+            **{
+                estimate: {"tokens": round(tokens), "nano": round(nano)}
+                for estimate, (tokens, nano) in zip(ESTIMATES, self._sums, strict=True)
+            },
+        }
 
     def estimates(self, tenant: TenantView, model: ModelView) -> tuple[Estimate, ...] | None:
         """By `ESTIMATES`, what an answer without thinking spares; None while too little is known."""

@@ -356,3 +356,58 @@ def test_context_caches_are_charged_once_at_the_price_of_the_time(gateway: Gatew
         3,
     )
     assert row["costs"]["cache_call"] == 4_500_000
+
+
+def as_tenant(gateway: Gateway, name: str, path: str, **params: Any) -> httpx.Response:
+    headers = {"authorization": f"Bearer {gateway.keys[name]}"}
+    return httpx.get(f"{gateway.url}/v1/{path}", headers=headers, params=params)
+
+
+def test_a_tenant_sees_what_it_used_and_nobody_elses(gateway: Gateway) -> None:
+    def cost(report: httpx.Response) -> int:
+        return sum(row["cost"] for row in report.json()["data"])
+
+    def asked(name: str) -> int:
+        return sum(row["requests"] for row in as_tenant(gateway, name, "usage").json()["data"])
+
+    before = {name: asked(name) for name in ("acme", "globex")}
+    for name in before:
+        ask(gateway, name)
+    within(LATER, lambda: all(asked(name) > known for name, known in before.items()))
+    for name in ("acme", "globex"):
+        every = admin(gateway, "GET", "/costs", params={"by": "tenant"}).json()["data"]
+        (theirs,) = (row["cost"] for row in every if row["tenant"] == name)
+        assert cost(as_tenant(gateway, name, "costs", by="mode")) == theirs > 0
+        assert cost(as_tenant(gateway, name, "usage", by="tenant,pool")) == theirs
+        assert {row["tenant"] for row in as_tenant(gateway, name, "usage", by="tenant").json()["data"]} == {name}
+        (course,) = as_tenant(gateway, name, "timeseries", by="tenant", step="hour", since="2h").json()["data"]
+        assert (course["of"], sum(course["values"])) == ({"tenant": name}, theirs)
+    for path in ("costs", "usage", "timeseries"):
+        refusal = as_tenant(gateway, "acme", path, tenant="globex")
+        assert (refusal.status_code, refusal.json()["error"]["param"]) == (403, "tenant")
+        assert as_tenant(gateway, "acme", path, tenant="acme").status_code == 200
+        admin_key = {"authorization": f"Bearer {gateway.admin_key}"}
+        assert httpx.get(f"{gateway.url}/v1/{path}", headers=admin_key).status_code == 401
+
+    policy = {"policy": {"show_cost": False}}
+    assert admin(gateway, "PUT", "/policies/acme", json=policy).status_code == 200
+    hidden = as_tenant(gateway, "acme", "costs")
+    assert (hidden.status_code, hidden.json()["error"]["code"]) == (403, "key_out_of_scope")
+    assert as_tenant(gateway, "globex", "costs").status_code == 200
+    assert admin(gateway, "DELETE", "/policies/acme").status_code == 200
+
+
+def test_a_key_is_told_what_it_is(gateway: Gateway) -> None:
+    assert as_tenant(gateway, "acme", "whoami").json() | {"key": ""} == {
+        "key": "",
+        "role": None,
+        "tenant": "acme",
+        "models": ["smollm2"],
+        "expires_at": None,
+    }
+    url = f"{gateway.url}/v1/whoami"
+    owner = httpx.get(url, headers={"authorization": f"Bearer {gateway.admin_key}"}).json()
+    assert (owner["role"], owner["tenant"], owner["models"]) == ("owner", None, [])
+    assert (
+        httpx.get(url).status_code == httpx.get(url, headers={"authorization": "Bearer pk-no"}).status_code == 401
+    )

@@ -103,6 +103,8 @@ def test_operators_see_pools_routers_and_who_waits(gateway: Gateway) -> None:
     (rate,) = (rate for rate in answer["rates"] if rate["pool"] == "fast" and rate["mode"] == "no_think")
     assert rate["requests_per_second"] > 0.5
     assert 0 < rate["mean_seconds"] < 30
+    assert rate["output_tokens_per_second"] > 0
+    assert answer["spared"]["requests"] >= 0
 
     wait_for(lambda: admin(gateway, "live")["in_flight"] == 0, "all to have ended")
     done = {pool["pool"]: pool for pool in admin(gateway, "pools")["data"]}

@@ -11,6 +11,7 @@ import orjson
 import pytest
 from redis.exceptions import ConnectionError as Gone
 
+from pointsman.contracts.pricing import Cost, Usage
 from pointsman.router import live_report
 from pointsman.router.fleet import Fleet
 from pointsman.router.health import Health
@@ -39,6 +40,13 @@ class Store:
         return self.parts
 
 
+class Spared:
+    """Savings that nobody has made."""
+
+    def told(self) -> dict[str, Any]:
+        return {"requests": 0}
+
+
 class Router:
     """What a router has of this, with a clock that a test moves."""
 
@@ -52,7 +60,8 @@ class Router:
         self.now = 1000.0
         monkeypatch.setattr(live_report, "monotonic", lambda: self.now)
         store: Any = self.store
-        self.live = LiveReport(RUN, store, self.fleet, self.health, self.metrics)
+        savings: Any = Spared()
+        self.live = LiveReport(RUN, store, self.fleet, self.health, self.metrics, savings)
         for number, state in enumerate(self.fleet.pools.values()):
             add(state, [f"10.0.{number}.1:80"])
             state.answered = True
@@ -135,6 +144,8 @@ def test_the_report_counts_what_runs_and_what_ended(router: Router) -> None:
     for seconds in (1.0, 3.0):
         times.duration.observe(seconds)
     times.first_byte.observe(0.5)
+    account = router.metrics.account("t", "m", "think", "one")
+    account.spent(Usage(input=20, cached_input=10, reasoning=9, answer=3), Cost(1, 2, 3, 1))
     add(state, ["10.0.0.2:80"], revision="b")
     state.direct({"b": 0})
     assert replica is not None
@@ -175,6 +186,9 @@ def test_the_report_counts_what_runs_and_what_ended(router: Router) -> None:
             "window": 4.0,
             "seconds": 4.0,
             "first_byte_seconds": 0.5,
+            "prompt_tokens": 30,
+            "output_tokens": 12,
+            "nano": 7,
         }
     ]
     assert replica is not None

@@ -75,6 +75,10 @@ def test_what_is_spared_is_the_difference_of_the_medians_between_quartiles(savin
     assert saving.told(Metric.AVOIDED_COST, "middle") / 3 == pytest.approx((100 * 8 + middle * 20) / 1e6, rel=1e-2)
     saving.savings.tell(1.0)
     assert saving.told(Metric.AVOIDED_TOKENS, "middle") == pytest.approx(3 * middle)  # once each
+    told = saving.savings.told()
+    assert told["requests"] == 3
+    assert told["middle"]["tokens"] == round(3 * middle)
+    assert told["middle"]["nano"] / 1e9 == pytest.approx(saving.told(Metric.AVOIDED_COST, "middle"))
 
 
 def test_nothing_is_claimed_before_enough_was_seen(saving: Saving) -> None:

@@ -111,7 +111,7 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
     app.include_router(live_routes(access, states, parts.redis))
     app.include_router(pool_routes(access, parts.pools, states))
     app.include_router(cache_routes(access, parts.answers, parts.audit, parts.tenants))
-    app.include_router(usage_routes(access, parts.usage))
+    app.include_router(usage_routes(access, parts.usage, parts.policies))
     app.include_router(entry_routes(access, parts.entries, parts.bookings))
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")

@@ -19,11 +19,14 @@ from redis.exceptions import RedisError
 from pointsman.contracts.config import Pool
 from pointsman.contracts.keys import Role
 from pointsman.contracts.modes import Mode
+from pointsman.contracts.pricing import NANO
 from pointsman.router.admin.access import Access, Actor
 from pointsman.router.admin.live_pools import FILE, LivePools
 from pointsman.store.live import LiveState
 from pointsman.store.replicas import Replica, registered
 from pointsman.store.revisions import RevisionReport, revisions_of
+
+_HOUR = 3600
 
 
 class ReplicaAnswer(BaseModel):
@@ -99,6 +102,25 @@ class RateAnswer(BaseModel):
     requests_per_second: float
     mean_seconds: float = Field(description="From a request's arrival to the end of its answer.")
     mean_first_byte_seconds: float | None = Field(description="Of streams; null: there were none.")
+    prompt_tokens_per_second: float
+    output_tokens_per_second: float
+    usd_per_hour: float = Field(description="What an hour would cost that went on like these seconds.")
+
+
+class SparedAnswer(BaseModel):
+    """An estimate: tokens of output, and nano-dollars."""
+
+    tokens: int
+    nano: int
+
+
+class SparedAnswers(BaseModel):
+    """What answers without thinking have spared since the routers began: quartiles of what thinking takes."""
+
+    requests: int = Field(description="Answers that it was estimated of.")
+    low: SparedAnswer
+    middle: SparedAnswer
+    high: SparedAnswer
 
 
 class LiveAnswer(BaseModel):
@@ -111,6 +133,7 @@ class LiveAnswer(BaseModel):
     running_tokens: int
     waiting_tokens: int
     rates: list[RateAnswer]
+    spared: SparedAnswers
     parts: dict[str, dict[str, str] | None] = Field(
         description="The other processes, with what each has to do without; null: it says nothing."
     )
@@ -195,6 +218,7 @@ def live_routes(access: Access, states: PoolStates, redis: Redis) -> APIRouter:
             running_tokens=sum(pool["running_tokens"] for pool in every),
             waiting_tokens=sum(pool["waiting_tokens"] for pool in every),
             rates=_rates(reports),
+            spared=_spared(reports),
             parts={part: None if told is None else dict(told) for part, told in parts.items()},
             troubles=troubles,
         )
@@ -253,7 +277,7 @@ def _rates(reports: Iterable[Mapping[str, Any]]) -> list[RateAnswer]:
     sums: dict[tuple[str, str, str], list[float]] = {}
     for report in reports:
         for rate in report["rates"]:
-            found = sums.setdefault((rate["model"], rate["mode"], rate["pool"]), [0.0] * 5)
+            found = sums.setdefault((rate["model"], rate["mode"], rate["pool"]), [0.0] * 8)
             for place, value in enumerate(
                 (
                     rate["requests"] / rate["window"],
@@ -261,6 +285,9 @@ def _rates(reports: Iterable[Mapping[str, Any]]) -> list[RateAnswer]:
                     rate["seconds"],
                     rate["streams"],
                     rate["first_byte_seconds"],
+                    rate.get("prompt_tokens", 0) / rate["window"],
+                    rate.get("output_tokens", 0) / rate["window"],
+                    rate.get("nano", 0) / rate["window"],
                 )
             ):
                 found[place] += value
@@ -272,6 +299,23 @@ def _rates(reports: Iterable[Mapping[str, Any]]) -> list[RateAnswer]:
             requests_per_second=per_second,
             mean_seconds=seconds / requests,
             mean_first_byte_seconds=first_byte / streams if streams else None,
+            prompt_tokens_per_second=prompt,
+            output_tokens_per_second=output,
+            usd_per_hour=nano * _HOUR / NANO,
         )
-        for (model, mode, pool), (per_second, requests, seconds, streams, first_byte) in sorted(sums.items())
+        for (model, mode, pool), told in sorted(sums.items())
+        for per_second, requests, seconds, streams, first_byte, prompt, output, nano in (told,)
     ]
+
+
+def _spared(reports: Iterable[Mapping[str, Any]]) -> SparedAnswers:
+    told = [report["spared"] for report in reports if "spared" in report]
+
+    def of(estimate: str) -> SparedAnswer:
+        return SparedAnswer(
+            tokens=sum(one[estimate]["tokens"] for one in told), nano=sum(one[estimate]["nano"] for one in told)
+        )
+
+    return SparedAnswers(
+        requests=sum(one["requests"] for one in told), low=of("low"), middle=of("middle"), high=of("high")
+    )

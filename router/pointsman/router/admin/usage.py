@@ -13,8 +13,10 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
+from pointsman.contracts.errors import KeyOutOfScope
 from pointsman.contracts.keys import Role
-from pointsman.router.admin.access import Access, Actor
+from pointsman.router.admin.access import Access, Actor, Caller
+from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.admin.report_files import COSTS, USAGE, Format, answered
 from pointsman.router.admin.report_query import Asked, asked, moment, wrong
 from pointsman.store.usage import TIMES, Dimension, UsageStore
@@ -56,35 +58,40 @@ class Courses(BaseModel):
 
 
 Wanted = Annotated[Asked, Depends(asked)]
+Step = Annotated[Dimension, Query(description="`hour` or `day`.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_SERIES, description="Courses at most; others are added up.")]
 
 
-def usage_routes(access: Access, usage: UsageStore) -> APIRouter:
-    """`/admin/v1/costs`, `/admin/v1/usage` and `/admin/v1/timeseries`. Every error has the form of OpenAI's."""
-    routes = APIRouter(
-        prefix="/admin/v1",
-        tags=["usage"],
-        responses={"default": {"description": "An error in OpenAI's form."}},
-    )
+def usage_routes(access: Access, usage: UsageStore, policies: LivePolicies) -> APIRouter:
+    """
+    `/admin/v1/costs`, `/admin/v1/usage` and `/admin/v1/timeseries`; the same below `/v1` for a tenant, of its own
+    use alone. Every error has the form of OpenAI's.
+    """
+    routes = APIRouter(tags=["usage"], responses={"default": {"description": "An error in OpenAI's form."}})
     Reader = Annotated[Actor, Depends(access.needs(Role.VIEWER))]
+    Asker = Annotated[Caller, Depends(access.caller)]
 
-    @routes.get("/costs", summary="What was used cost, added up")
-    def costs(reader: Reader, wanted: Wanted, format: Format = Format.JSON) -> StreamingResponse:
+    def own(asker: Asker, wanted: Wanted) -> Asked:
+        """What a tenant asks for, of its own use, where its policy shows it what that costs."""
+        name = asker.tenant.name
+        if wanted.where.get(Dimension.TENANT, name) != name:
+            raise KeyOutOfScope("This key opens the use of its own tenant alone.", param="tenant")
+        policy = policies.remembered(name)
+        if policy is None or not policy.document.policy.show_cost:
+            raise KeyOutOfScope("What this tenant's requests cost is not shown to it.")
+        return wanted._replace(where={**wanted.where, Dimension.TENANT: name})
+
+    Own = Annotated[Asked, Depends(own)]
+
+    def cost_report(wanted: Asked, format: Format) -> StreamingResponse:
         rows = usage.costs(wanted.by, since=wanted.since, until=wanted.until, where=wanted.where)
         return answered(wanted, rows, COSTS, format)
 
-    @routes.get("/usage", summary="What was used, by token class, and what it cost, added up")
-    def report(reader: Reader, wanted: Wanted, format: Format = Format.JSON) -> StreamingResponse:
+    def usage_report(wanted: Asked, format: Format) -> StreamingResponse:
         rows = usage.rows(wanted.by, since=wanted.since, until=wanted.until, where=wanted.where)
         return answered(wanted, rows, USAGE, format)
 
-    @routes.get("/timeseries", summary="How something went over time")
-    def timeseries(
-        reader: Reader,
-        wanted: Wanted,
-        measure: Measure = Measure.COST,
-        step: Annotated[Dimension, Query(description="`hour` or `day`.")] = Dimension.DAY,
-        limit: Annotated[int, Query(ge=1, le=MAX_SERIES, description="Courses at most; others are added up.")] = 20,
-    ) -> Courses:
+    def courses(wanted: Asked, measure: Measure, step: Dimension, limit: int) -> Courses:
         if step not in TIMES:
             raise wrong("step", "must be hour or day")
         if any(dimension in TIMES for dimension in wanted.by):
@@ -114,5 +121,37 @@ def usage_routes(access: Access, usage: UsageStore) -> APIRouter:
             ],
             others=Course(of={}, values=[sum(each) for each in zip(*rest, strict=True)]) if rest else None,
         )
+
+    @routes.get("/admin/v1/costs", summary="What was used cost, added up")
+    def costs(reader: Reader, wanted: Wanted, format: Format = Format.JSON) -> StreamingResponse:
+        return cost_report(wanted, format)
+
+    @routes.get("/v1/costs", summary="What this key's tenant used cost, added up")
+    def own_costs(wanted: Own, format: Format = Format.JSON) -> StreamingResponse:
+        return cost_report(wanted, format)
+
+    @routes.get("/admin/v1/usage", summary="What was used, by token class, and what it cost, added up")
+    def report(reader: Reader, wanted: Wanted, format: Format = Format.JSON) -> StreamingResponse:
+        return usage_report(wanted, format)
+
+    @routes.get("/v1/usage", summary="What this key's tenant used, by token class, and what it cost, added up")
+    def own_report(wanted: Own, format: Format = Format.JSON) -> StreamingResponse:
+        return usage_report(wanted, format)
+
+    @routes.get("/admin/v1/timeseries", summary="How something went over time")
+    def timeseries(
+        reader: Reader,
+        wanted: Wanted,
+        measure: Measure = Measure.COST,
+        step: Step = Dimension.DAY,
+        limit: Limit = 20,
+    ) -> Courses:
+        return courses(wanted, measure, step, limit)
+
+    @routes.get("/v1/timeseries", summary="How something of this key's tenant went over time")
+    def own_timeseries(
+        wanted: Own, measure: Measure = Measure.COST, step: Step = Dimension.DAY, limit: Limit = 20
+    ) -> Courses:
+        return courses(wanted, measure, step, limit)
 
     return routes
