@@ -21,6 +21,8 @@ import orjson
 from pointsman.router.predictor import features
 
 FORMAT = 1
+BASE = "base"
+"""The name of predictors that are for everybody."""
 BUNDLED = Path(__file__).with_name("data") / "base.weights"
 _FIRST_LINE = b"pointsman-predictor\n"
 _LENGTH = struct.Struct("<I")
@@ -44,7 +46,8 @@ class Weights:
     `table`: float16 [features.TABLE_SIZE], weights of the hashed features; `counts`: float32
     [features.COUNT_SIZE], weights of the counts; `bias`: the raw score of nothing at all; `slope`, `offset`: the
     calibration, P(think) = 1 / (1 + exp(-(slope * score + offset))); `created`: ISO date; `data_sha256`: hash of
-    the rows trained on; `report`: what `pointsman evaluate` measured, as JSON.
+    the rows trained on; `report`: what `pointsman evaluate` measured, as JSON. `name`: whose it is; `base`: the
+    version that it was adapted from, None where it was trained from nothing.
     """
 
     table: npt.NDArray[np.float16]
@@ -55,6 +58,8 @@ class Weights:
     created: str
     data_sha256: str
     report: dict[str, Any]
+    name: str = BASE
+    base: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -67,15 +72,24 @@ class Weights:
 
     @property
     def version(self) -> str:
-        return f"base-{self.created}-{self.sha256[:10]}"
+        return f"{self.name}-{self.created}-{self.sha256[:10]}"
 
 
 def write(weights: Weights, path: Path) -> None:
     """Write `weights` to `path`, whole or not at all. Raises OSError."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(packed(weights))
+    partial.replace(path)
+
+
+def packed(weights: Weights) -> bytes:
+    """The file that holds `weights`; `parse` reads it."""
     header = orjson.dumps(
         {
             "format": FORMAT,
             "features": features.VERSION,
+            "name": weights.name,
+            "base": weights.base,
             "created": weights.created,
             "data_sha256": weights.data_sha256,
             "weights_sha256": weights.sha256,
@@ -88,9 +102,7 @@ def write(weights: Weights, path: Path) -> None:
     parts = [_FIRST_LINE, _LENGTH.pack(len(header)), header]
     parts += [getattr(weights, name).astype(dtype).tobytes() for name, (dtype, _) in _ARRAYS.items()]
     body = b"".join(parts)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(body + hashlib.sha256(body).digest())
-    partial.replace(path)
+    return body + hashlib.sha256(body).digest()
 
 
 def read(path: Path | None = None) -> Weights:
@@ -107,12 +119,17 @@ def read(path: Path | None = None) -> Weights:
     except OSError as error:
         raise WeightsError(f"cannot read the weights file {path}: {error.strerror or error}") from error
     try:
-        return _parse(content)
+        return parse(content)
     except WeightsError as error:
         raise WeightsError(f"{path} {error}") from error.__cause__
 
 
-def _parse(content: bytes) -> Weights:
+def parse(content: bytes) -> Weights:
+    """
+    The weights in the file whose bytes are `content`.
+
+    Raises `WeightsError`, whose words go on from what the file is called.
+    """
     if not content.startswith(_FIRST_LINE):
         raise WeightsError("is not a weights file: it does not begin as one")
     body, digest = content[:-_DIGEST_SIZE], content[-_DIGEST_SIZE:]
@@ -145,6 +162,8 @@ def _parse(content: bytes) -> Weights:
             created=str(header["created"]),
             data_sha256=str(header["data_sha256"]),
             report=dict(header["report"]),
+            name=str(header.get("name", BASE)),
+            base=None if header.get("base") is None else str(header["base"]),
         )
         stated = header["weights_sha256"]
     except (KeyError, TypeError, ValueError) as error:

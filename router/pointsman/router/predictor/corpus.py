@@ -92,6 +92,11 @@ def load(folder: Path) -> Corpus:
     return Corpus(tuple(rows), hashlib.sha256(packed + own).hexdigest())
 
 
+def own_rows() -> tuple[Row, ...]:
+    """The rows that Pointsman brings itself."""
+    return tuple(_rows(OWN_ROWS.read_bytes(), OWN_ROWS, source_families()))
+
+
 def source_families() -> dict[str, str]:
     """Source → family, from the fixed list; a source that is not listed is a family of its own."""
     listed = orjson.loads(FAMILIES.read_bytes())
