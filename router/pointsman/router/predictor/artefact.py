@@ -88,8 +88,7 @@ def packed(weights: Weights) -> bytes:
         {
             "format": FORMAT,
             "features": features.VERSION,
-            "name": weights.name,
-            "base": weights.base,
+            **({} if weights.base is None else {"name": weights.name, "base": weights.base}),
             "created": weights.created,
             "data_sha256": weights.data_sha256,
             "weights_sha256": weights.sha256,
