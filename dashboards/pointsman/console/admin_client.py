@@ -18,8 +18,11 @@ import httpx
 TIMEOUT = 15.0
 """Seconds that the router has for an answer."""
 
-CONNECTIONS = 20
-"""Connections to the router at most."""
+CONNECTIONS = 200
+"""Connections to the router at most: answers that are being watched in the playground hold one each."""
+
+IDLE = 20
+"""Connections that are kept for later at most."""
 
 Params = Mapping[str, str | int | float | bool | None]
 
@@ -57,7 +60,7 @@ class AdminClient:
         self._http = httpx.AsyncClient(
             base_url=self.url,
             timeout=TIMEOUT,
-            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=IDLE),
             verify=True if certificate is None else _pinned(certificate),
             trust_env=False,
             follow_redirects=False,
@@ -92,8 +95,13 @@ class AdminClient:
         params: Params | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
+        silence: float | None = None,
     ) -> AsyncIterator[httpx.Response]:
-        """As `ask`, for bodies that are read piece by piece while the context lasts: models' answers, reports."""
+        """
+        As `ask`, for bodies that are read piece by piece while the context lasts: models' answers, reports.
+
+        `silence`: seconds without a byte after which it is given up.
+        """
         try:
             async with self._http.stream(
                 method,
@@ -101,6 +109,7 @@ class AdminClient:
                 params={name: value for name, value in (params or {}).items() if value is not None},
                 json=json,
                 headers={**(headers or {}), "authorization": f"Bearer {key}"},
+                timeout=TIMEOUT if silence is None else httpx.Timeout(TIMEOUT, read=silence),
             ) as response:
                 if not response.is_success:
                     await response.aread()

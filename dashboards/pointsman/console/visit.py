@@ -5,12 +5,14 @@ What a page gets to work with; it has no other way to the platform.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, ParamSpec
 from urllib.parse import quote
 
+import httpx
 from nicegui import Client, ui
 from starlette.requests import Request
 
@@ -76,9 +78,24 @@ class Visit:
             self._feeds.outdated(self._session.key)
         return answer
 
-    def stream(self, method: str, path: str, *, json: Any = None, headers: Mapping[str, str] | None = None) -> Any:
-        """An answer that is read while it comes: `async with visit.stream(…) as response` (httpx)."""
-        return self._asks.stream(self._session.key, method, path, json=json, headers=headers)
+    def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+        silence: float | None = None,
+    ) -> contextlib.AbstractAsyncContextManager[httpx.Response]:
+        """
+        An answer that is read while it comes: `async with visit.stream(…) as response`.
+
+        `key`: whose request it is; None: of whoever is logged in. `silence`: seconds without a byte after which it
+        is given up; None: as for any other question.
+        """
+        asking = key or self._session.key
+        return self._asks.stream(asking, method, path, json=json, headers=headers, silence=silence)
 
     def live(self, path: str, show: Callable[[Any], None], *, every: float, params: Params | None = None) -> None:
         """

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from pointsman.console.page import Page
-from pointsman.console.pages import costs, decision, decisions, overview
+from pointsman.console.pages import costs, decision, decisions, overview, playground
 
-ALL: tuple[Page, ...] = (overview.PAGE, costs.PAGE, decisions.PAGE, decision.PAGE)
+ALL: tuple[Page, ...] = (overview.PAGE, costs.PAGE, decisions.PAGE, decision.PAGE, playground.PAGE)

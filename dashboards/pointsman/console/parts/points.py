@@ -12,7 +12,7 @@ from typing import Any
 from pointsman.console.parts.markup import MODE_NAMES, Markup, joined, mode_pill, tag
 
 MOST_EVIDENCE = 12
-"""Pieces of evidence that are drawn; the rest is added up in one."""
+"""Pieces of evidence that are drawn where nobody asks for fewer."""
 
 RANKS = {
     "policy": ("Policy", "a rule of the tenant's policy"),
@@ -46,17 +46,21 @@ def scale(probability: float | None, threshold: float) -> Markup:
     )
 
 
-def evidence(pieces: Sequence[Mapping[str, Any]]) -> Markup:
-    """What the predictor saw, strongest first: to the right what speaks for thinking, to the left against it."""
+def evidence(pieces: Sequence[Mapping[str, Any]], *, most: int = MOST_EVIDENCE) -> Markup:
+    """
+    What the predictor saw, strongest first: to the right what speaks for thinking, to the left against it.
+
+    Of more than `most` pieces the rest is added up in one.
+    """
     if not pieces:
         return tag("p", "Nothing is known of what the predictor saw.", class_="pm-dim")
-    drawn = [(str(each["feature"]), float(each["contribution"])) for each in pieces[:MOST_EVIDENCE]]
-    if len(pieces) > MOST_EVIDENCE:
-        rest = pieces[MOST_EVIDENCE:]
+    drawn = [(str(each["feature"]), float(each["contribution"])) for each in pieces[:most]]
+    if len(pieces) > most:
+        rest = pieces[most:]
         drawn.append((f"{len(rest)} more", sum(float(each["contribution"]) for each in rest)))
-    most = max(abs(pushes) for _, pushes in drawn) or 1.0
+    strongest = max(abs(pushes) for _, pushes in drawn) or 1.0
     total = sum(float(each["contribution"]) for each in pieces)
-    rows = [_piece(feature, pushes, most) for feature, pushes in drawn]
+    rows = [_piece(feature, pushes, strongest) for feature, pushes in drawn]
     rows.append(
         tag(
             "tr",
