@@ -11,6 +11,7 @@ import functools
 import hashlib
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,9 @@ KEPT = 60.0
 
 MOST = 500
 """Answers that are remembered."""
+
+MOST_SHARED = 50
+"""Keys for which pages remember something."""
 
 Show = Callable[["Fetched"], None]
 
@@ -78,6 +82,7 @@ class Feeds:
         self._client = client
         self._refused = refused
         self._feeds: dict[tuple[str, str, str], _Feed] = {}
+        self._shared: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._free_at = 0.0
         self._changed = asyncio.Event()
 
@@ -101,6 +106,15 @@ class Feeds:
         self._changed.set()
         return one
 
+    def shared(self, key: str) -> dict[str, Any]:
+        """What pages remember for all who logged in with `key`: courses that go on while pages come and go."""
+        digest = _digest(key)
+        found = self._shared.setdefault(digest, {})
+        self._shared.move_to_end(digest)
+        if len(self._shared) > MOST_SHARED:
+            self._shared.popitem(last=False)
+        return found
+
     def outdated(self, key: str) -> None:
         """What the holder of `key` has seen no longer holds: ask again when somebody wants to know."""
         digest = _digest(key)
@@ -111,6 +125,7 @@ class Feeds:
     def forget(self, key: str) -> None:
         """Remember nothing that the holder of `key` has seen."""
         digest = _digest(key)
+        self._shared.pop(digest, None)
         for name in [name for name in self._feeds if name[0] == digest]:
             del self._feeds[name]
 

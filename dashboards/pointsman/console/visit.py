@@ -29,7 +29,8 @@ P = ParamSpec("P")
 
 class Visit:
     """
-    `path`: the values in the page's path; `query`: those behind its question mark.
+    `path`: the values in the page's path; `query`: those behind its question mark. `shared`: what pages remember
+    for all who logged in with the same key.
 
     A page is built anew for every visit, so what it keeps in local variables is nobody else's.
     """
@@ -40,6 +41,7 @@ class Visit:
         self.query: Mapping[str, str] = request.query_params
         self.cookies: Mapping[str, str] = request.cookies
         self.who: Who = session.who
+        self.shared: dict[str, Any] = feeds.shared(session.key)
         self._session = session
         self._asks = asks
         self._feeds = feeds

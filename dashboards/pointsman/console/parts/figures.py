@@ -59,3 +59,29 @@ def clock(at: float | None, *, date: bool = True) -> str:
 def times(value: float) -> str:
     """How many times as much."""
     return f"{value:.1f}×" if value < 10 else f"{value:.0f}×"
+
+
+def moment(told: str) -> str:
+    """A moment as the router tells it in ISO 8601, in UTC to the second."""
+    return datetime.fromisoformat(told).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def about_dollars(usd: float) -> str:
+    """About so many dollars, in three or four digits: for rates and estimates, never for a bill."""
+    if usd == 0:
+        return "$0"
+    size = abs(usd)
+    if size >= 1000:
+        return f"${usd:,.0f}"
+    if size >= 1:
+        return f"${usd:,.2f}"
+    return f"${usd:.4f}" if size >= 0.001 else f"${usd:.2g}"
+
+
+def short(number: float) -> str:
+    """A number in about three digits: `950`, `1.2k`, `34M`."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            value = number / size
+            return f"{value:.0f}{unit}" if value >= 100 else f"{value:.1f}{unit}"
+    return f"{number:.0f}" if number == int(number) or abs(number) >= 100 else f"{number:.1f}"

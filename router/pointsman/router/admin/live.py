@@ -107,6 +107,14 @@ class RateAnswer(BaseModel):
     usd_per_hour: float = Field(description="What an hour would cost that went on like these seconds.")
 
 
+class PoolLoad(BaseModel):
+    """What one pool has to do."""
+
+    running: int
+    waiting: int
+    places: int
+
+
 class SparedAnswer(BaseModel):
     """An estimate: tokens of output, and nano-dollars."""
 
@@ -134,6 +142,7 @@ class LiveAnswer(BaseModel):
     waiting_tokens: int
     rates: list[RateAnswer]
     spared: SparedAnswers
+    pools: dict[str, PoolLoad] = Field(description="By name.")
     parts: dict[str, dict[str, str] | None] = Field(
         description="The other processes, with what each has to do without; null: it says nothing."
     )
@@ -219,6 +228,7 @@ def live_routes(access: Access, states: PoolStates, redis: Redis) -> APIRouter:
             waiting_tokens=sum(pool["waiting_tokens"] for pool in every),
             rates=_rates(reports),
             spared=_spared(reports),
+            pools=_loads(reports),
             parts={part: None if told is None else dict(told) for part, told in parts.items()},
             troubles=troubles,
         )
@@ -306,6 +316,17 @@ def _rates(reports: Iterable[Mapping[str, Any]]) -> list[RateAnswer]:
         for (model, mode, pool), told in sorted(sums.items())
         for per_second, requests, seconds, streams, first_byte, prompt, output, nano in (told,)
     ]
+
+
+def _loads(reports: Iterable[Mapping[str, Any]]) -> dict[str, PoolLoad]:
+    loads: dict[str, PoolLoad] = {}
+    for report in reports:
+        for name, pool in report["pools"].items():
+            load = loads.setdefault(name, PoolLoad(running=0, waiting=0, places=0))
+            load.running += pool["running"]
+            load.waiting += pool["waiting"]
+            load.places = max(load.places, pool["places"])
+    return loads
 
 
 def _spared(reports: Iterable[Mapping[str, Any]]) -> SparedAnswers:
