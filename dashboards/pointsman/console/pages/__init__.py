@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 from pointsman.console.page import Page
-from pointsman.console.pages import costs, decision, decisions, overview, playground
+from pointsman.console.pages import costs, decision, decisions, overview, playground, policies, policy
 
-ALL: tuple[Page, ...] = (overview.PAGE, costs.PAGE, decisions.PAGE, decision.PAGE, playground.PAGE)
+ALL: tuple[Page, ...] = (
+    overview.PAGE,
+    costs.PAGE,
+    decisions.PAGE,
+    decision.PAGE,
+    playground.PAGE,
+    policies.PAGE,
+    policy.PAGE,
+)
