@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from pointsman.console.page import Page
-from pointsman.console.pages import costs, decision, decisions, overview, playground, policies, policy
+from pointsman.console.pages import (
+    costs,
+    decision,
+    decisions,
+    overview,
+    playground,
+    policies,
+    policy,
+    pool,
+    pools,
+    tenant,
+    tenants,
+)
 
 ALL: tuple[Page, ...] = (
     overview.PAGE,
@@ -13,4 +25,8 @@ ALL: tuple[Page, ...] = (
     playground.PAGE,
     policies.PAGE,
     policy.PAGE,
+    tenants.PAGE,
+    tenant.PAGE,
+    pools.PAGE,
+    pool.PAGE,
 )

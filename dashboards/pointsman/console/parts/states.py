@@ -25,7 +25,7 @@ def failed(error: AdminError, again: Callable[[], object] | None = None) -> None
     with ui.element("div").classes("pm-state pm-state-bad").props('role="alert"'):
         show(tag("p", title, class_="pm-state-title") + tag("p", error.message, class_="pm-dim"))
         if again is not None:
-            ui.button("Try again", on_click=again).props("unelevated no-caps").classes("pm-button")
+            ui.button("Try again", on_click=again, color=None).props("unelevated no-caps").classes("pm-button")
 
 
 class Section:
