@@ -15,7 +15,7 @@ from pointsman.console.parts.markup import Markup, joined, replace, show, tag
 from pointsman.console.theme import PALETTE, choice_of
 from pointsman.console.visit import Visit
 
-_THEMES = {"auto": "as the system", "light": "light", "dark": "dark"}
+_THEMES = {"auto": "as the system", "light": "always light", "dark": "always dark"}
 _SHOWN_BY_THEME = {"auto": "Auto", "light": "Light", "dark": "Dark"}
 
 
@@ -58,7 +58,7 @@ def _side(visit: Visit, page: Page, pages: Sequence[Page]) -> Markup:
         "div",
         tag(
             "p",
-            tag("strong", visit.who.name),
+            tag("strong", visit.who.tenant or "Administrator"),
             tag("span", f"{role} {visit.who.key}", class_="pm-mono"),
             class_="pm-who",
         ),
@@ -67,7 +67,7 @@ def _side(visit: Visit, page: Page, pages: Sequence[Page]) -> Markup:
             _SHOWN_BY_THEME[choice],
             type="button",
             data_theme_toggle=True,
-            aria_label=f"Colours: {_THEMES[choice]}. Change",
+            aria_label=f"{_SHOWN_BY_THEME[choice]}: colours {_THEMES[choice]}, change",
         ),
         tag("form", tag("button", "Log out", type="submit"), method="post", action=LOGOUT),
         class_="pm-foot",

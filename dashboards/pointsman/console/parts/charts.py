@@ -85,6 +85,17 @@ def bars(
 
     `label` says in words what is to be seen, for who does not see it.
     """
+    chart = ui.echart(
+        bar_options(scheme, steps, lines, unit=unit),
+        on_point_click=None
+        if on_click is None
+        else lambda event: on_click(int(event.data_index), str(event.series_name)),
+    )
+    return chart.classes("pm-chart").props(f'role="img" aria-label="{_plain(label)}"')
+
+
+def bar_options(scheme: Scheme, steps: Sequence[str], lines: Iterable[Line], *, unit: str = "") -> dict[str, Any]:
+    """What ECharts draws stacked bars from; for `bars`, and for a chart that is there already."""
     options = base(scheme, unit=unit)
     options["tooltip"]["axisPointer"] = {"type": "shadow"}
     options["xAxis"] = category_axis(scheme, steps)
@@ -100,13 +111,7 @@ def bars(
         }
         for place, line in enumerate(lines)
     ]
-    chart = ui.echart(
-        options,
-        on_point_click=None
-        if on_click is None
-        else lambda event: on_click(int(event.data_index), str(event.series_name)),
-    )
-    return chart.classes("pm-chart").props(f'role="img" aria-label="{_plain(label)}"')
+    return options
 
 
 def _plain(text: str) -> str:

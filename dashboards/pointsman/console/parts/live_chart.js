@@ -27,8 +27,9 @@ export default {
       this.chart = echarts.init(this.$el, null, { renderer: "canvas" });
       this.chart.setOption({
         animation: false,
+        useUTC: true,
         textStyle: { fontFamily: font, color: dim, fontSize: 11 },
-        grid: { left: 4, right: 10, top: 12, bottom: 4, containLabel: true },
+        grid: { left: 4, right: 24, top: 12, bottom: 4, containLabel: true },
         tooltip: {
           trigger: "axis",
           confine: true,
@@ -43,6 +44,7 @@ export default {
           axisLine: { lineStyle: { color: strong } },
           axisTick: { show: false },
           splitLine: { show: false },
+          ...this.span(),
         },
         yAxis: {
           type: "value",
@@ -86,8 +88,12 @@ export default {
       this.planned = true;
       requestAnimationFrame(() => {
         this.planned = false;
-        this.chart?.setOption({ series: this.data.map((data) => ({ data })) }, { lazyUpdate: true });
+        this.chart?.setOption({ xAxis: this.span(), series: this.data.map((data) => ({ data })) }, { lazyUpdate: true });
       });
+    },
+    span() {
+      const last = (this.last || Date.now() / 1000) * 1000;
+      return { min: Math.min(this.data[0][0]?.[0] ?? last, last - 120000), max: last };
     },
     size() {
       return this.data.map((line) => line.length);

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from nicegui import ui
 
 __all__ = (
+    "MODE_NAMES",
     "Markup",
     "facts",
     "joined",

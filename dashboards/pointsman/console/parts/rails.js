@@ -63,8 +63,8 @@ export default {
       if (!width || width === this.width) return;
       this.width = width;
       const height = this.$el.clientHeight;
-      const upper = Math.round(height * 0.36);
-      const lower = Math.round(height * 0.82);
+      const upper = 54;
+      const lower = height - 14;
       const points = Math.round(Math.max(width * 0.16, 60));
       const bend = Math.min(220, width * 0.32);
       const end = width - 6;
