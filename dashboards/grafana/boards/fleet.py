@@ -130,13 +130,13 @@ def _pools(board: Board) -> None:
         Requests="reqps",
     )
     board.lines(
-        "Running",
+        "Running by pool",
         "Requests that replicas work on.",
         "short",
         Query(f"sum by (pool) ({of.of(Metric.RUNNING, *PICKED)})", "{{pool}}"),
     )
     board.lines(
-        "Waiting",
+        "Waiting by pool",
         "Requests that wait for a place.",
         "short",
         Query(f"sum by (pool) ({of.of(Metric.WAITING, *PICKED)})", "{{pool}}"),
@@ -149,7 +149,7 @@ def _pools(board: Board) -> None:
         stacked=True,
     )
     board.lines(
-        "Replicas",
+        "Replicas by pool",
         "Those that can answer, and those that rest because their circuit breaker is open or half open.",
         "short",
         Query(f"max by (pool) ({of.of(Metric.REPLICAS, *PICKED)})", "{{pool}}"),

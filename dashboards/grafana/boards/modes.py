@@ -21,7 +21,7 @@ def modes() -> Any:
         "Pointsman / Modes",
         "Decisions between the two tracks: by whom, how surely, and what became of them.",
         uid="pointsman-modes",
-        variables={"tenant": Metric.DECISIONS, "model": Metric.PROBABILITY},
+        variables={"tenant": Metric.DECISIONS, "model": f"{Metric.PROBABILITY}_count"},
     )
     _now(board)
     _decisions(board)

@@ -85,8 +85,8 @@ def _steps(board: Board) -> None:
         width=6,
     )
     board.lines(
-        "In flight",
-        "Requests in the pipeline, by router.",
+        "In flight by router",
+        "Requests in the pipeline.",
         "short",
         Query(f"sum by (instance) ({of.of(Metric.IN_FLIGHT, HERE)})", "{{instance}}"),
         width=6,
@@ -122,8 +122,8 @@ def _engines(board: Board) -> None:
     of = board.scope
     board.row("Engines")
     board.lines(
-        "Sent again",
-        "Requests that went to another replica, by router.",
+        "Sent again by router",
+        "Requests that went to another replica.",
         "reqps",
         Query(of.summed("instance", Metric.RETRIES, HERE), "{{instance}}"),
         width=6,
@@ -219,7 +219,7 @@ def _books(board: Board) -> None:
         width=6,
     )
     board.lines(
-        "Missing parts",
+        "Missing parts over time",
         "1 for each part that routers do without.",
         "short",
         Query(f"max by (part) ({of.of(Metric.DEGRADED, HERE)})", "{{part}}"),

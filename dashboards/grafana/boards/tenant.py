@@ -107,7 +107,7 @@ def _queries(board: Board) -> None:
     of = board.scope
     board.row("Queries")
     board.lines(
-        "By mode",
+        "Queries by mode",
         "Requests that ended, by the mode they were answered in.",
         "reqps",
         Query(of.summed("mode", Metric.REQUESTS, 'mode!=""'), "{{mode}}"),
@@ -115,7 +115,7 @@ def _queries(board: Board) -> None:
         stacked=True,
     )
     board.lines(
-        "By who decided",
+        "Queries by who decided",
         "Policy over budget over client over predictor over default.",
         "reqps",
         Query(of.summed("source", Metric.DECISIONS), "{{source}}"),
@@ -144,7 +144,7 @@ def _limits(board: Board) -> None:
     of = board.scope
     board.row("Outcomes and limits")
     board.lines(
-        "By status",
+        "Queries by status",
         "HTTP status; 499: the client went away.",
         "reqps",
         Query(of.summed("status", Metric.REQUESTS), "{{status}}"),

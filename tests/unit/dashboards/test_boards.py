@@ -40,7 +40,7 @@ def test_every_expression_asks_for_what_there_is(name: str) -> None:
 @pytest.mark.parametrize("name", BOARDS)
 def test_panels_say_what_they_are_and_lie_side_by_side(name: str) -> None:
     panels = board(name)["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
     taken: set[tuple[int, int]] = set()
     for panel in panels:
         place = panel["gridPos"]

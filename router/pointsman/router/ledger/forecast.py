@@ -30,15 +30,23 @@ class Forecast(NamedTuple):
     high: float
 
 
-def forecast(days: Sequence[int], spent: int, left: float) -> Forecast | None:
-    """
-    From what each whole day cost, what the month has cost up to now, and the days that are `left` of it.
+class Habit(NamedTuple):
+    """What `days` whole days have cost on the average, and their standard deviation."""
 
-    `left` counts the rest of today as a part of a day. None where there are fewer than `ENOUGH` days.
-    """
+    mean: float
+    deviation: float
+    days: int
+
+    def forecast(self, spent: int, left: float) -> Forecast:
+        """From what the month has cost up to now, and the days `left` of it, the rest of today included."""
+        middle = spent + self.mean * left
+        # The days to come vary, and so does the mean that was taken for theirs.
+        around = _SPREAD * self.deviation * sqrt(left + left * left / self.days)
+        return Forecast(max(float(spent), middle - around), middle, middle + around)
+
+
+def habit_of(days: Sequence[int]) -> Habit | None:
+    """From what each whole day cost; None where there are fewer than `ENOUGH`."""
     if len(days) < ENOUGH:
         return None
-    middle = spent + fmean(days) * left
-    # The days to come vary, and so does the mean that was taken for theirs.
-    around = _SPREAD * stdev(days) * sqrt(left + left * left / len(days))
-    return Forecast(max(float(spent), middle - around), middle, middle + around)
+    return Habit(fmean(days), stdev(days), len(days))

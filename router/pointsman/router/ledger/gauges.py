@@ -66,7 +66,7 @@ class LedgerGauges:
             changed.update(self._add(entry))
         for key in changed:
             self._show(key)
-        self._spending.add(written.entries)
+        self._spending.add(written.entries, datetime.now(UTC))
 
     def tick(self) -> None:
         today = datetime.now(UTC)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pointsman.contracts.ledger import Entry, Kind, Outcome, Part
 from pointsman.contracts.names import Metric
 from pointsman.contracts.pricing import NANO, Cost, Usage
-from pointsman.router.ledger.forecast import ENOUGH, forecast
+from pointsman.router.ledger.forecast import ENOUGH, habit_of
 from pointsman.router.ledger.spending import Spending
 from pointsman.store.database import Database, database_url
 from pointsman.store.ledger import LedgerStore
@@ -72,7 +72,7 @@ def test_a_day_and_a_month_are_those_of_the_ledger_to_the_nano_dollar(books: Boo
     books.spending.read(NOW)
     assert (books.nano("daily"), books.nano("monthly")) == (7, large + 7)
     assert books.nano("daily", mode="no_think") == 11
-    books.spending.add([*books.book(NOW, 13), *books.book(NOW - DAY, 17), *books.book(NOW - 20 * DAY, 19)])
+    books.spending.add([*books.book(NOW, 13), *books.book(NOW - DAY, 17), *books.book(NOW - 20 * DAY, 19)], NOW)
     assert (books.nano("daily"), books.nano("monthly")) == (20, large + 37)
     told = dict(books.shown)
     books.spending.read(NOW)
@@ -100,6 +100,8 @@ def test_who_spends_the_same_each_day_is_foretold_that(books: Books) -> None:
     books.spending.read(NOW)
     # Nine whole days of April at two dollars, today's one, and two for each of the 20.5 days that are left.
     assert books.foretold() == books.foretold("acme") == pytest.approx([60, 60, 60])
+    books.spending.add(books.book(NOW, 5 * NANO), NOW)
+    assert books.foretold() == books.foretold("acme") == pytest.approx([65, 65, 65])
 
 
 def test_nothing_is_foretold_of_a_tenant_who_has_just_begun(books: Books) -> None:
@@ -119,11 +121,12 @@ nanos = st.integers(0, 10**15)
 def test_a_forecast_is_never_below_what_is_spent_and_its_range_holds_the_mean(
     days: list[int], spent: int, left: float
 ) -> None:
-    told = forecast(days, spent, left)
+    habit = habit_of(days)
     if len(days) < ENOUGH:
-        assert told is None
+        assert habit is None
         return
-    assert told is not None
+    assert habit is not None
+    told = habit.forecast(spent, left)
     assert spent <= told.low <= told.middle * (1 + 1e-12)
     assert told.middle <= told.high
     assert told.middle == pytest.approx(spent + fmean(days) * left)
@@ -135,7 +138,8 @@ def test_a_forecasts_range_holds_nine_months_in_ten() -> None:
     held = 0
     for _ in range(2000):
         days = [round(max(0.0, chance.gauss(100, 30)) * NANO) for _ in range(28)]
-        told = forecast(days, 0, 20)
-        assert told is not None
+        habit = habit_of(days)
+        assert habit is not None
+        told = habit.forecast(0, 20)
         held += told.low <= sum(max(0.0, chance.gauss(100, 30)) * NANO for _ in range(20)) <= told.high
     assert 0.86 < held / 2000 < 0.93
