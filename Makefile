@@ -83,10 +83,10 @@ lint: install ## ruff, mypy and import-linter.
 # Unpacked, not installed: it is the program that is wanted, not a service that listens.
 PROMTOOL := build/tools/usr/bin/promtool
 tools: ## Fetch what tests need beside Python: Debian's Prometheus and Chromium, axe-core.
-	@command -v promtool >/dev/null || test -x $(PROMTOOL) || { mkdir -p build/tools && cd build/tools \
+	@{ command -v prometheus && command -v promtool; } >/dev/null || test -x $(PROMTOOL) || { mkdir -p build/tools && cd build/tools \
 		&& { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } \
 		&& dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb; } \
-		|| { echo "promtool is missing: install Prometheus (Debian: prometheus)." >&2; exit 1; }
+		|| { echo "Prometheus is missing: install Prometheus (Debian: prometheus)." >&2; exit 1; }
 	@tests/browser/fetch.sh
 
 format: install ## Let ruff put the code in order.

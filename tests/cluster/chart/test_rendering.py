@@ -337,8 +337,28 @@ def test_rules_and_dashboards_are_the_files_as_they_are() -> None:
     files = sorted((CHART / "files/prometheus").glob("*.yaml"))
     assert rules == {f"r-pointsman-{file.stem}": yaml.safe_load(file.read_text()) for file in files}
     dashboards = {name: text for item in of_kind(documents, "ConfigMap") for name, text in item["data"].items()}
-    for file in (CHART / "files/grafana").glob("*.json"):
-        assert json.loads(dashboards[file.name]) == json.loads(file.read_text())
+    files = {file.name: json.loads(file.read_text()) for file in (CHART / "files/grafana").glob("*.json")}
+    tenants = files.pop("tenant.json")
+    assert {name: json.loads(dashboards[name]) for name in dashboards if name in files} == files != {}
+    assert not any(tenants["title"] in text for text in dashboards.values())
+
+
+def test_a_tenant_that_is_named_gets_a_dashboard_of_its_own() -> None:
+    named = {"monitoring": {"dashboards": {"enabled": True, "tenants": ["acme", "a.b_c"], "datasource": "mimir"}}}
+    maps = [item for item in of_kind(rendered(H100, named), "ConfigMap") if "-tenant-" in item["metadata"]["name"]]
+    boards = {board["title"]: board for item in maps for board in map(json.loads, item["data"].values())}
+    assert boards.keys() == {"Pointsman / acme", "Pointsman / a.b_c"}
+    assert len({board["uid"] for board in boards.values()}) == 2
+    acme = json.dumps(boards["Pointsman / acme"])
+    assert "__" not in re.sub(r"\$__(rate_interval|range)|__auto", "", acme)
+    assert "a.b_c" not in acme
+    assert {item["metadata"]["labels"]["grafana_dashboard"] for item in maps} == {"1"}
+    sources = {
+        target["datasource"]["uid"]
+        for panel in boards["Pointsman / acme"]["panels"]
+        for target in panel.get("targets", ())
+    }
+    assert sources == {"mimir"}
 
 
 def test_the_chart_around_it_brings_kuberay_where_that_is_wanted(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from support.boards import BOARDS, TENANT, board, charted, filled, parsed, rules
 from support.chat import environment
 from support.eventful import HISTORY, TOLD, WATCHED, EventfulRun
 
-
 NOT_HERE = {'pointsman_degraded{part="redis"}'}
 """What an alert looks for and this run does not bring about; tests/integration/failures do."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,13 +11,13 @@ import pytest
 import yaml
 
 from pointsman.contracts.names import Metric
+from support.prometheus import program
 
 ROOT = Path(__file__).parents[3]
 RULES = ROOT / "dashboards" / "prometheus"
 FILES = ("recording.yaml", "alerts.yaml")
 CHART = ROOT / "charts" / "pointsman" / "files" / "prometheus"
-PROMTOOL = shutil.which("promtool") or str(ROOT / "build" / "tools" / "usr" / "bin" / "promtool")
-"""Of Debian's package `prometheus`, which `make tools` unpacks there."""
+PROMTOOL = program("promtool")
 
 DAYS = 2 * 24 * 3
 """Steps of twenty minutes in two days: alerts that compare with what was want more than one to have passed."""
