@@ -16,6 +16,7 @@ MODEL_NAME_PATTERN = r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$"
 DIGEST_PATTERN = r"^[0-9a-f]{64}$"
 LANGUAGE_PATTERN = r"^[a-z]{2,3}$"
 HEADER_TEXT_PATTERN = r"^[ -~]+$"
+PREDICTOR_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{10}$"
 DATABASE_PATTERN = r"^(sqlite|postgresql)(\+[a-z0-9_]+)?://"
 
 PATTERN_MEANINGS = {
@@ -34,6 +35,7 @@ PATTERN_MEANINGS = {
     DIGEST_PATTERN: "must be the SHA-256 of a key, 64 lower-case hexadecimal digits; never the key itself",
     LANGUAGE_PATTERN: "must be an ISO 639 code such as `en` or `zh`",
     HEADER_TEXT_PATTERN: "must be one line of ASCII",
+    PREDICTOR_PATTERN: "must be the version of a predictor, such as `acme-2026-11-22-0123456789`",
     DATABASE_PATTERN: "must be the URL of a PostgreSQL or SQLite database, as SQLAlchemy spells it",
 }
 """What each pattern above asks for, in words fit for an error message."""
@@ -62,6 +64,9 @@ HeaderText = Annotated[str, Field(max_length=200, pattern=HEADER_TEXT_PATTERN)]
 
 Language = Annotated[str, Field(pattern=LANGUAGE_PATTERN)]
 """An ISO 639 code."""
+
+PredictorVersion = Annotated[str, Field(pattern=PREDICTOR_PATTERN)]
+"""A tenant's predictor: its name, the day it was made, and a hash of its weights."""
 
 DatabaseUrl = Annotated[str, Field(pattern=DATABASE_PATTERN)]
 """A SQLAlchemy URL of one of the databases that are known to work."""

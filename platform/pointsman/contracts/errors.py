@@ -124,6 +124,14 @@ class DecisionNotFound(ApiError):
     code = "decision_not_found"
 
 
+class PredictorNotFound(ApiError):
+    """There is no predictor of this version."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "predictor_not_found"
+
+
 class PathNotFound(ApiError):
     """No such path."""
 
@@ -202,6 +210,22 @@ class KeyEnded(ApiError):
     status = 409
     type = "invalid_request_error"
     code = "key_ended"
+
+
+class PredictorInUse(ApiError):
+    """A policy names the predictor that is to be deleted."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "predictor_in_use"
+
+
+class GateNotPassed(ApiError):
+    """The predictor was not shown to be good enough to hold for anybody."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "gate_not_passed"
 
 
 class PreconditionFailed(ApiError):

@@ -20,6 +20,7 @@ from pointsman.contracts.config_types import (
     Location,
     ModelName,
     Name,
+    PredictorVersion,
     Probability,
     Seconds,
     Strict,
@@ -155,6 +156,9 @@ class Policy(Strict):
 
     threshold: Probability = 0.5
     """Queries whose probability of needing to think is at or above this think. Default: 0.5."""
+    predictor: PredictorVersion | None = None
+    """Version of the predictor that judges the queries; `pointsman predictors put` brings it in. Where a router
+    does not have it, the platform's own judges in its place. Default: the platform's own."""
     cost_of_wrong_fast: Dollars | None = None
     """US dollars that a wrong answer without thinking costs. Given, the threshold follows from it and from what
     thinking usually costs more for this tenant and model; `threshold` holds until that is known. Default: none."""

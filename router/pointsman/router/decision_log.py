@@ -25,7 +25,7 @@ from pointsman.contracts.names import Metric, RedisKey
 from pointsman.router.exchange import Exchange
 from pointsman.router.metrics import Metrics
 from pointsman.router.pipeline.place import Place
-from pointsman.router.predictor import Predictor, features
+from pointsman.router.predictor import features
 from pointsman.router.predictor.excerpt import shortened
 
 log = logging.getLogger(__name__)
@@ -64,11 +64,8 @@ Note = tuple[Exchange, int, float]
 class DecisionLog:
     """Notes requests and brings their records to Redis. Owned by one event loop."""
 
-    def __init__(
-        self, redis: Redis, metrics: Metrics, predictor: Predictor, place: Place, *, secret: str, rate: int
-    ) -> None:
+    def __init__(self, redis: Redis, metrics: Metrics, place: Place, *, secret: str, rate: int) -> None:
         self._redis = redis
-        self._predictor = predictor
         self._place = place
         self._secret = secret.encode()
         self._rate = rate
@@ -187,10 +184,11 @@ class DecisionLog:
     def _record(self, exchange: Exchange, status: int, duration: float, since_start: float) -> dict[str, Any]:
         """The record in the compact form that `admin/decision_reading.py` reads."""
         tenant, model, arm, pool = exchange.tenant, exchange.model, exchange.arm, exchange.pool
-        decision = exchange.decision
+        decision, predictor = exchange.decision, exchange.predictor
         assert tenant is not None
         assert model is not None
         assert decision is not None
+        assert predictor is not None
         record: dict[str, Any] = {
             "id": ID_PREFIX + exchange.rid,
             "request_id": exchange.request_id,
@@ -204,7 +202,7 @@ class DecisionLog:
             "detail": decision.detail,
             "probability": decision.probability,
             "threshold": decision.threshold,
-            "predictor": self._predictor.version,
+            "predictor": predictor.version,
             "pool": None if pool is None else pool.name,
             "status": status,
             "duration": duration,
@@ -253,7 +251,7 @@ class DecisionLog:
         question = exchange.question
         if question and tenant.decisions.keep:
             record["question"] = self._question(question, tenant.name, keep=tenant.decisions.prompts)
-            record["evidence"] = self._predictor.ranked(question, EVIDENCE)
+            record["evidence"] = predictor.ranked(question, EVIDENCE)
             record["features"] = features.VERSION
         return record
 

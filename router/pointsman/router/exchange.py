@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pointsman.router.key_scope import Scope
     from pointsman.router.pipeline.course import Course
     from pointsman.router.policies import Arm, TenantPolicy
+    from pointsman.router.predictor import Predictor
     from pointsman.router.snapshot import ModelView, TenantView
     from pointsman.router.wire.tools import Toolbox
 
@@ -222,6 +223,7 @@ class Exchange:
         "pool",
         "position",
         "predicted_tokens",
+        "predictor",
         "question",
         "recalled",
         "replica",
@@ -277,6 +279,7 @@ class Exchange:
         self.arm: Arm | None = None
         self.policy: Policy = NO_POLICY
         # decide
+        self.predictor: Predictor | None = None
         self.decision: ModeDecision | None = None
         # admit
         self.admission: Admission | None = None

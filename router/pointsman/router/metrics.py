@@ -91,6 +91,7 @@ _HELP = {
     Metric.BUDGET: "US dollars that a tenant may spend in the present day or month, by mark.",
     Metric.BUDGET_SPENT: "US dollars that a tenant has spent in the present day or month, as routers know it.",
     Metric.FEEDBACK: "Words of tenants on their decisions, by whether they agree with the mode.",
+    Metric.MISSING_PREDICTOR: "Requests judged by the platform's predictor, since their policy's was not here.",
     Metric.DEGRADED: "Parts that this router has to do without now: 1 for each.",
 }
 

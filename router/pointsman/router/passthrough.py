@@ -24,8 +24,8 @@ LARGEST = 32 * 1024
 """Bytes of a body that is passed on for whoever shows no admin key: the longest comment fits. To find all that may
 be wrong with a body takes long, and the admin process is there for all tenants."""
 
-LARGEST_OF_ADMIN = 1024 * 1024
-"""Bytes of a body that is passed on for the holder of an admin key: a policy."""
+LARGEST_OF_ADMIN = 4 * 1024 * 1024
+"""Bytes of a body that is passed on for the holder of an admin key: a predictor; all others are far smaller."""
 
 _API_KEY = Header.API_KEY.encode()
 _PASSED_ON = (b"authorization", b"content-type", b"accept", b"if-match", b"if-none-match", b"x-request-id")

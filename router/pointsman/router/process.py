@@ -51,6 +51,8 @@ from pointsman.router.policy_watch import PolicyWatch
 from pointsman.router.pool_watch import PoolWatch
 from pointsman.router.pools import Pools
 from pointsman.router.predictor import Predictor
+from pointsman.router.predictor_watch import PredictorWatch
+from pointsman.router.predictors import Predictors
 from pointsman.router.price_watch import PriceWatch
 from pointsman.router.response_cache.answers import Answers
 from pointsman.router.response_cache.keys import Keys
@@ -64,6 +66,7 @@ from pointsman.store.leases import LeaseStore
 from pointsman.store.live import LiveRouters
 from pointsman.store.policy_projection import ProjectionReader
 from pointsman.store.pool_projection import PoolReader
+from pointsman.store.predictor_projection import PredictorReader
 from pointsman.store.price_projection import PriceReader
 from pointsman.store.replicas import ReplicaRegistry
 from pointsman.store.response_cache import AnswerStore
@@ -122,9 +125,9 @@ async def _serve(config: Config, settings: Settings) -> None:
     pools = Pools(config, snapshot, fleet)
     place = Place(fleet)
     relay = Relay(fleet, metrics, max_response_bytes=config.router.max_response_bytes)
-    predictor = Predictor.load(Path(config.predictor) if config.predictor else None)
+    predictors = Predictors(Predictor.load(Path(config.predictor) if config.predictor else None), metrics)
     rate = config.router.decisions_per_second
-    decisions = DecisionLog(redis, metrics, predictor, place, secret=settings.secret, rate=rate)
+    decisions = DecisionLog(redis, metrics, place, secret=settings.secret, rate=rate)
     ledger = Ledger(settings.state_dir / StateFile.SPOOL, redis, metrics, most=config.router.spool_bytes)
     answers = Answers(
         AnswerStore(impatient_redis),
@@ -144,7 +147,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         [
             Authenticate(snapshot),
             Parse(),
-            Decide(predictor, metrics, fleet, ThinkingPrice(place, snapshot.prices)),
+            Decide(predictors, metrics, fleet, ThinkingPrice(place, snapshot.prices)),
             admit,
             recall,
             place,
@@ -174,8 +177,10 @@ async def _serve(config: Config, settings: Settings) -> None:
     )
     health.watch("tenants", tenants.trouble)
     thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants)
+    judges = PredictorWatch(PredictorReader(redis), predictors, settings.state_dir / StateFile.KNOWN_PREDICTORS)
+    health.watch("predictors", predictors.trouble)
     prices = PriceWatch(PriceReader(redis), snapshot.prices, settings.state_dir / StateFile.KNOWN_PRICES)
-    await asyncio.gather(made.begin(), policies.begin(), tenants.begin())
+    await asyncio.gather(made.begin(), policies.begin(), tenants.begin(), judges.begin())
     await prices.begin()
     await answers.shared.begin()
     await thinking.look()
@@ -189,6 +194,7 @@ async def _serve(config: Config, settings: Settings) -> None:
         loop.create_task(policies.follow()),
         loop.create_task(tenants.follow()),
         loop.create_task(prices.follow()),
+        loop.create_task(judges.follow()),
         loop.create_task(thinking.follow()),
         loop.create_task(decisions.run()),
         loop.create_task(answers.shared.run()),

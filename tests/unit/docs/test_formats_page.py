@@ -70,7 +70,8 @@ def test_every_status_that_a_query_may_get_has_its_row() -> None:
         *("already_exists", "managed_elsewhere", "key_ended", "no_candidate"),
         *("precondition_failed", "precondition_required"),
         *("tenant_not_found", "pool_not_found", "key_not_found", "decision_not_found"),
-        *("entry_not_found", "price_not_found"),
+        *("entry_not_found", "price_not_found", "predictor_not_found"),
+        *("predictor_in_use", "gate_not_passed"),
     }
     all_codes = {
         error.code

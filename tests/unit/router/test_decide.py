@@ -20,6 +20,7 @@ from pointsman.router.pipeline.place import Place
 from pointsman.router.pipeline.thinking_price import ENOUGH, ThinkingPrice
 from pointsman.router.policies import ArmName, compile_policy
 from pointsman.router.predictor import Predictor
+from pointsman.router.predictors import Predictors
 from pointsman.router.snapshot import TenantView, compile_snapshot
 from support.exchanges import exchange_with
 from support.fleets import add, config_with, fleet_of, metrics_in
@@ -50,7 +51,9 @@ class Deciding:
         self.place = Place(self.fleet)
         self.price = ThinkingPrice(self.place, snapshot.prices)
         self.parse = Parse()
-        self.decide = Decide(cast(Predictor, Half()), metrics_in(folder), self.fleet, self.price)
+        metrics = metrics_in(folder)
+        self.predictors = Predictors(cast(Predictor, Half()), metrics)
+        self.decide = Decide(self.predictors, metrics, self.fleet, self.price)
 
     def policy(self, **document: Any) -> None:
         self.tenant.policy = compile_policy(PolicyDocument.model_validate(document), version="7")

@@ -49,7 +49,7 @@ CONFIG = Config.model_validate(
     }
 )
 DEEP, FAST = CONFIG.pools
-READER = RecordReader(CONFIG, PoolDirectory(CONFIG), price_book(CONFIG))
+READER = RecordReader(PoolDirectory(CONFIG), price_book(CONFIG), {PREDICTOR.version: PREDICTOR}.get)
 DOCUMENT = PolicyDocument()
 TRIAL = PolicyDocument(candidate=Candidate(policy=Policy(threshold=0.9), stage=Stage.CANARY))
 
@@ -87,7 +87,7 @@ class Writing:
         self.redis = FakeRedis()
         self.metrics = Metrics(folder)
         self.log = DecisionLog(
-            cast(Any, self.redis), self.metrics, PREDICTOR, cast(Any, place or FakePlace()), secret="s", rate=rate
+            cast(Any, self.redis), self.metrics, cast(Any, place or FakePlace()), secret="s", rate=rate
         )
 
     def unkept(self) -> float:
@@ -118,6 +118,7 @@ def decided(
     exchange.pool, exchange.usage, exchange.cost = FAST, Usage(10, 5, 0, 20), Cost(1, 2, 3, 4)
     probability = PREDICTOR.probability(question) if question else None
     exchange.decision = ModeDecision(Mode.NO_THINK, Source.PREDICTOR, 0.5, probability, "threshold")
+    exchange.predictor = PREDICTOR
     for name, value in fields.items():
         setattr(exchange, name, value)
     return exchange

@@ -41,10 +41,12 @@ from pointsman.router.admin.live import PoolStates, live_routes
 from pointsman.router.admin.live_keys import LiveKeys
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.admin.live_pools import LivePools
+from pointsman.router.admin.live_predictors import LivePredictors
 from pointsman.router.admin.live_prices import LivePrices
 from pointsman.router.admin.live_tenants import LiveTenants
 from pointsman.router.admin.policies import policy_routes
 from pointsman.router.admin.pools import pool_routes
+from pointsman.router.admin.predictors import predictor_routes
 from pointsman.router.admin.prices import price_routes
 from pointsman.router.admin.reference import data_plane_paths
 from pointsman.router.admin.simulate import simulate_routes
@@ -71,6 +73,7 @@ class Parts:
     keys: LiveKeys
     pools: LivePools
     policies: LivePolicies
+    predictors: LivePredictors
     keeper: StageKeeper
     counters: AdminCounters
     decisions: DecisionStore
@@ -103,7 +106,8 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
     app.include_router(tenant_routes(access, parts.tenants))
     app.include_router(key_routes(access, parts.keys))
     app.include_router(audit_routes(access, parts.audit))
-    app.include_router(policy_routes(access, parts.policies, parts.keeper))
+    app.include_router(policy_routes(access, parts.policies, parts.keeper, parts.predictors))
+    app.include_router(predictor_routes(access, parts.predictors))
     app.include_router(decision_routes(access, parts.decisions, parts.policies, parts.audit, parts.counters))
     app.include_router(price_routes(access, parts.prices))
     app.include_router(simulate_routes(access, parts.decisions, parts.policies))

@@ -30,13 +30,13 @@ Tag = Annotated[
 T = TypeVar("T")
 
 
-async def read_body(request: Request) -> bytes:
-    """The body, of at most `MAX_BYTES`."""
+async def read_body(request: Request, *, most: int = MAX_BYTES) -> bytes:
+    """The body, of at most `most` bytes."""
     body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > MAX_BYTES:
-            raise BodyTooLarge(f"This path takes a body of at most {MAX_BYTES:,} bytes.")
+        if len(body) > most:
+            raise BodyTooLarge(f"This path takes a body of at most {most:,} bytes.")
     return bytes(body)
 
 

@@ -6,11 +6,9 @@ evidence, prices the mode that was not taken, and for tenants who keep prompts t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from pointsman.contracts.config import Config
 from pointsman.contracts.decisions import DecisionRecord
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.price_book import PriceBook
@@ -19,19 +17,19 @@ from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.policies import language_of
 from pointsman.router.predictor import Predictor, features
 
+PredictorOf = Callable[[str], Predictor | None]
+
 _THINK, _NO_THINK = Mode.THINK, Mode.NO_THINK
 
 
 class RecordReader:
     """
-    Makes records whole. `prices` are those that other modes would have been billed by.
-
-    Opens the predictor's weights with the first prompt that is kept.
+    Makes records whole. `prices` are those that other modes would have been billed by; `predictor_of` gives the
+    predictor of a version, None where it is not to be had, and is asked for prompts that are kept.
     """
 
-    def __init__(self, config: Config, pools: PoolDirectory, prices: PriceBook) -> None:
-        self._weights = Path(config.predictor) if config.predictor else None
-        self._predictor: Predictor | None = None
+    def __init__(self, pools: PoolDirectory, prices: PriceBook, predictor_of: PredictorOf) -> None:
+        self._predictor_of = predictor_of
         self._prices = prices
         self._pools = pools
 
@@ -58,10 +56,9 @@ class RecordReader:
         if question is not None and question.get("text") is not None:
             text = question["text"]
             fields["question"] = {**question, "language": language_of(text)}
-            if self._predictor is None:
-                self._predictor = Predictor.load(self._weights)
-            if self._predictor.version == fields["predictor"]:
-                told = self._predictor.explain(text, length=question["characters"])
+            predictor = self._predictor_of(fields["predictor"])
+            if predictor is not None:
+                told = predictor.explain(text, length=question["characters"])
                 evidence = [each._asdict() for each in told]
         fields["evidence"] = evidence
         return DecisionRecord.model_validate(fields)

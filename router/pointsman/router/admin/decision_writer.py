@@ -22,7 +22,7 @@ from pointsman.contracts.decisions import DecisionRecord
 from pointsman.contracts.errors import DatabaseUnavailable
 from pointsman.contracts.names import RedisKey
 from pointsman.contracts.price_book import PriceBook
-from pointsman.router.admin.decision_reading import RecordReader
+from pointsman.router.admin.decision_reading import PredictorOf, RecordReader
 from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.store.decisions import DecisionStore
 from pointsman.store.tenants import TenantStore
@@ -71,6 +71,7 @@ class DecisionWriter:
         tenants: TenantStore,
         redis: Redis,
         prices: PriceBook,
+        predictor_of: PredictorOf,
         *,
         readers: Sequence[Reader] = (),
     ) -> None:
@@ -79,7 +80,7 @@ class DecisionWriter:
         self._redis = redis
         self._readers = tuple(readers)
         self._days = {tenant.name: tenant.decisions.days for tenant in config.tenants}
-        self._reader = RecordReader(config, pools, prices)
+        self._reader = RecordReader(pools, prices, predictor_of)
         self._grouped = False
         self._stopping = Event()
         self._thread = Thread(target=self._run, name="decision-writer", daemon=True)

@@ -23,6 +23,7 @@ from pointsman.contracts.errors import (
     TenantNotFound,
 )
 from pointsman.router.admin.live_policies import LivePolicies
+from pointsman.router.admin.live_predictors import LivePredictors
 from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.admin.tenant_projector import TenantProjector
 from pointsman.store.keys import KeyStore
@@ -63,10 +64,12 @@ class LiveTenants:
         projector: TenantProjector,
         policies: LivePolicies,
         pools: PoolDirectory,
+        predictors: LivePredictors,
     ) -> None:
         self._configured = {tenant.name: tenant for tenant in sorted(config.tenants, key=lambda one: one.name)}
         self._names = list(self._configured)
         self._pools = pools
+        self._predictors = predictors
         self._store = store
         self._keys = keys
         self._projector = projector
@@ -214,7 +217,8 @@ class LiveTenants:
         return PresentTenant(_read(row), row.version, row.managed_by, row, keys, self._projector.live)
 
     def _check(self, tenant: Tenant) -> None:
-        """Raises `InvalidRequest` where a model of `tenant` is none."""
+        """Raises `InvalidRequest` where a model of `tenant` is none, or its policy's predictor."""
+        self._predictors.check(tenant.policy, tenant.candidate)
         for position, model in enumerate(tenant.models or ()):
             if model not in self._pools.models:
                 raise InvalidRequest(

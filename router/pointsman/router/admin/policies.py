@@ -22,6 +22,7 @@ from pointsman.contracts.policy_file import parse_policy
 from pointsman.router.admin.access import Access, Actor
 from pointsman.router.admin.bodies import MOST_TOLD, PLAIN, Tag, checked, expected_version, json_of, read_body
 from pointsman.router.admin.live_policies import LivePolicies, PresentPolicy
+from pointsman.router.admin.live_predictors import LivePredictors
 from pointsman.router.stages import StageKeeper
 from pointsman.store.policies import API
 from pointsman.store.policy_projection import PolicyVersion
@@ -102,7 +103,9 @@ class Move(BaseModel):
     share: Probability | None = Field(None, description="Share of conversations in stage canary; none: as it is.")
 
 
-def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -> APIRouter:
+def policy_routes(
+    access: Access, policies: LivePolicies, keeper: StageKeeper, predictors: LivePredictors
+) -> APIRouter:
     """The paths under `/admin/v1/policies`. Every error has the form of OpenAI's."""
     Reader = Annotated[Actor, Depends(access.needs(Role.VIEWER))]
     By = Annotated[Actor, Depends(access.needs(Role.OPERATOR))]
@@ -172,6 +175,7 @@ def policy_routes(access: Access, policies: LivePolicies, keeper: StageKeeper) -
     ) -> PolicyAnswer:
         # In a thread: what is wrong with a large body takes its time to find, and others wait for answers.
         document = await run_in_threadpool(_document, await read_body(request))
+        await run_in_threadpool(predictors.check, document.policy, document.candidate)
         present = await run_in_threadpool(
             policies.put,
             tenant,

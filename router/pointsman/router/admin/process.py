@@ -30,6 +30,7 @@ from pointsman.router.admin.key_ring import KeyRing
 from pointsman.router.admin.live_keys import LiveKeys
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.admin.live_pools import LivePools
+from pointsman.router.admin.live_predictors import LivePredictors
 from pointsman.router.admin.live_prices import LivePrices
 from pointsman.router.admin.live_tenants import LiveTenants
 from pointsman.router.admin.pool_directory import PoolDirectory
@@ -45,6 +46,7 @@ from pointsman.store.keys import KeyStore
 from pointsman.store.ledger import LedgerStore
 from pointsman.store.live import ADMIN, LiveState
 from pointsman.store.pools import PoolStore
+from pointsman.store.predictors import PredictorStore
 from pointsman.store.response_cache import AnswerStore
 from pointsman.store.tenants import TenantStore
 from pointsman.store.usage import UsageStore
@@ -95,10 +97,13 @@ def run(config: Config, settings: Settings) -> None:
     audit = AuditLog(database)
     stored_keys, stored_tenants = KeyStore(database, audit), TenantStore(database, audit)
     pools = LivePools(directory, PoolStore(database, audit), prices, impatient)
-    writer = DecisionWriter(config, directory, store, stored_tenants, redis, prices.book, readers=[keeper])
+    predictors = LivePredictors(config, PredictorStore(database, audit), impatient)
+    writer = DecisionWriter(
+        config, directory, store, stored_tenants, redis, prices.book, predictors.loaded, readers=[keeper]
+    )
     ring = KeyRing(config, directory, stored_keys, stored_tenants)
     projector = TenantProjector(database, stored_keys, ring, impatient)
-    tenants = LiveTenants(config, stored_tenants, stored_keys, projector, policies, directory)
+    tenants = LiveTenants(config, stored_tenants, stored_keys, projector, policies, directory, predictors)
     entries = LedgerStore(database)
     parts = Parts(
         redis=impatient,
@@ -113,6 +118,7 @@ def run(config: Config, settings: Settings) -> None:
         keys=LiveKeys(config, directory, stored_keys, tenants, projector),
         pools=pools,
         policies=policies,
+        predictors=predictors,
         keeper=keeper,
         decisions=store,
         prices=prices,
@@ -138,6 +144,7 @@ def run(config: Config, settings: Settings) -> None:
             policies,
             projector,
             prices,
+            predictors,
             writer,
             Heartbeat(ADMIN, LiveState(impatient), database),
         ):

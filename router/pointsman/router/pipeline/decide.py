@@ -26,7 +26,7 @@ from pointsman.router.metrics import PROBABILITY_BUCKETS, Cell, Histogram, Metri
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.thinking_price import ThinkingPrice
 from pointsman.router.policies import Arm
-from pointsman.router.predictor import Predictor
+from pointsman.router.predictors import Predictors
 from pointsman.router.tenant_view import ModelView
 
 DAY = 86_400
@@ -37,8 +37,10 @@ class Decide:
 
     name = "decide"
 
-    def __init__(self, predictor: Predictor, metrics: Metrics, fleet: Fleet, thinking_price: ThinkingPrice) -> None:
-        self._predictor = predictor
+    def __init__(
+        self, predictors: Predictors, metrics: Metrics, fleet: Fleet, thinking_price: ThinkingPrice
+    ) -> None:
+        self._predictors = predictors
         self._metrics = metrics
         self._fleet = fleet
         self._thinking_price = thinking_price
@@ -50,13 +52,21 @@ class Decide:
         tenant, arm, question = exchange.tenant, exchange.arm, exchange.question
         assert tenant is not None
         assert arm is not None
-        probability = self._predictor.probability(question) if question else None
+        predictors = self._predictors
+        predictor = predictors.base if arm.predictor is None else predictors.of(arm.predictor)
+        exchange.predictor = predictor
+        probability = predictor.probability(question) if question else None
         decision = self._decision(exchange, arm, probability)
         if arm.stage is not None:
             assert exchange.ruling is not None
             other = exchange.ruling.other(arm)
             assert other is not None
-            decision = decision._replace(shadow=self._shadow(exchange, other, probability))
+            if other.predictor == arm.predictor:
+                judged = probability
+            else:
+                judge = predictors.base if other.predictor is None else predictors.of(other.predictor)
+                judged = judge.probability(question) if question else None
+            decision = decision._replace(shadow=self._shadow(exchange, other, judged))
         exchange.decision = decision
         key = (tenant.name, decision.mode, decision.source)
         cell = self._cells.get(key)

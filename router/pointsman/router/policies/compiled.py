@@ -30,7 +30,7 @@ class Arm:
     One of the two policies of a tenant: which one, of which version, and how far the candidate has gone live.
 
     `stage` is None where there is no candidate. `modes` is what holds where no rule matches; `saturation` is how
-    far load may raise the threshold.
+    far load may raise the threshold; `predictor` the version that judges, None for the platform's own.
     """
 
     name: ArmName
@@ -40,6 +40,7 @@ class Arm:
     modes: ModePolicy
     rules: Rules | None
     saturation: Saturation | None
+    predictor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,4 +100,4 @@ def _arm(name: ArmName, policy: Policy, version: str, stage: Stage | None) -> Ar
         cost_of_wrong_fast=None if cost is None else float(cost),
     )
     rules = Rules(policy.rules, modes) if policy.rules else None
-    return Arm(name, policy, version, stage, modes, rules, policy.saturation)
+    return Arm(name, policy, version, stage, modes, rules, policy.saturation, policy.predictor)

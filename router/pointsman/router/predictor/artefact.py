@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from pointsman.contracts.config_types import PREDICTOR_PATTERN
 from pointsman.router.predictor import features
 
 FORMAT = 1
@@ -27,6 +29,7 @@ BUNDLED = Path(__file__).with_name("data") / "base.weights"
 _FIRST_LINE = b"pointsman-predictor\n"
 _LENGTH = struct.Struct("<I")
 _DIGEST_SIZE = 32
+_VERSION = re.compile(PREDICTOR_PATTERN)
 _LARGEST = 16 * 1024 * 1024
 _ARRAYS: dict[str, tuple[np.dtype[Any], int]] = {
     "table": (np.dtype("<f2"), features.TABLE_SIZE),
@@ -170,6 +173,8 @@ def parse(content: bytes) -> Weights:
     numbers = (weights.bias, weights.slope, weights.offset)
     if not all(map(math.isfinite, numbers)) or not all(np.isfinite(each).all() for each in arrays.values()):
         raise WeightsError("is damaged: it holds numbers that are not finite")
+    if weights.base is not None and not _VERSION.fullmatch(weights.version):
+        raise WeightsError("is damaged: its header names no version")
     if weights.sha256 != stated:
         raise WeightsError("is damaged: its report was measured on other weights")
     return weights
