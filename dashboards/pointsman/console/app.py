@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import logging
 from collections.abc import AsyncIterator, Sequence
 
@@ -19,7 +20,7 @@ from starlette.types import ASGIApp
 from pointsman.console.admin_client import AdminClient, AdminError
 from pointsman.console.assets import asset_routes, content
 from pointsman.console.downloads import download_routes
-from pointsman.console.feeds import Feeds
+from pointsman.console.feeds import Feeds, Fetched, Subscription
 from pointsman.console.frame import frame
 from pointsman.console.gate import HEALTH, Gate, session_of
 from pointsman.console.login import WHOAMI, login_routes
@@ -56,20 +57,25 @@ def build_app(client: AdminClient, redis: Redis, pages: Sequence[Page]) -> ASGIA
     async def end_sessions() -> None:
         while True:
             session, reason = await ended.get()
-            feeds.forget(session.key)
             tabs.ended(session, reason)
+            if not tabs.sessions_with(session.key):
+                feeds.forget(session.key)
             with contextlib.suppress(SessionsAway):
                 await sessions.close(session)
 
     async def check_sessions() -> None:
+        keys: dict[str, Subscription] = {}
         while True:
             await asyncio.sleep(CHECKED)
+            present = {session.key for session in tabs.sessions}
+            for key in present - keys.keys():  # the answer is of no matter: a key that is not known ends sessions
+                wants = functools.partial(_has_sessions, tabs, key)
+                keys[key] = feeds.look(key, WHOAMI, None, every=CHECKED, show=_nobody, wants=wants)
+            for key in keys.keys() - present:
+                keys.pop(key).cancel()
             for session in tabs.sessions:
                 if not await sessions.is_there(session):
                     ended.put_nowait((session, "time"))
-                    continue
-                with contextlib.suppress(AdminError):  # of which 401 has ended it, and others do not
-                    await feeds.get(session.key, WHOAMI, max_age=CHECKED / 2)
 
     @contextlib.asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
@@ -102,6 +108,7 @@ def build_app(client: AdminClient, redis: Redis, pages: Sequence[Page]) -> ASGIA
         tailwind=False,
         show_welcome_message=False,
         reconnect_timeout=10.0,
+        message_history_length=200,
         binding_refresh_interval=None,
         gzip_middleware_factory=lambda inner: GZipMiddleware(inner, minimum_size=1000, compresslevel=4),
     )
@@ -126,6 +133,14 @@ def _serve(page: Page, pages: Sequence[Page], asks: AdminClient, feeds: Feeds, t
                 await page.build(visit)
             except AdminError as error:
                 states.failed(error)
+
+
+def _has_sessions(tabs: Tabs, key: str) -> bool:
+    return bool(tabs.sessions_with(key))
+
+
+def _nobody(fetched: Fetched) -> None:
+    """Nobody is shown it."""
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

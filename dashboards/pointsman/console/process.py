@@ -35,6 +35,7 @@ def run(settings: Settings) -> None:
         log_level="warning",
         access_log=False,
         server_header=False,
+        forwarded_allow_ips="*",  # of which the scheme alone is used, for the cookie: nobody gains by a lie
         timeout_graceful_shutdown=3,
         ws_max_size=1024 * 1024,
     )

@@ -1,0 +1,183 @@
+"""Feeds: one question however many look, a pace that holds for all, and nothing for those who look no more."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pointsman.console import feeds as module
+from pointsman.console.admin_client import AdminError, Answer
+from pointsman.console.feeds import Feeds, Fetched
+
+
+class Router:
+    """Counts what it is asked; refuses the keys in `unknown`, does not answer while `away`."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[float, str, str]] = []
+        self.unknown: set[str] = set()
+        self.away = False
+
+    async def ask(self, key: str, method: str, path: str, *, params: Any = None) -> Answer:
+        self.asked.append((time.monotonic(), key, path))
+        await asyncio.sleep(0.005)
+        if self.away:
+            raise AdminError("The router does not answer.")
+        if key in self.unknown:
+            raise AdminError("unknown", status=401)
+        return Answer({"path": path, "number": len(self.asked)}, None, {})
+
+
+class World:
+    """Feeds of one router, whose refusals are noted."""
+
+    def __init__(self) -> None:
+        self.router = Router()
+        self.refused: list[str] = []
+        client: Any = self.router
+        self.feeds = Feeds(client, self.refused.append)
+
+    def run(self, what: Callable[[], Any]) -> None:
+        async def both() -> None:
+            task = asyncio.create_task(self.feeds.run())
+            try:
+                await what()
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+        asyncio.run(both())
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_many_who_look_at_the_same_share_one_question(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACE", 0.05)
+    shown: list[list[Fetched]] = [[] for _ in range(20)]
+
+    async def look() -> None:
+        for one in shown:
+            world.feeds.look("k", "/live", None, every=0.1, show=one.append, wants=lambda: True)
+        await asyncio.sleep(0.55)
+
+    world.run(look)
+    assert 3 <= len(world.router.asked) <= 6
+    assert all(len(one) == len(shown[0]) >= 3 for one in shown)
+    assert shown[0][-1].body["path"] == "/live"
+
+
+def test_all_feeds_together_keep_the_pace(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACE", 0.05)
+    seen: set[str] = set()
+
+    async def look() -> None:
+        for number in range(8):
+            show = lambda fetched: seen.add(fetched.body["path"])  # noqa: E731
+            world.feeds.look(f"k{number}", f"/{number}", None, every=0.01, show=show, wants=lambda: True)
+        await asyncio.sleep(0.9)
+
+    world.run(look)
+    moments = [at for at, _, _ in world.router.asked]
+    assert all(later - earlier > 0.045 for earlier, later in itertools.pairwise(moments))
+    assert seen == {f"/{number}" for number in range(8)}, "everybody gets a turn"
+
+
+def test_nothing_is_asked_for_those_who_look_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACE", 0.01)
+    looking = True
+
+    async def look() -> None:
+        nonlocal looking
+        one = world.feeds.look("k", "/a", None, every=0.02, show=lambda _: None, wants=lambda: looking)
+        await asyncio.sleep(0.1)
+        assert world.router.asked
+        looking = False
+        await asyncio.sleep(0.03)
+        so_far = len(world.router.asked)
+        await asyncio.sleep(0.1)
+        assert len(world.router.asked) == so_far
+        looking = True
+        await asyncio.sleep(1.1)
+        assert len(world.router.asked) > so_far, "who comes back is seen within a second"
+        one.cancel()
+        await asyncio.sleep(0.03)
+        so_far = len(world.router.asked)
+        await asyncio.sleep(0.1)
+        assert len(world.router.asked) == so_far
+
+    world.run(look)
+
+
+def test_an_answer_is_good_for_its_age_and_for_its_key_alone(world: World) -> None:
+    async def ask() -> None:
+        get = world.feeds.get
+        first, same = await asyncio.gather(get("k", "/a"), get("k", "/a"))
+        assert first == same == await get("k", "/a", max_age=5)
+        assert len(world.router.asked) == 1
+        assert await get("k", "/a", max_age=0) != first
+        await get("other", "/a", max_age=60)
+        await get("k", "/a", {"by": "mode"}, max_age=60)
+        await get("k", "/a", {"by": "mode", "none": None}, max_age=60)
+        assert len(world.router.asked) == 4
+        world.feeds.outdated("k")
+        await get("k", "/a", max_age=60)
+        await get("other", "/a", max_age=60)
+        assert len(world.router.asked) == 5, "a change makes what its own key has seen old"
+
+    world.run(ask)
+
+
+def test_what_was_shown_stays_while_the_router_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACE", 0.01)
+    shown: list[Fetched] = []
+
+    async def look() -> None:
+        world.feeds.look("k", "/a", None, every=0.03, show=shown.append, wants=lambda: True)
+        await asyncio.sleep(0.08)
+        world.router.away = True
+        await asyncio.sleep(0.1)
+        world.router.away = False
+        with pytest.raises(AdminError):
+            raise shown[-1].error or AssertionError("it was away")
+        assert shown[-1].body is not None
+        await asyncio.sleep(0.1)
+
+    world.run(look)
+    assert shown[0].error is None
+    assert shown[-1].error is None
+
+
+def test_a_key_that_is_no_longer_known_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACE", 0.01)
+    world.router.unknown.add("k")
+
+    async def look() -> None:
+        world.feeds.look("k", "/a", None, every=1, show=lambda _: None, wants=lambda: True)
+        await asyncio.sleep(0.1)
+
+    world.run(look)
+    assert set(world.refused) == {"k"}
+
+
+def test_a_page_that_fails_blinds_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PACE", 0.01)
+    shown: list[Fetched] = []
+
+    def fail(fetched: Fetched) -> None:
+        raise KeyError("a field that is not there")
+
+    async def look() -> None:
+        for show in (fail, shown.append, fail):
+            world.feeds.look("k", "/a", None, every=0.03, show=show, wants=lambda: True)
+        await asyncio.sleep(0.1)
+
+    world.run(look)
+    assert shown
