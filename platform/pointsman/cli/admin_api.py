@@ -78,11 +78,12 @@ class AdminApi:
         path: str,
         *,
         json: Any = None,
+        content: bytes | None = None,
         params: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> httpx.Response:
         """The answer to one request, where it is a good one; raises `AdminError` with the router's words if not."""
-        with self._answering(method, path, json=json, params=params, headers=headers) as response:
+        with self._answering(method, path, json=json, content=content, params=params, headers=headers) as response:
             response.read()
         return response
 
@@ -99,6 +100,7 @@ class AdminApi:
         path: str,
         *,
         json: Any = None,
+        content: bytes | None = None,
         params: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Iterator[httpx.Response]:
@@ -110,6 +112,7 @@ class AdminApi:
                 method,
                 target.url + path,
                 json=json,
+                content=content,
                 params={name: value for name, value in (params or {}).items() if value is not None},
                 headers={"authorization": f"Bearer {target.key}", **(headers or {})},
                 timeout=TIMEOUT,

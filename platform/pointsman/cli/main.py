@@ -24,6 +24,7 @@ from pointsman.cli import (
     policies,
     pools,
     predictor,
+    predictors,
     prices,
     router,
     serving,
@@ -48,6 +49,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(keys.app, name="keys")
 app.add_typer(policies.app, name="policies")
+app.add_typer(predictors.app, name="predictors")
 app.add_typer(decisions.app, name="decisions")
 app.add_typer(pools.app, name="pools")
 app.add_typer(prices.app, name="prices")

@@ -196,6 +196,49 @@ def history(
 
 
 @app.command()
+def rollback(
+    tenant: TenantName,
+    to: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="The version to go back to. Default: the one before the newest.", show_default=False
+        ),
+    ] = None,
+    comment: Comment = None,
+    url: Url = None,
+    key: Key = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Let an earlier version of TENANT's policy hold again, its predictor with it, as a new version."""
+    with _told():
+        api = AdminApi(url, key, state_dir)
+        before = None if to is None else to + 1
+        found = api.ask("GET", f"{_path(tenant)}/history", params={"limit": 2, "before": before}).json()["data"]
+        newest = (
+            found
+            if before is None
+            else api.ask("GET", f"{_path(tenant)}/history", params={"limit": 1}).json()["data"]
+        )
+        if not newest:
+            typer.echo(f"{tenant}: the configuration's policy holds, and no other one ever did.", err=True)
+            raise typer.Exit(WRONG_INPUT)
+        wanted = newest[0]["version"] - 1 if to is None else to
+        # Before the first version the configuration's held.
+        document = next((one["document"] for one in found if one["version"] == wanted), None)
+        if wanted and not any(one["version"] == wanted for one in found):
+            typer.echo(f"{tenant}: there is no version {wanted}.", err=True)
+            raise typer.Exit(WRONG_INPUT)
+        answer = api.ask(
+            "DELETE" if document is None else "PUT",
+            _path(tenant),
+            json=document,
+            params={"comment": comment or f"back to version {wanted or 'of the configuration'}"},
+            headers=_if_match(newest[0]["version"]),
+        )
+    _print_changed(answer.json())
+
+
+@app.command()
 def simulate(
     tenant: TenantName,
     threshold: Annotated[

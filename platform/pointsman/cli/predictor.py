@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, NoReturn
@@ -39,6 +39,18 @@ WeightsFile = Annotated[
     typer.Option("--weights", help="Weights file to judge by. Default: the one that ships with Pointsman."),
 ]
 
+
+BUNDLED = "bundled"
+"""Stands for the weights that ship, where a file is asked for."""
+
+BaseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--base",
+        help=f"Weights file to adapt to a tenant; `{BUNDLED}` stands for the one that ships.",
+        show_default=False,
+    ),
+]
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="Fleet configuration to take a tenant's policy from.")
@@ -146,16 +158,36 @@ def predict(
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder that holds train.jsonl.xz, the labelled queries.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            help="Folder that holds train.jsonl.xz, the labelled queries; with --base the file of a tenant's: JSON "
+            "lines with `text` or `messages`, and `label`."
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Weights file to write.")],
+    base: BaseFile = None,
+    name: Annotated[
+        str, typer.Option(help="With --base: whose predictor it is; its version begins with that.")
+    ] = "tenant",
     as_json: AsJson = False,
 ) -> None:
-    """Train the predictor, measure it by leaving whole sources out, and write both into one weights file."""
+    """
+    Train the predictor, measure it by leaving whole sources out, and write both into one weights file.
+
+    With --base the predictor is adapted to one tenant, and compared with the base by rows that were held out.
+    """
     _need_scipy()
     from pointsman.router.predictor import artefact, corpus, evaluation
 
     if not output.resolve().parent.is_dir():
         _fail(f"cannot write {output}: its folder does not exist")
+    if base is not None:
+        from pointsman.cli import tenant_predictor
+
+        with _refusals():
+            tenant_predictor.train(base, data, output, name=name, as_json=as_json, progress=_progress)
+        return
     try:
         rows = corpus.load(data)
     except corpus.CorpusError as error:
@@ -181,8 +213,23 @@ def evaluate(
     ] = False,
     as_json: AsJson = False,
     weights: WeightsFile = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="Judge --weights by a tenant's rows (--data, a file) and the base set, in comparison with this "
+            f"file; `{BUNDLED}` stands for the predictor that ships. Exit code 1 where it may not hold."
+        ),
+    ] = None,
 ) -> None:
     """Print how good the predictor is on sources it has never seen, and how fast."""
+    if against is not None:
+        from pointsman.cli import tenant_predictor
+
+        if weights is None or data is None:
+            _fail("--against needs --weights, the predictor to judge, and --data, the tenant's rows")
+        with _refusals():
+            tenant_predictor.evaluate(weights, against, data, as_json=as_json)
+        return
     predictor = _load(weights)
     if data is None:
         report = {
@@ -218,6 +265,20 @@ def _load(weights: Path | None) -> Predictor:
         return Predictor.load(weights)
     except WeightsError as error:
         _fail(str(error))
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Say in one sentence what can't be used of what was given."""
+    from pointsman.router.predictor import WeightsError
+    from pointsman.router.predictor.corpus import CorpusError
+
+    try:
+        yield
+    except (WeightsError, CorpusError, ValueError) as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"cannot write {error.filename}: {error.strerror or error}")
 
 
 def _what_if(

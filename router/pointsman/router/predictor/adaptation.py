@@ -1,0 +1,218 @@
+"""Adaptation: the base predictor, moved as far as a tenant's labelled queries carry it, and no further.
+
+Stands beside training, whose features and matrix it takes. A logistic fit like that of the base, with two things
+that hold it back: weights are drawn towards the base's instead of towards 0, and on the project's own rows it is to
+say what the base says, whatever the labels there are. How strongly it may move is chosen by cross-validation within
+the rows for training; the rows held out are judged at the very end, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pointsman.router.predictor import corpus, features, gate, training
+from pointsman.router.predictor.artefact import Weights
+from pointsman.router.predictor.model import Predictor
+from pointsman.router.predictor.tenant_rows import TenantRow, TenantRows
+from pointsman.router.predictor.training import Floats
+
+STRENGTHS = (0.03, 0.3, 3.0)
+"""Inverse regularisations that are tried."""
+
+ANCHOR = 1.0
+"""Weight of all of the project's own rows together, beside that of all the tenant's."""
+
+FOLDS = 5
+_ITERATIONS = 40
+_LEAST_DEVIATION = 0.05
+_STIFFNESS = 4.0
+"""How many rows' worth of doubt there is about a new calibration."""
+
+METHOD = (
+    "Logistic regression with an L2 penalty on the distance to the base's weights; on the project's own rows the "
+    "base's probabilities are the labels. Strength and calibration come from cross-validation within the training "
+    "rows. Rows are held out by a hash of their text or pair."
+)
+
+
+def adapt(base: Weights, rows: TenantRows, *, name: str, created: str, progress: Callable[[str], None]) -> Weights:
+    """
+    The weights for a tenant, with the report and the gate's verdict inside. Minutes at most.
+
+    `name`: whose they are; `created`: ISO date; `progress` is told in plain sentences what happens. Raises
+    `ValueError` where `base` is a tenant's itself.
+    """
+    if base.base is not None:
+        raise ValueError(f"{base.version} is a tenant's predictor itself: adapt the one that it came from")
+    own = corpus.own_rows()
+    before = Predictor(base)
+    learnt = rows.training
+    progress(f"reading the features of {len(learnt)} rows of the tenant's and {len(own)} of the base set")
+    fitting = _Fitting(before, learnt, own)
+    fold = np.array([int(row.group[8:16], 16) % FOLDS for row in learnt])
+    best: tuple[float, float, Floats] | None = None
+    for strength in STRENGTHS:
+        progress(f"cross-validation with strength {strength:g}")
+        scores = fitting.out_of_fold(fold, strength)
+        loss = fitting.loss(scores)
+        if best is None or loss < best[0]:
+            best = loss, strength, scores
+    assert best is not None
+    _, strength, scores = best
+    progress("fitting on all training rows")
+    moved = fitting.fit(np.ones(len(learnt), bool), strength)
+    slope, offset = fitting.calibration(scores, moved)
+    weights = replace(
+        base,
+        table=(base.table.astype(np.float64) * base.slope + moved.table).astype(np.float16),
+        counts=(base.counts.astype(np.float64) * base.slope + moved.counts).astype(np.float32),
+        bias=base.slope * base.bias + base.offset + moved.bias,
+        slope=slope,
+        offset=offset,
+        name=name,
+        base=base.version,
+        created=created,
+        data_sha256=hashlib.sha256(f"{base.data_sha256}{rows.sha256}".encode()).hexdigest(),
+        report={},
+    )
+    progress("comparing with the base")
+    judged = gate.judge(Predictor(weights), before, rows.held_out, own)
+    report = {
+        "method": METHOD,
+        "base": base.version,
+        "rows": len(rows.rows),
+        "training_rows": len(learnt),
+        "held_out_rows": len(rows.held_out),
+        "think_share": round(sum(row.think for row in rows.rows) / len(rows.rows), 4),
+        "strength": strength,
+        "cross_validation_loss": round(best[0], 4),
+        "base_loss": round(fitting.loss(fitting.before), 4),
+        "gate": judged.as_json(),
+    }
+    return replace(weights, report=report)
+
+
+class _Fitting:
+    """The rows to learn from and the own rows, as matrices; `before`: the base's log-odds of the former."""
+
+    def __init__(self, base: Predictor, rows: Sequence[TenantRow], own: Sequence[corpus.Row]) -> None:
+        from scipy import sparse
+
+        texts, anchors = [row.text for row in rows], [row.text for row in own]
+        self._count = len(rows)
+        matrix = training.matrix_of(texts + anchors)
+        odds = _log_odds(base.probabilities(texts + anchors))
+        self.before: Floats = odds[: self._count]
+        self._think = np.array([row.think for row in rows])
+        # On the own rows the base is to be repeated: its probabilities are the labels there.
+        self._target = np.concatenate([self._think.astype(float), _sigmoid(odds[self._count :])])
+        self._odds = odds
+        self._row_weights = np.array([row.weight for row in rows]) / np.mean([row.weight for row in rows])
+        self._anchor = ANCHOR * self._count / len(own)
+        self._used = np.unique(matrix.hashed.indices)
+        places = np.searchsorted(self._used, matrix.hashed.indices)
+        shape = (matrix.hashed.shape[0], len(self._used))
+        self._hashed: Any = sparse.csr_matrix((matrix.hashed.data, places, matrix.hashed.indptr), shape=shape)
+        self._size = matrix.hashed.shape[1]
+        counts = matrix.counts.astype(np.float64)
+        self._mean = counts.mean(axis=0)
+        deviation = np.maximum(counts.std(axis=0), _LEAST_DEVIATION)
+        self._factor = features.COUNT_SCALE / deviation
+        self._standard = ((counts - self._mean) * self._factor).astype(np.float32)
+
+    def fit(self, learnt: Any, strength: float) -> training.Fit:
+        """How far the weights move, by those of the tenant's rows that `learnt` marks and all own rows."""
+        moved = self._moved(learnt, strength)
+        cells = len(self._used)
+        table = np.zeros(self._size)
+        table[self._used] = moved[:cells]
+        counts = moved[cells:-1] * self._factor
+        return training.Fit(table, counts, float(moved[-1] - counts @ self._mean))
+
+    def out_of_fold(self, fold: Any, strength: float) -> Floats:
+        """The log-odds of each of the tenant's rows, by a fit without its fold."""
+        scores = np.empty(self._count)
+        for number in range(FOLDS):
+            out = fold == number
+            if out.any():
+                scores[out] = self._scores(self._moved(~out, strength))[: self._count][out]
+        return scores
+
+    def loss(self, scores: Floats) -> float:
+        """Mean log loss of the tenant's rows in nats."""
+        sign = np.where(self._think, 1.0, -1.0)
+        return float(np.average(np.logaddexp(0, -sign * scores), weights=self._row_weights))
+
+    def calibration(self, scores: Floats, moved: training.Fit) -> tuple[float, float]:
+        """
+        Slope and offset that fit what was said of rows unseen, held towards leaving all as it is.
+
+        The own rows have their say too, so that a tenant who thinks much does not make everybody think.
+        """
+        from scipy.optimize import minimize
+
+        own: Floats = (
+            self._odds
+            + self._hashed @ moved.table[self._used]
+            + (self._standard / self._factor + self._mean) @ moved.counts
+            + moved.bias
+        )[self._count :]
+        said = np.concatenate([scores, own])
+        weights = self._weights(np.ones(self._count, bool))
+
+        def loss(at: Floats) -> tuple[float, Floats]:
+            value, slope = _cross_entropy(at[0] * said + at[1], self._target, weights)
+            doubt = np.array([at[0] - 1, at[1]]) * _STIFFNESS
+            return value + float(doubt @ doubt) / (2 * _STIFFNESS), np.array([slope @ said, slope.sum()]) + doubt
+
+        slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
+        return float(slope), float(offset)
+
+    def _weights(self, learnt: Any) -> Floats:
+        own = np.full(len(self._target) - self._count, self._anchor)
+        return np.concatenate([np.where(learnt, self._row_weights, 0.0), own])
+
+    def _scores(self, moved: Floats) -> Floats:
+        cells = len(self._used)
+        narrow = moved.astype(np.float32)
+        scores: Floats = self._odds + self._hashed @ narrow[:cells] + self._standard @ narrow[cells:-1] + moved[-1]
+        return scores
+
+    def _moved(self, learnt: Any, strength: float) -> Floats:
+        from scipy.optimize import minimize
+
+        weights, cells = self._weights(learnt), len(self._used)
+        transposed = self._hashed.T.tocsr()
+
+        def loss(at: Floats) -> tuple[float, Floats]:
+            value, slope = _cross_entropy(self._scores(at), self._target, weights)
+            gradient = np.concatenate([transposed @ slope, slope @ self._standard, [slope.sum()]])
+            gradient[:-1] += at[:-1] / strength
+            return value + float(at[:-1] @ at[:-1]) / (2 * strength), gradient
+
+        start = np.zeros(cells + self._standard.shape[1] + 1)
+        options = {"maxiter": _ITERATIONS, "maxcor": 8, "ftol": 1e-7, "gtol": 1e-4}
+        best: Floats = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+        return best
+
+
+def _log_odds(probabilities: Sequence[float]) -> Floats:
+    clipped = np.clip(np.array(probabilities), 1e-9, 1 - 1e-9)
+    odds: Floats = np.log(clipped) - np.log1p(-clipped)
+    return odds
+
+
+def _sigmoid(scores: Floats) -> Floats:
+    probabilities: Floats = 1 / (1 + np.exp(-scores))
+    return probabilities
+
+
+def _cross_entropy(scores: Floats, target: Floats, weights: Floats) -> tuple[float, Floats]:
+    """The weighted cross entropy between `target` and what `scores` say, and its derivative by each score."""
+    value = float(weights @ (np.logaddexp(0, scores) - target * scores))
+    return value, weights * (_sigmoid(np.clip(scores, -500, 500)) - target)
