@@ -153,7 +153,8 @@ def _groups(marks: Sequence[tuple[str, str | None]]) -> list[str]:
         if pair is not None:
             first, second = sorted((root(_pair_mark(pair)), root(of_text.setdefault(digest, digest))))
             parent[second] = first
-    return [root(digest) for digest, _ in marks]
+    # Hashed once more: of many marks the lowest stands for all, and which half it is in must be chance again.
+    return [hashlib.sha256(root(digest).encode()).hexdigest() for digest, _ in marks]
 
 
 def _pair_mark(pair: str) -> str:
