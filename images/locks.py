@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 IMAGES = {
-    "router": ("router", "postgresql"),
+    "router": ("router", "postgresql", "console"),
     "operator": ("operators",),
     "serving": ("serving",),
 }

@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# Routers, admin process, ledger writer, simulated engine: docker build -f images/router.Dockerfile .
+# Routers, admin process, ledger writer, console, simulated engine: docker build -f images/router.Dockerfile .
 # To pin the base by content: --build-arg PYTHON=3.11.14-slim-bookworm@sha256:… (and BUILDER likewise).
 ARG BUILDER=3.11.14-bookworm
 ARG PYTHON=3.11.14-slim-bookworm
@@ -16,6 +16,6 @@ ENV PATH=/opt/pointsman/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 H
 RUN pointsman --help >/dev/null && mkdir -p /var/lib/pointsman && chown 10001:10001 /var/lib/pointsman
 WORKDIR /var/lib/pointsman
 USER 10001:10001
-EXPOSE 8080
+EXPOSE 8080 8081
 ENTRYPOINT ["pointsman"]
 CMD ["--help"]

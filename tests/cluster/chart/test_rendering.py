@@ -56,6 +56,12 @@ OPTIONS: dict[str, Document] = {
         "ingress": {"enabled": True, "className": "nginx", "tlsSecret": "mine", "annotations": {"a/b": "c"}},
         "router": {"tls": {"existingSecret": "mine"}},
     },
+    "a console": {
+        "console": {"enabled": True, "replicas": 2, "ingress": {"enabled": True, "tlsSecret": "theirs"}},
+        "networkPolicy": {"clients": [{"podSelector": {}}], "consoleClients": [{"podSelector": {}}]},
+        "router": {"tls": {"existingSecret": "mine"}},
+    },
+    "a console with a Redis of your own": {"console": {"enabled": True}, "redis": {"existingSecret": "mine"}},
     "a network that is open": {"networkPolicy": {"enabled": False}, "router": {"pdb": {"enabled": False}}},
     "pools outside": {"networkPolicy": {"externalPools": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]}},
     "requests in flight": {
@@ -212,6 +218,29 @@ def test_the_network_lets_only_routers_to_redis_and_only_the_named_to_routers(pr
     assert to_pools["to"][0]["podSelector"]["matchExpressions"] == [
         {"key": "pointsman.dev/pool", "operator": "Exists"}
     ]
+
+
+def test_the_console_reaches_redis_and_routers_and_holds_no_secret_of_theirs() -> None:
+    documents = rendered(DEFAULTS, OPTIONS["a console"])
+    policies = {item["metadata"]["name"]: item["spec"] for item in of_kind(documents, "NetworkPolicy")}
+
+    def component(peer: Document) -> str | None:
+        return peer["podSelector"].get("matchLabels", {}).get("app.kubernetes.io/component")
+
+    console = policies["r-pointsman-console"]
+    assert [component(peer) for rule in console["egress"] for peer in rule["to"]] == ["redis", "router"]
+    assert console["ingress"][0]["from"] == [{"podSelector": {}}]
+    for name in ("r-pointsman-redis", "r-pointsman-router"):
+        assert "console" in map(component, policies[name]["ingress"][0]["from"])
+    (spec,) = (spec for name, spec in pods(documents) if spec["containers"][0]["name"] == "console")
+    (container,) = spec["containers"]
+    assert {entry["name"] for entry in container["env"]} == {"POINTSMAN_REDIS_URL", "POINTSMAN_LOG_FORMAT"}
+    assert "--url=https://r-pointsman-admin:8080" in container["args"]
+    (mounted,) = (volume["secret"] for volume in spec["volumes"] if "secret" in volume)
+    assert mounted["items"] == [{"key": "tls.crt", "path": "tls.crt"}]
+    (ingress,) = of_kind(documents, "Ingress", "-console")
+    assert ingress["spec"]["tls"] == [{"hosts": ["console.pointsman.example.com"], "secretName": "theirs"}]
+    assert not of_kind(rendered(DEFAULTS), "Deployment", "-console")
 
 
 def test_the_operator_may_not_read_more_than_it_is_told_to() -> None:

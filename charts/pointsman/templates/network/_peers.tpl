@@ -35,3 +35,20 @@ metadata:
     {{- end }}
 {{- end }}
 {{- end -}}
+{{/* What a process that reads Redis alone may reach. */}}
+{{- define "pointsman.toRedis" -}}
+{{- if not .Values.redis.existingSecret }}
+- to:
+    {{- include "pointsman.peer" (dict "root" . "component" "redis") | nindent 4 }}
+  ports:
+    - {port: 6379}
+{{- else }}
+- {{ with .Values.networkPolicy.stores }}to:
+    {{- toYaml . | nindent 4 }}
+  {{ end -}}
+  ports:
+    {{- range .Values.networkPolicy.storePorts }}
+    - {port: {{ . }}}
+    {{- end }}
+{{- end }}
+{{- end -}}
