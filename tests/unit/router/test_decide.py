@@ -255,3 +255,38 @@ def test_load_raises_the_threshold_within_its_limits(deciding: Deciding) -> None
         if deep.take(len(seen) << 20, 10) is None:
             break
     assert seen == pytest.approx([0.4, 0.4, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8])
+
+
+class Sure:
+    """A predictor that always says the same."""
+
+    def __init__(self, version: str, probability: float) -> None:
+        self.version = version
+        self.said = probability
+
+    def probability(self, question: str) -> float:
+        return self.said
+
+
+def test_each_policy_is_judged_by_its_own_predictor(deciding: Deciding) -> None:
+    fast, deep = "acme-2026-11-22-0000000000", "acme-2026-11-23-0000000000"
+    deciding.predictors.hold(fast, cast(Predictor, Sure(fast, 0.1)))
+    deciding.predictors.hold(deep, cast(Predictor, Sure(deep, 0.9)))
+    deciding.policy(policy={"predictor": fast})
+    exchange = deciding.exchange()
+    assert (exchange.mode, exchange.predictor) == (NO_THINK, deciding.predictors.of(fast))
+    for stage, mode, shadow, held in (("observe", NO_THINK, THINK, fast), ("enforce", THINK, NO_THINK, deep)):
+        deciding.policy(policy={"predictor": fast}, candidate={"policy": {"predictor": deep}, "stage": stage})
+        exchange = deciding.exchange()
+        decision = exchange.decision
+        assert decision is not None
+        assert (decision.mode, decision.shadow) == (mode, shadow)
+        assert exchange.predictor is deciding.predictors.of(held)
+        assert decision.probability == deciding.predictors.of(held).probability("")
+    deciding.policy(policy={"predictor": deep}, candidate={"policy": {"threshold": 0.6}, "stage": "observe"})
+    decision = deciding.decision()
+    assert (decision.mode, decision.shadow) == (THINK, NO_THINK)  # the platform's own says 0.5
+    deciding.predictors.drop(deep)
+    exchange = deciding.exchange()
+    assert exchange.predictor is deciding.predictors.base  # which says 0.5, and goes on
+    assert deep in (deciding.predictors.trouble() or "")
