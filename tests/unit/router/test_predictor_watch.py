@@ -1,4 +1,4 @@
-"""Predictors as a router takes them up: new ones soon, gone ones let go, the platform's own where one is missing."""
+"""Predictors as a router takes them up: new ones soon, gone ones let go, and the own one where one is missing."""
 
 from __future__ import annotations
 
