@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
 
+from nicegui.events import GenericEventArguments
+
 from pointsman.console.page import Page
 from pointsman.console.parts.figures import NOTHING, clock, dollars, seconds
 from pointsman.console.parts.markup import Markup, joined, link, mode_pill, pill, replace, show, table, tag
@@ -79,8 +81,25 @@ async def build(visit: Visit) -> None:
         _nothing(queue=queue, filtered=bool(wanted))
         return
     shown = show(_list(page, visit))
-    if after is None:
-        visit.live(path, lambda fresh: replace(shown, _list(fresh, visit)), every=EVERY, params=params())
+    if after is not None:
+        return
+    reading = False
+
+    def comes(_: GenericEventArguments) -> None:
+        nonlocal reading
+        reading = True
+
+    def leaves(_: GenericEventArguments) -> None:
+        nonlocal reading
+        reading = False
+
+    def renew(fresh: Mapping[str, Any]) -> None:
+        if not reading:  # what somebody points at or has the focus on must not move away under them
+            replace(shown, _list(fresh, visit))
+
+    for event, heed in (("focusin", comes), ("mouseenter", comes), ("focusout", leaves), ("mouseleave", leaves)):
+        shown.on(event, heed, args=[])
+    visit.live(path, renew, every=EVERY, params=params())
 
 
 def _wanted(query: Mapping[str, str], *, tenants: bool) -> dict[str, Any]:
