@@ -28,8 +28,8 @@ def test_a_tenant_finds_one_sees_why_and_disagrees(visit: Visit, platform: Conso
     assert not scrolls_sideways(page)
     visitor.picture("decisions")
 
-    page.get_by_label("Mode").select_option("no_think")
-    page.get_by_label("Decided by").select_option("predictor")
+    page.locator("select[name=mode]").select_option("no_think")
+    page.locator("select[name=source]").select_option("predictor")
     page.get_by_role("button", name="Filter").click()
     page.wait_for_url("**/decisions?*mode=no_think*")
     rows = page.locator("tbody tr")
@@ -40,7 +40,7 @@ def test_a_tenant_finds_one_sees_why_and_disagrees(visit: Visit, platform: Conso
     page.get_by_role("heading", name="What the predictor saw").wait_for()
     identity = page.url.rpartition("/")[2]
     made = next(one for one in decisions(platform, platform.keys["demo"]) if one["id"] == identity)
-    shown = page.locator("main").inner_text()
+    shown = page.locator("#main").inner_text()
     assert f"{made['probability']:.3f}" in shown
     assert f"{sum(each['contribution'] for each in made['evidence']):+.3f}" in shown
     assert f"${made['cost'] / 1e9:.9f}".rstrip("0") in shown
@@ -94,10 +94,10 @@ def test_a_tenant_sees_its_own_alone(visit: Visit, platform: ConsoleGateway) -> 
         "/decisions/..%2f..%2fadmin%2fv1%2fdecisions",
     ):
         page = mine.open(path)
-        assert theirs not in page.locator("main").inner_text()
+        assert theirs not in page.locator("#main").inner_text()
         page.get_by_role("alert").wait_for()
     page = mine.open("/decisions?tenant=other&view=review")
     hrefs = page.locator("tbody a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
     own = {f"/decisions/{one['id']}" for one in decisions(platform, platform.keys["demo"], limit="200")}
     assert set(hrefs) <= own
-    assert not re.search(r"To review|Tenant", page.locator("main").inner_text())
+    assert not re.search(r"To review|Tenant", page.locator("#main").inner_text())

@@ -78,7 +78,7 @@ def test_a_page_that_is_too_old_changes_nothing(visit: Visit, platform: ConsoleG
         page.get_by_role("slider", name="Threshold").fill(value)
         page.get_by_text(value, exact=True).wait_for()
         page.get_by_role("button", name="Save").click()
-        page.get_by_text(told).first.wait_for()
+        page.locator(".q-notification").filter(has_text=told).first.wait_for()
     assert policy(platform)["document"]["policy"]["threshold"] == 0.41
 
 

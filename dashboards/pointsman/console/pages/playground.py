@@ -155,6 +155,7 @@ class Playground:
                 await response.aread()
                 models = [str(each["id"]) for each in response.json()["data"]]
             self._key = key
+            field.set_value("")
             self._model.set_options(models, value=models[0] if models else None)
             self._visit.say("Requests are this tenant's now.")
 
