@@ -58,10 +58,10 @@ TENANTS = (
 TOLD = ("demo", "cached")
 """The tenants of the traffic: of each of their requests a client was told what it costs."""
 
-WATCHED, MOST = "cached", 200
-"""One of them, who has everything that a tenant may have, and who reaches this limit."""
+WATCHED = "cached"
+"""One of them, who has everything that a tenant may have, and who reaches his limit."""
 
-SECONDS = 7
+TRAFFIC = ("--rate", "25", "--for", "3s", "--at-once", "30", "--feedback", "0.5", "--model", "smollm2")
 QUESTION = {"role": "user", "content": "What is the capital of France?"}
 
 
@@ -69,13 +69,14 @@ class EventfulRun:
     """
     The run, once entered: a gateway that has calmed down, and the Prometheus that watched from `begun` to `ended`.
 
-    `told`: dollars that clients of the traffic were told in all.
+    `told`: what clients of the traffic were told that their answers cost, in dollars.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running = ExitStack()
-        self.told = Decimal(0)
+        self._http = httpx.Client(timeout=60)
+        self.told: list[Decimal] = []
         self.begun = self.ended = 0.0
         self.gateway: Gateway
         self.prometheus: Prometheus
@@ -93,6 +94,7 @@ class EventfulRun:
             self.ledger = LedgerStore(database)
             self.ledger.append(list(_history()))
             starting.enter_context(self.gateway)
+            starting.callback(self._http.close)
             target = self.gateway.url.removeprefix("http://")
             rules = [RULES / file for file in ("recording.yaml", "alerts.yaml")]
             self.prometheus = starting.enter_context(Prometheus(self._folder / "prometheus", [target], rules))
@@ -118,7 +120,8 @@ class EventfulRun:
     def _pools(self) -> list[dict[str, Any]]:
         both = {"prices": DEARER, "modes": ["think", "no_think"]}
         played = {"model": "played", "prices": DEARER}
-        small = {"max_ongoing_requests": 1, "max_waiting": 2, "place_timeout": 20.0}
+        slow = {"simulated": {"decode_speed": 40, "answer_tokens": 24}}
+        small = {"max_ongoing_requests": 1, "max_waiting": 2, "place_timeout": 20.0, "engine_args": slow}
         return [
             {**FAST, **TOOLED, "prices": DEAR},
             {**DEEP, **TOOLED, "prices": DEARER, "place_timeout": 0.3},
@@ -136,53 +139,45 @@ class EventfulRun:
         ]
 
     def _live(self) -> None:
-        with ThreadPoolExecutor() as pool:
-            traffic = pool.submit(self._traffic)
-            for engine in self.gateway.engines["fast"][:1]:
-                engine.faults({"kind": "die", "times": 2})  # before the first byte: sent again elsewhere
-            self._small_events()
-            self._caches()
-            traffic.result()
-            self._small_events()  # once more, for what a counter begins with is no growth to Prometheus
+        for turn in range(2):  # what a counter begins with is no growth to Prometheus, what it has next time is
+            with ThreadPoolExecutor() as beside:
+                traffic = beside.submit(self._traffic, turn)
+                self.gateway.engines["fast"][0].faults({"kind": "die", "times": 1})  # sent again elsewhere
+                self._answers_that_do_not_stand()
+                self._tools()
+                self._limits()
+                self._caches()
+                traffic.result()
+            self._look()
         self._a_limit_of_one_who_is_watched()
         self._broken_engines()
         self._a_policy_that_goes_back()
         self._a_pool_that_goes_away()
 
-    def _traffic(self) -> None:
+    def _look(self) -> None:
+        """Wait until Prometheus has seen all that has happened."""
+        ended = self.gateway.total(Metric.REQUESTS)
+        wait_for(lambda: sum(each.value for each in self.prometheus.now(Metric.REQUESTS)) == ended, "a scrape")
+
+    def _traffic(self, seed: int) -> None:
         keys = [word for tenant in TOLD for word in ("--tenant-key", self.gateway.keys[tenant])]
-        options = [
-            "--rate",
-            "25",
-            "--for",
-            f"{SECONDS}s",
-            "--at-once",
-            "30",
-            "--feedback",
-            "0.5",
-            "--model",
-            "smollm2",
-        ]
         played = forking.run(
-            ["traffic", "--json", "--url", self.gateway.url, *keys, *options], env=environment(), timeout=60
+            ["traffic", "--json", "--url", self.gateway.url, *keys, *TRAFFIC, "--seed", str(seed)],
+            env=environment(),
+            timeout=60,
         )
         assert played.returncode == 0, played.stdout + played.stderr
-        self.told += Decimal(json.loads(played.stdout)["cost_usd"])
+        self.told.append(Decimal(json.loads(played.stdout)["cost_usd"]))
 
     def _ask(self, model: str, tenant: str = "other", *, wish: str = "", **more: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {self.gateway.keys[tenant]}", **more.pop("headers", {})}
         if wish:
             headers[Header.MODE] = wish
         body = {"model": model, "messages": [QUESTION], **more}
-        answer = httpx.post(f"{self.gateway.url}/v1/chat/completions", json=body, headers=headers, timeout=60)
+        answer = self._http.post(f"{self.gateway.url}/v1/chat/completions", json=body, headers=headers)
         if tenant in TOLD and answer.status_code == 200:
-            self.told += Decimal(answer.headers[Header.COST_USD])
+            self.told.append(Decimal(answer.headers[Header.COST_USD]))
         return answer
-
-    def _small_events(self) -> None:
-        self._answers_that_do_not_stand()
-        self._tools()
-        self._limits()
 
     def _answers_that_do_not_stand(self) -> None:
         self._played.script(_answer("", used(10, 1)))
@@ -219,10 +214,12 @@ class EventfulRun:
     def _a_limit_of_one_who_is_watched(self) -> None:
         same = {"temperature": 0, "messages": [{"role": "user", "content": "Say it once."}]}
         with ThreadPoolExecutor(8) as crowd:
-            codes = set(
-                crowd.map(lambda _: self._ask("smollm2:no_think", WATCHED, **same).status_code, range(MOST))
-            )
-        assert codes == {200, 429}
+
+            def refused() -> bool:
+                some = crowd.map(lambda _: self._ask("smollm2:no_think", WATCHED, **same).status_code, range(40))
+                return 429 in set(some)
+
+            wait_for(refused, "the limit to be reached")
 
     def _broken_engines(self) -> None:
         (deep,) = self.gateway.engines["deep"]
@@ -259,7 +256,12 @@ class EventfulRun:
             lambda: sum(each.value for each in self.prometheus.now(Metric.LEDGER_ENTRIES)) == entries, "the gauges"
         )
         time.sleep(2.5)  # rules look once more
-        self.ended = time.time()
+
+        def scraped() -> bool:
+            self.ended = time.time()
+            return self.prometheus.now("up", self.ended)[0].value == 1  # else the present would be empty
+
+        wait_for(scraped, "Prometheus to scrape")
 
 
 def _history() -> Iterator[Entry]:

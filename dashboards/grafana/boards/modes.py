@@ -192,11 +192,8 @@ def _judged(board: Board) -> None:
     )
     board.lines(
         "Policies that went back",
-        "New policies that left their stage by themselves: because of errors, escalations or disagreement.",
+        "How often new policies have left their stage by themselves: for errors, escalations or disagreement.",
         "short",
-        Query(
-            f"sum by (tenant, reason) (increase({of.of(Metric.STAGE_RETURNS, TENANT)}[$__rate_interval]))",
-            "{{tenant}} {{reason}}",
-        ),
+        Query(f"sum by (tenant, reason) ({of.of(Metric.STAGE_RETURNS, TENANT)})", "{{tenant}} {{reason}}"),
         width=6,
     )

@@ -113,6 +113,13 @@ SCENARIOS = {
         {'pointsman_policy_stage_returns_total{tenant="a",stage="canary",reason="errors"}': "2+0x40 3+0x2000"},
         frozenset({"PointsmanPolicyReturned"}),
     ),
+    "a policy went back for the first time": Scenario(
+        {'pointsman_policy_stage_returns_total{tenant="b",stage="canary",reason="errors"}': "_x40 1+0x2000"},
+        frozenset({"PointsmanPolicyReturned"}),
+    ),
+    "a policy went back, a while ago": Scenario(
+        {'pointsman_policy_stage_returns_total{tenant="b",stage="canary",reason="errors"}': "_x30 1+0x2000"}
+    ),
     "a budget is nearly spent": Scenario(
         {'pointsman_budget_spent_usd{tenant="a",period="daily"}': "95+0x2000"},
         frozenset({"PointsmanBudgetNearlySpent"}),

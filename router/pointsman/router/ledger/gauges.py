@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import Redis
 
-from pointsman.contracts.ledger import Entry, Kind
+from pointsman.contracts.ledger import Entry, Kind, Outcome
 from pointsman.contracts.names import Metric, RedisKey
 from pointsman.contracts.pricing import NANO, TokenClass
 from pointsman.router.ledger.spending import Spending
@@ -87,7 +87,8 @@ class LedgerGauges:
             self._add_to((self._label(tenant), model, mode, pool), Totals(amounts, costs))
         for key in self._totals:
             self._show(key)
-        self._counts = self._store.counts()
+        # From 0 on, so that the first one of a kind is growth to whoever watches.
+        self._counts = {(Kind.REQUEST.value, outcome.value): 0 for outcome in Outcome} | self._store.counts()
         for kind, outcome in self._counts:
             self._show_count(kind, outcome)
 
