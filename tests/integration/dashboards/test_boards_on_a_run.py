@@ -20,6 +20,8 @@ from support.boards import BOARDS, TENANT, board, charted, filled, parsed, rules
 from support.chat import environment
 from support.eventful import HISTORY, TOLD, WATCHED, EventfulRun
 
+pytestmark = pytest.mark.timeout(300)  # on a busy machine the run takes a while, and the first test has it all
+
 NOT_HERE = {'pointsman_degraded{part="redis"}'}
 """What an alert looks for and this run does not bring about; tests/integration/failures do."""
 
