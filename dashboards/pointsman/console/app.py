@@ -132,7 +132,7 @@ def _serve(page: Page, pages: Sequence[Page], asks: AdminClient, feeds: Feeds, t
             try:
                 await page.build(visit)
             except AdminError as error:
-                states.failed(error)
+                states.failed(error, ui.navigate.reload)
 
 
 def _has_sessions(tabs: Tabs, key: str) -> bool:

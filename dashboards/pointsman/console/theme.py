@@ -78,8 +78,8 @@ DARK = Scheme(
     shadow="0 1px 2px rgb(0 0 0 / 0.4)",
 )
 
-SERIES = ("#5f62e6", "#12a594", "#d9822b", "#c2418f", "#3e82d6", "#7f8a2f", "#9a5fd0", "#5d6b7f")
-"""Colours of courses that are neither mode, told apart in light and dark."""
+SERIES = ("#c8741f", "#c2418f", "#3b82c4", "#7f8a2f", "#b0534f", "#5d6b7f", "#a77bc9")
+"""Colours of courses that are no mode, told apart in light and dark, and none of them a track's."""
 
 
 def scheme_of(cookies: Mapping[str, str]) -> Scheme:

@@ -38,7 +38,7 @@ def running(up: Begin) -> Up:
 
 
 def test_ready_within_ten_seconds_with_one_json_object(up: Begin) -> None:
-    one = up("--json")
+    one = up("--json", "--console", "--console-port", "0")
     ready = one.until_ready()
     seconds = time.monotonic() - one.begun
     assert seconds < 10 * max(1.0, os.getloadavg()[0] / os.cpu_count())  # all cores may have other work to do
@@ -49,7 +49,14 @@ def test_ready_within_ten_seconds_with_one_json_object(up: Begin) -> None:
         "state_dir": str(one.state),
         "redis_url": f"unix://{one.state}/valkey.sock",
         "pid": one.process.pid,
+        "console_url": ready["console_url"],
     }
+    # Who has the key that was written may enter, as soon as it is said where.
+    with httpx.Client(base_url=ready["console_url"], headers={"origin": ready["console_url"]}) as console:
+        assert (
+            console.post("/login", data={"key": (one.state / "admin.key").read_text().strip()}).status_code == 303
+        )
+        assert "Overview" in console.get("/").text
     assert httpx.get(f"{ready['url']}/startupz").status_code == 200
     assert httpx.get(f"{ready['url']}/readyz").status_code == 200
     assert one.end(signal.SIGTERM) == 0
