@@ -197,6 +197,7 @@ def export(
             help="File to write; one that ends in .xz is compressed. Default: stdout.", show_default=False
         ),
     ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.", show_default=False)] = None,
     since: Since = None,
     url: Url = None,
     key: Key = None,
@@ -205,11 +206,14 @@ def export(
     """
     Training rows from tenants that keep prompts and let reviewers see them.
 
-    JSON lines as `pointsman train` reads them: write them to FOLDER/train.jsonl.xz and give it --data FOLDER.
+    JSON lines as `pointsman train` reads them: write them to FOLDER/train.jsonl.xz and give it --data FOLDER;
+    those of one tenant to a file, and give it --base with --data FILE.
     """
     with _told():
         api = _api(url, key, state_dir, admin=True)
-        rows = api.ask("GET", "/admin/v1/training-rows", params={"since": _time(since, "--since")}).content
+        rows = api.ask(
+            "GET", "/admin/v1/training-rows", params={"tenant": tenant, "since": _time(since, "--since")}
+        ).content
     if output is None:
         sys.stdout.buffer.write(rows)
         return

@@ -249,11 +249,13 @@ class DecisionStore:
                     break
         return gone
 
-    def training_rows(self, *, since: float | None = None) -> Iterator[TrainingRow]:
-        """The labelled questions of tenants that opted in to both, newest first; see `training_row`."""
+    def training_rows(self, *, tenant: str | None = None, since: float | None = None) -> Iterator[TrainingRow]:
+        """
+        The labelled questions of tenants that opted in to both, or of `tenant`, newest first; see `training_row`.
+        """
         after = None
         while True:
-            page = self.page(Wanted(since=since, after=after, limit=500, reviewable=True))
+            page = self.page(Wanted(tenant=tenant, since=since, after=after, limit=500, reviewable=True))
             yield from (row for decision in page.data if (row := training_row(decision)) is not None)
             if page.after is None:
                 return

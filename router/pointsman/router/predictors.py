@@ -2,7 +2,7 @@
 
 Stands between `predictor_watch.py`, which brings them here, and the step that asks one for a probability. A version
 that is not here is no reason to fail: the platform's own judges in its place, and that is counted and told. All of
-them are loaded, whoever uses them: `MOST` of them may exist, each about a megabyte and a half in memory.
+them are loaded, whoever uses them; how many there may be is bounded where they are kept.
 """
 
 from __future__ import annotations

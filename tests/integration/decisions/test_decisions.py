@@ -273,6 +273,11 @@ def test_the_command_line_corrects_reviews_and_exports(gateway: Gateway, tmp_pat
     assert run(gateway, "review", decision, "--should-not-think", "--comment", "no")[0] == 0
     assert run(gateway, "export", "--output", str(tmp_path / "train.jsonl.xz"))[0] == 0
     rows = [orjson.loads(line) for line in run(gateway, "export", "--since", "1h")[1].splitlines()]
+    assert run(gateway, "export", "--tenant", "nobody")[1] == ""
+    of_open = [
+        orjson.loads(line) for line in run(gateway, "export", "--since", "1h", "--tenant", "open")[1].splitlines()
+    ]
+    assert of_open == [row for row in rows if row["source"] == "decisions/open"]
     assert {"text": "How far is it to the moon?", "label": 0, "source": "decisions/open"}.items() <= rows[0].items()
     for arguments, code, told in (
         (("show", identity(5)), 1, "no such decision"),

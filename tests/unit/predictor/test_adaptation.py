@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import lzma
 import math
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -120,7 +122,6 @@ def test_rows_that_belong_together_are_on_one_side(tmp_path: Path) -> None:
         pytest.param(['{"text": "a", "label": 1, "weight": 0}'], "`weight` must be", id="weight"),
         pytest.param(['{"text": "a", "label": 1, "weight": true}'], "`weight` must be", id="weight is a flag"),
         pytest.param(['{"text": "a", "label": 1, "pair": 7}'], "`pair` must be", id="pair"),
-        pytest.param(['{"text": "A b", "label": 1}', '{"text": "a  B", "label": 0}'], "other label", id="both"),
         pytest.param(
             [json.dumps({"text": f"{n}", "label": n % 2, "pair": "one"}) for n in range(200)],
             "cannot be divided",
@@ -132,6 +133,24 @@ def test_rows_that_cannot_be_used_are_named(tmp_path: Path, lines: list[str], to
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(lines))
     with pytest.raises(CorpusError, match=told):
+        tenant_rows.load(path)
+
+
+def test_of_labels_that_contradict_each_other_the_weightier_holds(tmp_path: Path) -> None:
+    rows = ticket_rows()
+    said = [
+        {"text": "A b", "label": 1, "weight": 2},
+        {"text": "a  B", "label": 0},
+        {"text": "even", "label": 1},
+        {"text": "Even", "label": 0},
+    ]
+    path = tmp_path / "rows.jsonl.xz"
+    path.write_bytes(lzma.compress(b"".join(orjson.dumps(row) + b"\n" for row in [*rows, *said])))
+    found = tenant_rows.load(path).rows
+    assert len(found) == len(rows) + 1
+    assert (found[-1].text, found[-1].think) == ("A b", True)
+    path.write_bytes(b"\xfd7zXZ")
+    with pytest.raises(CorpusError, match="cannot read"):
         tenant_rows.load(path)
 
 

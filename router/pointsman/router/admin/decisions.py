@@ -81,6 +81,12 @@ class Since(_Asked):
     )
 
 
+class Rows(Since):
+    """Which labelled questions."""
+
+    tenant: str | None = Field(None, max_length=63, pattern=PLAIN, description="Of this tenant alone.")
+
+
 class Filter(PageAsked, Since):
     """Which decisions."""
 
@@ -227,8 +233,8 @@ def decision_routes(
         "from a review, from feedback, from an escalation or from the model's own judgement.",
         response_class=NewlineJson,
     )
-    def training_rows(by: Reviewer, asked: Annotated[Since, Query()]) -> Response:
-        return NewlineJson(_lines(store, _seconds(asked.since)))
+    def training_rows(by: Reviewer, asked: Annotated[Rows, Query()]) -> Response:
+        return NewlineJson(_lines(store, asked.tenant, _seconds(asked.since)))
 
     return routes
 
@@ -249,8 +255,8 @@ def _for_tenant(decision: Decision) -> Decision:
     return decision.model_copy(update={"cost": None, "other_mode_cost_estimated": None})
 
 
-def _lines(store: DecisionStore, since: float | None) -> Iterator[bytes]:
-    for row in store.training_rows(since=since):
+def _lines(store: DecisionStore, tenant: str | None, since: float | None) -> Iterator[bytes]:
+    for row in store.training_rows(tenant=tenant, since=since):
         yield row.model_dump_json().encode() + b"\n"
 
 

@@ -8,7 +8,9 @@ side.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import lzma
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,23 +68,27 @@ class TenantRows:
 def load(path: Path) -> TenantRows:
     """
     The rows of the file at `path`: JSON lines with `text` or OpenAI `messages`, `label` (0 or 1: needs to think),
-    optionally `weight` and `pair`, a word that rows share which were made of each other.
+    optionally `weight` and `pair`, a word that rows share which were made of each other. One that ends in `.xz` is
+    compressed. Where equal queries have different labels, the label holds that weighs more, and neither where both
+    weigh alike.
 
-    Raises `CorpusError` where the file can't be read, a line is no labelled query, two equal queries have different
-    labels, or there are too few rows of a label.
+    Raises `CorpusError` where the file can't be read, a line is no labelled query, or there are too few rows of a
+    label.
     """
     try:
         if path.stat().st_size > LARGEST:
             raise CorpusError(f"{path} is larger than {LARGEST} bytes")
         content = path.read_bytes()
-    except OSError as error:
-        raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
+        if path.suffix == ".xz":
+            content = lzma.decompress(content)
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise CorpusError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
     read = [
         _row(line, f"{path} line {number}")
         for number, line in enumerate(content.splitlines(), start=1)
         if line.strip()
     ]
-    _consistent(read, path)
+    read = _agreed(read)
     groups = _groups([(_digest(text), pair) for text, _, _, pair in read])
     rows = tuple(
         TenantRow(text, think, weight, group, _kept_apart(group))
@@ -132,11 +138,12 @@ def _digest(text: str) -> str:
     return hashlib.sha256(plain.encode(errors="replace")).hexdigest()
 
 
-def _consistent(read: Iterable[_Read], path: Path) -> None:
-    labels: dict[str, bool] = {}
-    for number, (text, think, *_) in enumerate(read, start=1):
-        if labels.setdefault(_digest(text), think) is not think:
-            raise CorpusError(f"{path} row {number}: the same query stands there before, with the other label")
+def _agreed(read: Sequence[_Read]) -> list[_Read]:
+    """The rows without those whose label is outweighed by that of equal queries."""
+    balance: defaultdict[str, float] = defaultdict(float)
+    for text, think, weight, _ in read:
+        balance[_digest(text)] += weight if think else -weight
+    return [row for row in read if (balance[_digest(row[0])] > 0) is row[1] and balance[_digest(row[0])] != 0]
 
 
 def _groups(marks: Sequence[tuple[str, str | None]]) -> list[str]:
