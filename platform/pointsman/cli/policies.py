@@ -269,6 +269,8 @@ def simulate(
     )
     typer.echo(f"  changed    {answer['to_think']} to think, {answer['to_no_think']} to no_think")
     typer.echo(f"  untouched  {untouched}" + (f" ({by})" if by else ""))
+    judges = ", ".join(f"{number} by {version}" for version, number in sorted(answer["predictors"].items()))
+    typer.echo(f"  judged     {judges}")
     share, cost, seconds = answer["think_share"], answer["cost"], answer["seconds"]
     typer.echo(f"  thinking   {share['actual']:.1%} -> {share['simulated']:.1%}")
     before, after = cost["actual"] / 1e9, cost["simulated"] / 1e9

@@ -32,7 +32,7 @@ TENANTS = ({"name": "acme", "decisions": {"prompts": True}}, {"name": "other"})
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     rows = tenant_rows.load(written(tmp_path_factory.mktemp("rows") / "rows.jsonl", ticket_rows()))
-    own = corpus.own_rows()[::18]
+    own = corpus.own_rows()[:: len(corpus.own_rows()) // 100]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "own_rows", lambda: own)
         return adaptation.adapt(artefact.read(), rows, name="acme", created="2026-11-22", progress=print)
@@ -148,6 +148,8 @@ def test_from_training_to_rollback(platform: Platform, weights: Weights) -> None
     platform.soon("think")
     platform.said("policies", "rollback", "acme")
     platform.soon("no_think")
+    judged = json.loads(platform.said("policies", "simulate", "acme", "--threshold", "0.5", "--json"))
+    assert judged["predictors"].keys() == {base, version}
     assert "configuration's" in platform.said("policies", "delete", "acme")
     platform.said("predictors", "delete", version)
     assert platform.refused("GET", path) == (404, "predictor_not_found", None)

@@ -74,6 +74,11 @@ def test_what_a_threshold_changes(made: Decision, threshold: float, policy: Poli
     assert told.untouched == ({} if changed in (None, "to_think", "to_no_think") else {changed: 1})
 
 
+def test_who_judged_is_told_of_decisions_that_were_judged() -> None:
+    made = [decision(0.4), decision(0.6, predictor="w"), decision(0.7, predictor="w"), decision(None)]
+    assert simulate(made, 0.5, PLAIN).predictors == {"v": 1, "w": 2}
+
+
 def test_where_load_had_raised_it_load_still_does() -> None:
     policy = Policy.model_validate({"threshold": 0.5, "saturation": {"highest_threshold": 0.9}})
     held_back = decision(0.6, Mode.NO_THINK, source=Source.SATURATION, threshold=0.8)

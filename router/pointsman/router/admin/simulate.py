@@ -99,6 +99,9 @@ class Simulated(BaseModel):
         description="Decisions that no threshold would have changed, by who decided: a source, `rule` for a rule "
         "with a threshold of its own, `candidate` for a new policy on trial."
     )
+    predictors: dict[str, int] = Field(
+        description="Decisions by the version of the predictor that judged: probabilities stay what they were."
+    )
     to_think: int = Field(description="Decisions that would have been to think, and were not.")
     to_no_think: int
     think_share: Share
@@ -128,6 +131,9 @@ class Swept(BaseModel):
     since: datetime | None = Field(description="When the oldest of them was made; null: there are none.")
     until: datetime | None
     untouched: dict[str, int] = Field(description="Decisions that no threshold would have changed, by who decided.")
+    predictors: dict[str, int] = Field(
+        description="Decisions by the version of the predictor that judged: probabilities stay what they were."
+    )
     think_share: float | None = Field(description="Requests that did think, of all that were looked at.")
     histogram: tuple[int, ...] = Field(
         description="Decisions that a threshold can change, by probability, in parts of equal width from 0 to 1."
@@ -155,6 +161,7 @@ def simulate_routes(access: Access, store: DecisionStore, policies: LivePolicies
             since=_moment(told.oldest),
             until=_moment(told.newest),
             untouched=told.untouched,
+            predictors=told.predictors,
             to_think=told.to_think,
             to_no_think=told.to_no_think,
             think_share=Share(
@@ -178,6 +185,7 @@ def simulate_routes(access: Access, store: DecisionStore, policies: LivePolicies
             since=_moment(first.oldest),
             until=_moment(first.newest),
             untouched=first.untouched,
+            predictors=first.predictors,
             think_share=first.thinking / count if count else None,
             histogram=swept.histogram,
             thresholds=tuple(

@@ -39,6 +39,8 @@ class Simulation(NamedTuple):
     newest: float | None
     untouched: dict[str, int]
     """Decisions that no threshold would have changed, by what decided."""
+    predictors: dict[str, int]
+    """Decisions by the version of the predictor whose probability they were made by."""
     to_think: int
     to_no_think: int
     thinking: int
@@ -106,6 +108,7 @@ def sweep(decisions: Iterable[Decision], thresholds: Sequence[float], policy: Po
     whole, seconds = _totals(fixed, [each[1] for each in free], [each[2] for each in free])
     thinking = sum(decision.decided is _THINK for decision in made)
     oldest = min((decision.at for decision in made), default=None)
+    predictors = dict(Counter(decision.predictor for decision in made if decision.probability is not None))
     newest = max((decision.at for decision in made), default=None)
     simulations = []
     for at in np.searchsorted(probabilities, np.asarray(thresholds, dtype=float)):
@@ -117,6 +120,7 @@ def sweep(decisions: Iterable[Decision], thresholds: Sequence[float], policy: Po
                 oldest=oldest,
                 newest=newest,
                 untouched=dict(untouched),
+                predictors=predictors,
                 to_think=to_think,
                 to_no_think=to_no_think,
                 thinking=thinking,

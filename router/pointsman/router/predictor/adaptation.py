@@ -27,6 +27,9 @@ STRENGTHS = (0.03, 0.3, 3.0)
 ANCHOR = 1.0
 """Weight of all of the project's own rows together, beside that of all the tenant's."""
 
+ANCHORS = 2000
+"""Rows of the base set, about, that take part: evenly chosen where there are twice as many and more."""
+
 FOLDS = 5
 _ITERATIONS = 40
 _LEAST_DEVIATION = 0.05
@@ -50,10 +53,11 @@ def adapt(base: Weights, rows: TenantRows, *, name: str, created: str, progress:
     if base.base is not None:
         raise ValueError(f"{base.version} is a tenant's predictor itself: adapt the one that it came from")
     own = corpus.own_rows()
+    anchors = own[:: max(1, len(own) // ANCHORS)]
     before = Predictor(base)
     learnt = rows.training
-    progress(f"reading the features of {len(learnt)} rows of the tenant's and {len(own)} of the base set")
-    fitting = _Fitting(before, learnt, own)
+    progress(f"reading the features of {len(learnt)} rows of the tenant's and {len(anchors)} of the base set")
+    fitting = _Fitting(before, learnt, anchors)
     fold = np.array([int(row.group[8:16], 16) % FOLDS for row in learnt])
     best: tuple[float, float, Floats] | None = None
     for strength in STRENGTHS:
