@@ -31,9 +31,9 @@ def frame(visit: Visit, page: Page, pages: Sequence[Page]) -> Iterator[None]:
     )
     ui.query(".nicegui-content").classes("pm-content")
     show(tag("a", "Skip to content", href="#main", class_="pm-skip"))
-    with ui.element("div").classes("pm-shell"):
+    with ui.element("div").classes("pm-shell"):  # the framework puts all of it into a `main`
         show(_side(visit, page, pages), class_="pm-side")
-        with ui.element("main").classes("pm-main").props('id="main" tabindex="-1"'):
+        with ui.element("div").classes("pm-main").props('id="main" tabindex="-1"'):
             show(tag("h1", page.title))
             trouble = show(Markup(""), class_="pm-trouble").props('role="status" aria-live="polite"')
             visit.on_trouble(lambda message: replace(trouble, _trouble(message)))

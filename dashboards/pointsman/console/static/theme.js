@@ -11,9 +11,14 @@
     document.cookie = `${COOKIE}=${value}; path=/; max-age=31536000; samesite=strict`;
     return changed;
   };
+  // The log-in page is coloured by its style sheet alone: a reload would empty its form.
+  const recolour = () => {
+    if (!document.querySelector(".pm-login")) window.location.reload();
+    else document.documentElement.dataset.scheme = said().endsWith("dark") ? "dark" : "light";
+  };
   const first = said() === "";
-  if (keep(choice()) && !first) window.location.reload();
-  system.addEventListener("change", () => keep(choice()) && window.location.reload());
+  if (keep(choice()) && !first) recolour();
+  system.addEventListener("change", () => keep(choice()) && recolour());
   document.addEventListener("click", (event) => {
     if (!event.target.closest("[data-theme-toggle]")) return;
     const order = ["auto", "light", "dark"];
