@@ -97,6 +97,7 @@ def explain(
         decision = what_if.decision(exchange, probability)
     except WhatIfError as error:
         _fail(str(error))
+    _tell_judge(exchange, predictor)
     evidence = [] if question is None else predictor.explain(question)
     if as_json:
         _print_json(
@@ -142,6 +143,7 @@ def predict(
 
     predictor = _load(weights)
     what_if = None if config is None and tenant is None else _what_if(config, tenant, model, metadata, tools)
+    told = False
     with _opened(input_file) as lines:
         for batch in _batches(_questions(lines, "stdin" if input_file == "-" else input_file, what_if)):
             judged = [text for _, text, _ in batch if text is not None]
@@ -150,6 +152,7 @@ def predict(
                 row: dict[str, Any] = {"id": identity}
                 probability = row["think_probability"] = None if text is None else next(probabilities)
                 if what_if is not None and exchange is not None:
+                    told = told or _tell_judge(exchange, predictor)
                     try:
                         row |= _decided(what_if.decision(exchange, probability))
                     except WhatIfError as error:
@@ -315,6 +318,18 @@ def _policy_held(exchange: Exchange, decision: ModeDecision) -> dict[str, Any]:
     arm = exchange.arm
     assert arm is not None
     return {"arm": arm.name.value, "stage": arm.stage, "shadow": decision.shadow}
+
+
+def _tell_judge(exchange: Exchange, predictor: Predictor) -> bool:
+    """Say on stderr where the policy names another predictor than the one that judges; whether it does."""
+    arm = exchange.arm
+    if arm is None or arm.predictor in (None, predictor.version):
+        return False
+    _err.print(
+        f"note: the policy names the predictor {arm.predictor}; {predictor.version} judges here. "
+        "Give its file with --weights."
+    )
+    return True
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:

@@ -59,6 +59,11 @@ def test_explain_takes_a_tenants_policy(tmp_path: Path) -> None:
     )
     said = _json("explain", "hi", "--config", str(config), "--tenant", "eager")
     assert (said["mode"], said["threshold"]) == ("think", 0.0)
+    named = "acme-2026-11-22-0123456789"
+    config.write_text(config.read_text().replace("threshold: 0.0", f"threshold: 0.0, predictor: {named}"))
+    said_both = _run("explain", "hi", "--config", str(config), "--tenant", "eager", "--json")
+    assert json.loads(said_both.stdout)["predictor"] == Predictor.load().version
+    assert f"the policy names the predictor {named}" in said_both.stderr
     wrong = _run("explain", "hi", "--config", str(config), "--tenant", "nobody")
     assert wrong.exit_code == 2
     assert "eager" in wrong.stderr
