@@ -58,7 +58,9 @@ def test_a_tenant_finds_one_sees_why_and_disagrees(visit: Visit, platform: Conso
 
 
 def test_pages_follow_each_other(visit: Visit, platform: ConsoleGateway) -> None:
-    page = visit(platform.admin_key).open("/decisions")
+    while len(decisions(platform, platform.keys["demo"], limit="50")) <= 40:
+        platform.traffic(platform.keys["demo"], rate=50, seconds=1)
+    page = visit(platform.admin_key).open("/decisions?tenant=demo")
     first = page.locator("tbody a").evaluate_all("links => links.map(link => link.href)")
     page.get_by_role("link", name="Older →").click()
     page.get_by_role("link", name="Newest").wait_for()
