@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -49,35 +48,39 @@ def look(request: pytest.FixtureRequest) -> Look:
 
 
 @pytest.fixture(scope="package")
-def remembered() -> dict[tuple[str, Look], Any]:
-    """What the browsers of those who have logged in keep, by key and look."""
-    return {}
+def regulars(browser: Browser) -> Iterator[dict[tuple[str, Look], Visitor]]:
+    """Those who are logged in all the time, by key and look: their browsers have the console's scripts already."""
+    known: dict[tuple[str, Look], Visitor] = {}
+    yield known
+    for visitor in known.values():
+        visitor.close()
 
 
 @pytest.fixture
-def visit(browser: Browser, platform: ConsoleGateway, remembered: dict[tuple[str, Look], Any]) -> Iterator[Visit]:
+def visit(browser: Browser, platform: ConsoleGateway, regulars: dict[tuple[str, Look], Visitor]) -> Iterator[Visit]:
     """
-    `visit(key, look)`: somebody who is logged in with `key`; `visit()`: somebody who is not.
+    `visit(key, look)`: somebody who is logged in with `key`; `visit()`: somebody who is not, in a new browser.
 
     At the test's end it fails where any of their pages had a problem.
     """
-    visitors: list[Visitor] = []
+    regular: list[Visitor] = []
+    new: list[Visitor] = []
 
-    def come(key: str | None = None, look: Look = DESKTOP, *, anew: bool = False) -> Visitor:
-        state = None if key is None or anew else remembered.get((key, look))
-        visitor = Visitor(browser, platform.console_url, look, state)
-        visitors.append(visitor)
-        if key is not None and state is None:
+    def come(key: str | None = None, look: Look = DESKTOP) -> Visitor:
+        if key is None:
+            new.append(Visitor(browser, platform.console_url, look))
+            return new[-1]
+        if (key, look) not in regulars:
+            visitor = regulars[key, look] = Visitor(browser, platform.console_url, look)
             visitor.log_in(key)
-            if not anew:
-                remembered[key, look] = visitor.remembered()
-        return visitor
+        regular.append(regulars[key, look])
+        return regular[-1]
 
     yield come
-    for visitor in visitors:
+    for visitor in new:
         visitor.close()
-    for visitor in visitors:
-        visitor.unproblematic()
+    problems = [problem for visitor in (*new, *regular) for problem in visitor.taken_problems()]
+    assert not problems, "\n".join(problems)
 
 
 @pytest.fixture

@@ -65,10 +65,10 @@ class Visitor:
     """
     Somebody with a browser of their own, who may open several pages; `page` is the first.
 
-    `look` is how they look at it; `state` what their browser remembers of former visits, as `remembered` gave it.
+    `look` is how they look at it.
     """
 
-    def __init__(self, browser: Browser, url: str, look: Look = DESKTOP, state: Any = None) -> None:
+    def __init__(self, browser: Browser, url: str, look: Look = DESKTOP) -> None:
         self.look = look
         self.problems: list[str] = []
         self._host = urlsplit(url).netloc
@@ -80,7 +80,6 @@ class Visitor:
             has_touch=look.width < 600,
             is_mobile=look.width < 600,
             reduced_motion="reduce",
-            storage_state=state,
         )
         self.context.set_default_timeout(15_000)
         self.context.on("request", self._asked)
@@ -110,7 +109,7 @@ class Visitor:
         return self.context.storage_state()
 
     def expects(self, pattern: str) -> None:
-        """What matches `pattern` is no problem in this test."""
+        """What matches `pattern` is no problem until `taken_problems`."""
         self._expected.append(re.compile(pattern))
 
     def picture(self, name: str) -> Path:
@@ -119,10 +118,12 @@ class Visitor:
         self.page.screenshot(path=path, full_page=True, animations="disabled")
         return path
 
-    def unproblematic(self) -> None:
-        """Fail with whatever went wrong in any of the pages so far."""
+    def taken_problems(self) -> list[str]:
+        """Whatever went wrong in any of the pages since this was last asked, but for what was expected."""
         found = [problem for problem in self.problems if not any(one.search(problem) for one in self._expected)]
-        assert not found, "\n".join(found)
+        self.problems.clear()
+        self._expected.clear()
+        return found
 
     def close(self) -> None:
         self.context.close()

@@ -6,7 +6,8 @@ pool: everything else of a pool is changed where it is described.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
@@ -17,6 +18,7 @@ from pointsman.console.pages.pools import EVERY, PATH, STATES
 from pointsman.console.pages.pools import load as load_of
 from pointsman.console.parts.dialogs import button, hint
 from pointsman.console.parts.figures import NOTHING, count, percent, seconds
+from pointsman.console.parts.live_chart import LiveChart
 from pointsman.console.parts.markup import (
     Markup,
     facts,
@@ -32,6 +34,7 @@ from pointsman.console.parts.markup import (
     tag,
 )
 from pointsman.console.parts.states import Section
+from pointsman.console.theme import SERIES, mode_colour
 from pointsman.console.visit import Visit, part
 from pointsman.contracts.keys import Role
 
@@ -47,6 +50,15 @@ async def build(visit: Visit) -> None:
     show(tag("h2", name, class_="pm-name"))
     one = await visit.get(path, {"defaults": "true"}, max_age=EVERY)
     now = show(_now(one))
+    with ui.element("section").classes("pm-card"):
+        show(tag("h3", "Running and waiting since this page was opened"))
+        chart = LiveChart(
+            visit.scheme,
+            ("running", "waiting"),
+            (colour_of(one["pool"]["modes"]), visit.scheme.warn),
+            label=f"Requests that run and that wait in the pool {name}",
+            gap=4 * EVERY,
+        )
     with ui.element("div").classes("pm-two"):
         replicas = show(_replicas(one), class_="pm-section")
         show(tag("section", tag("h3", "How it scales"), _scaling(one["pool"]), class_="pm-card"))
@@ -58,11 +70,17 @@ async def build(visit: Visit) -> None:
                 await _traffic(visit, path)
 
     def told(fresh: dict[str, Any]) -> None:
+        chart.push(time.time(), (fresh["state"]["running"], fresh["state"]["waiting"]))
         replace(now, _now(fresh))
         replace(replicas, _replicas(fresh))
         replace(revisions, _revisions(fresh))
 
     visit.live(path, told, every=EVERY, params={"defaults": "true"})
+
+
+def colour_of(modes: Sequence[str]) -> str:
+    """The colour of the track that a pool is; one that is both has the console's own."""
+    return mode_colour(modes[0]) if len(modes) == 1 else SERIES[4]
 
 
 def _now(one: Mapping[str, Any]) -> Markup:
