@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
-from support.browser import DESKTOP, LOOKS, Look, Visitor, start_chromium
+from support.browser import DESKTOP, LOOKS, OPPOSITES, Look, Visitor, start_chromium
 from support.console import DEAR_POOLS, ConsoleGateway
 
 TENANTS = (
@@ -41,8 +41,15 @@ def platform(tmp_path_factory: pytest.TempPathFactory, forked: None) -> Iterator
 
 
 @pytest.fixture(params=LOOKS, ids=str)
+def every_look(request: pytest.FixtureRequest) -> Look:
+    """Each size in light and in dark."""
+    look: Look = request.param
+    return look
+
+
+@pytest.fixture(params=OPPOSITES, ids=str)
 def look(request: pytest.FixtureRequest) -> Look:
-    """Each size and each of light and dark."""
+    """Each size, and each of light and dark."""
     look: Look = request.param
     return look
 

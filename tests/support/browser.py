@@ -44,6 +44,9 @@ DESKTOP = Look(1440, 900, "light")
 LOOKS = tuple(Look(*size, colours) for size in ((1440, 900), (390, 844)) for colours in ("light", "dark"))
 """Every page is to be used in each of these."""
 
+OPPOSITES = (LOOKS[0], LOOKS[-1])
+"""Two that differ in both, for what need not be seen in all of them."""
+
 
 def start_chromium(playwright: Playwright) -> Browser:
     """Chromium without a window, which finds no host but this machine."""
