@@ -49,7 +49,7 @@ def test_a_tenant_never_sees_anothers_things(visit: Visit, platform: ConsoleGate
     assert own
     for address in ("/costs?tenant=other", "/costs?by=tenant", "/?tenant=other", "/costs?by=tenant&tenant=other"):
         visitor.open(address)
-        shown = page.get_by_role("main").inner_text()
+        shown = page.locator("#main").inner_text()
         assert "other" not in shown.split(), address
     answer = visitor.context.request.get("/download/costs.csv", params={"by": "tenant", "tenant": "other"})
     assert "other" not in answer.text()
@@ -120,7 +120,7 @@ def test_no_script_in_a_name_runs(visit: Visit, platform: ConsoleGateway, alarms
     page.get_by_text(SCRIPT[:100], exact=True).wait_for()
     for address in (f"/tenants?prefix={SCRIPT}", f"/decisions?tenant={SCRIPT}&model={SCRIPT}", f"/pools/{SCRIPT}"):
         visitor.open(address.replace("#", "%23"))
-        assert "42" not in page.get_by_role("main").inner_text().split()
+        assert "42" not in page.locator("#main").inner_text().split()
         settled(page)
     visitor.open(f"/tenants/{SCRIPT.replace('/', '%2F')}")
     assert page.locator("main script, main img[src=x]").count() == 0

@@ -20,10 +20,10 @@ ANSWER = "<script>alert(1)</script>"
 def test_the_overview_shows_what_goes_on_now(visit: Visit, platform: ConsoleGateway, look: Look) -> None:
     visitor = visit(platform.admin_key, look)
     page = visitor.open("/")
-    main = page.get_by_role("main")
+    main = page.locator("#main")
     before = main.inner_text()
     platform.traffic(rate=20, seconds=3, seed=look.width)
-    page.wait_for_function("before => document.querySelector('main').innerText !== before", arg=before)
+    expect(main).not_to_have_text(before)
     main.get_by_role("link", name="deep").first.wait_for()
     assert page.locator(".pm-rails").count() == 1
     assert re.search(r"think [\d.]+/s", page.locator(".pm-rails").inner_text())
@@ -34,7 +34,7 @@ def test_the_overview_shows_what_goes_on_now(visit: Visit, platform: ConsoleGate
 def test_costs_are_split_and_drilled_into(visit: Visit, platform: ConsoleGateway, look: Look) -> None:
     visitor = visit(platform.admin_key, look)
     page = visitor.open("/costs")
-    main = page.get_by_role("main")
+    main = page.locator("#main")
     main.get_by_role("link", name="Mode", exact=True).click()
     page.wait_for_url(re.compile("by=mode"))
     settled(page)
@@ -59,7 +59,7 @@ def test_costs_are_split_and_drilled_into(visit: Visit, platform: ConsoleGateway
 def test_a_decision_is_found_understood_and_judged(visit: Visit, platform: ConsoleGateway, look: Look) -> None:
     visitor = visit(platform.keys["demo"], look)
     page = visitor.open("/decisions")
-    page.get_by_label("Mode").select_option("think")
+    page.locator("select[name=mode]").select_option("think")
     page.get_by_role("button", name="Filter").click()
     page.wait_for_url(re.compile("mode=think"))
     settled(page)
@@ -103,7 +103,7 @@ def test_a_threshold_is_tried_and_saved(visit: Visit, platform: ConsoleGateway, 
     name = "demo" if look.width > 1000 else "other"
     visitor = visit(platform.admin_key, look)
     page = visitor.open(f"/policies/{name}")
-    slider = page.get_by_label("Threshold")
+    slider = page.get_by_label("Threshold", exact=True)
     slider.fill("0")
     share = page.locator(".pm-stat", has_text="Think").first
     expect(share).to_contain_text("100.0 %")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from playwright.sync_api import expect
 
@@ -22,22 +24,27 @@ def test_a_pool_is_watched_while_it_works(visit: Visit, platform: ConsoleGateway
     page.get_by_role("link", name="deep").click()
     page.wait_for_url("**/pools/deep")
     settled(page)
-    main = page.get_by_role("main")
+    main = page.locator("#main")
     for told in ("1 of 1 replicas can answer", "of 64 places taken", "output $600", "40 tokens"):
         main.get_by_text(told).first.wait_for()
     (replica,) = platform.engines["deep"]
     main.get_by_text(replica.url.removeprefix("http://")).wait_for()
 
-    replica.process.popen.send_signal(19)  # SIGSTOP: what it is asked from now on waits
-    try:
+    def ask() -> None:
+        body = {"model": "smollm2:think", "messages": [{"role": "user", "content": "Why?"}]}
         with platform.client() as client:
-            body = {"model": "smollm2:think", "messages": [{"role": "user", "content": "Why?"}], "stream": True}
-            with client.stream("POST", "/v1/chat/completions", json=body):
-                expect(main.get_by_text("1 of 64 places taken")).to_be_visible(timeout=15_000)
-                replica.process.popen.send_signal(18)
-        expect(main.get_by_text("0 of 64 places taken")).to_be_visible(timeout=15_000)
+            client.post("/v1/chat/completions", json=body).raise_for_status()
+
+    replica.process.popen.send_signal(signal.SIGSTOP)  # what it is asked from now on stays with it
+    try:
+        with ThreadPoolExecutor() as others:
+            asked_for = others.submit(ask)
+            expect(main.get_by_text("1 of 64 places taken")).to_be_visible(timeout=15_000)
+            replica.process.popen.send_signal(signal.SIGCONT)
+            asked_for.result()
     finally:
-        replica.process.popen.send_signal(18)
+        replica.process.popen.send_signal(signal.SIGCONT)
+    expect(main.get_by_text("0 of 64 places taken")).to_be_visible(timeout=15_000)
     assert page.locator("canvas").count() == 1
 
 

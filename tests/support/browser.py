@@ -84,7 +84,7 @@ class Visitor:
             is_mobile=look.width < 600,
             reduced_motion="reduce",
         )
-        self.context.set_default_timeout(15_000)
+        self.context.set_default_timeout(30_000)
         self.context.on("request", self._asked)
         self.context.on("response", self._answered)
         self.context.on("requestfailed", self._failed)
@@ -104,7 +104,7 @@ class Visitor:
         self.page.goto("/login")
         self.page.get_by_label("Key").fill(key)
         self.page.get_by_role("button", name="Log in").click()
-        self.page.wait_for_url(re.compile(r"//[^/]+/(?!login)"))
+        self.page.wait_for_url(lambda url: "/login" not in url)
         settled(self.page)
 
     def remembered(self) -> Any:
@@ -155,7 +155,8 @@ class Visitor:
 
 def settled(page: Page) -> None:
     """Wait until the console's page takes clicks: its elements are there and its socket is open."""
-    page.wait_for_function("window.did_handshake === true && document.querySelector('main h1') !== null")
+    page.locator("#main h1").wait_for()
+    page.wait_for_function("() => window.did_handshake === true")
 
 
 def violations(page: Page, *, impacts: Iterable[str] = _SERIOUS) -> list[str]:
