@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from support.browser import DESKTOP, LOOKS, OPPOSITES, Look, Visitor, start_chromium
 from support.console import DEAR_POOLS, ConsoleGateway
@@ -16,6 +16,8 @@ TENANTS = (
 )
 
 Visit = Callable[..., Visitor]
+
+expect.set_options(timeout=30_000)  # milliseconds: two cores have much to do while all tests run
 
 
 @pytest.fixture(scope="session", autouse=True)

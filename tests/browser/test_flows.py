@@ -105,10 +105,13 @@ def test_a_threshold_is_tried_and_saved(visit: Visit, platform: ConsoleGateway, 
     page = visitor.open(f"/policies/{name}")
     slider = page.get_by_label("Threshold", exact=True)
     slider.fill("0")
-    share = page.locator(".pm-stat", has_text="Think").first
-    expect(share).to_contain_text("100.0 %")
-    slider.fill("0.9")
-    expect(share).not_to_contain_text("100.0 %")
+    position, share = page.locator(".pm-big"), page.locator(".pm-stat.pm-think dd").first
+    shares = []
+    for threshold in ("0", "0.9"):
+        slider.fill(threshold)
+        expect(position).to_have_text(f"{float(threshold):.2f}")
+        shares.append(float(share.inner_text().removesuffix(" %")))
+    assert shares[0] > shares[1] > 0
     page.get_by_label("Why (kept in the history)").fill(ANSWER)
     page.get_by_role("button", name="Save").click()
     page.get_by_text("Saved. It holds for the next request.").wait_for()
