@@ -42,7 +42,6 @@ def test_a_tenant_from_its_first_day_to_its_last(visit: Visit, platform: Console
     page.get_by_text(re.compile("^name: ")).wait_for()
     assert violations(page) == []
     page.get_by_label("Name", exact=True).fill(name)
-    visitor.picture("tenants-new")
     page.get_by_role("button", name="Make it").click()
     page.wait_for_url(f"**/tenants/{name}", wait_until="commit")
     settled(page)
