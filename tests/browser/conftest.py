@@ -68,7 +68,7 @@ def regulars(browser: Browser) -> Iterator[dict[tuple[str, Look], Visitor]]:
 @pytest.fixture
 def visit(browser: Browser, platform: ConsoleGateway, regulars: dict[tuple[str, Look], Visitor]) -> Iterator[Visit]:
     """
-    `visit(key, look)`: somebody who is logged in with `key`; `visit()`: somebody who is not, in a new browser.
+    `visit(key, look)`: somebody who is logged in with `key`, another one each time; `visit()`: somebody who is not.
 
     At the test's end it fails where any of their pages had a problem.
     """
@@ -76,8 +76,10 @@ def visit(browser: Browser, platform: ConsoleGateway, regulars: dict[tuple[str, 
     new: list[Visitor] = []
 
     def come(key: str | None = None, look: Look = DESKTOP) -> Visitor:
-        if key is None:
+        if key is None or regulars.get((key, look)) in regular:
             new.append(Visitor(browser, platform.console_url, look))
+            if key is not None:
+                new[-1].log_in(key)
             return new[-1]
         if (key, look) not in regulars:
             visitor = regulars[key, look] = Visitor(browser, platform.console_url, look)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 
 import httpx
-import pytest
 
 from support.admin import admin as asked
 from support.browser import Visitor, settled
@@ -17,15 +16,6 @@ Visit = Callable[..., Visitor]
 
 IMAGE = "<img src=x onerror=alert(3)>"
 SCRIPT = "<script>alert(1)</script><img src=x onerror=alert(2)>{{ 6*7 }}`${6*7}`"
-
-
-@pytest.fixture
-def alarms(visit: Visit, platform: ConsoleGateway) -> list[str]:
-    """What scripts that should not run have said to an administrator's browser."""
-    visitor = visit(platform.admin_key)
-    said: list[str] = []
-    visitor.page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-    return said
 
 
 def decisions_of(platform: ConsoleGateway, key: str) -> list[str]:
@@ -114,9 +104,11 @@ def _opens(platform: ConsoleGateway, key: str) -> bool:
     return httpx.get(f"{platform.url}/v1/whoami", headers=headers, timeout=10).status_code == 200
 
 
-def test_no_script_in_a_name_runs(visit: Visit, platform: ConsoleGateway, alarms: list[str]) -> None:
+def test_no_script_in_a_name_runs(visit: Visit, platform: ConsoleGateway) -> None:
     asked(platform, "POST", "/keys", json={"tenant": "demo", "label": SCRIPT[:100]})
+    alarms: list[str] = []
     visitor = visit(platform.admin_key)
+    visitor.page.on("dialog", lambda dialog: (alarms.append(dialog.message), dialog.dismiss()))
     page = visitor.open("/tenants/demo")
     page.get_by_text(SCRIPT[:100], exact=True).wait_for()
     for address in (f"/tenants?prefix={SCRIPT}", f"/decisions?tenant={SCRIPT}&model={SCRIPT}", f"/pools/{IMAGE}"):

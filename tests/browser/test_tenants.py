@@ -104,10 +104,11 @@ def test_a_change_of_somebody_else_is_not_lost(visit: Visit, platform: ConsoleGa
 def test_only_owners_change_what_no_file_holds(visit: Visit, platform: ConsoleGateway) -> None:
     asked(platform, "POST", "/tenants", json={"name": "looked-at"})
     viewer = asked(platform, "POST", "/keys", json={"role": "viewer", "label": "auditor"}).json()["key"]
-    page = visit(viewer).open("/tenants")
+    visitor = visit(viewer)
+    page = visitor.open("/tenants")
     assert page.get_by_role("button", name="New tenant").count() == 0
     for name, why in (("looked-at", "Your key is a viewer's"), ("demo", "stands in the configuration file")):
-        visit(viewer).open(f"/tenants/{name}")
+        visitor.open(f"/tenants/{name}")
         page.get_by_text(why).wait_for()
         for action in ("Save", "Make a key", "Delete this tenant"):
             assert page.get_by_role("button", name=action).count() == 0
