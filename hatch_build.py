@@ -18,7 +18,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = "router/pointsman/router/predictor"
-SOURCES = ("kernel.h", "excerpt.c", "kernel.c", "binding.c")
+SOURCES = ("kernel.h", "asking.c", "excerpt.c", "kernel.c", "binding.c")
 COMPILERS = ("cc", "gcc", "clang")
 
 

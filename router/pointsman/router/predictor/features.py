@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pointsman.router.predictor import alphabet, lexicon
-from pointsman.router.predictor.alphabet import TokenKind
+from pointsman.router.predictor import alphabet, asking, lexicon
+from pointsman.router.predictor.alphabet import BEGINNING, TokenKind
 from pointsman.router.predictor.excerpt import LONGEST, Excerpt
 
-VERSION = f"2-{lexicon.FINGERPRINT}"
+VERSION = f"3-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}"
 """Raise the number with every change to what a feature means: weights of another version are refused."""
 
 TABLE_BITS = 18
@@ -33,8 +33,6 @@ TABLE_SIZE = 1 << TABLE_BITS
 BATCH = 64
 """Texts laid out in one go at most; longer batches are cut."""
 MAX_RUN = lexicon.MAX_WORDS
-BEGINNING = 4
-"""Letters that count as the beginning of a word: `prove`, `proves` and `proven` share theirs."""
 
 
 class Part(IntEnum):
@@ -55,7 +53,7 @@ class Group:
     """How much the group may say before the data speaks."""
 
 
-_WORD, _PAIR, _BEGINNING = 0, 1, MAX_RUN
+_WORD, _PAIR, _BEGINNING, _SKIP = 0, 1, MAX_RUN, MAX_RUN + 1
 GROUPS = (
     Group(_WORD, Part.ALL, 1.0),
     Group(_WORD, Part.CLOSING, 1.5),
@@ -66,22 +64,26 @@ GROUPS = (
     Group(_BEGINNING, Part.ALL, 1.0),
     Group(_BEGINNING, Part.CLOSING, 1.5),
     Group(_BEGINNING, Part.OPENING, 1.5),
+    Group(_SKIP, Part.ALL, 1.0),
 )
 
 GROUP_NAMES = (
     *("words", "words (in the last lines)", "words (in the first lines)"),
     *("pairs of words", "pairs of words (in the last lines)", "pairs of words (in the first lines)"),
     *("beginnings of words", "beginnings of words (in the last lines)", "beginnings of words (in the first lines)"),
+    "words with a gap between them",
 )
 _HEADINGS = len(lexicon.LEXICON)
+QUANTITIES = "how many quantities it names"
 COUNT_NAMES = (
     *(f"{heading} (anywhere)" for heading in lexicon.LEXICON),
     *(f"{heading} (in the last lines)" for heading in lexicon.LEXICON),
     *(f"{heading} (in the first lines)" for heading in lexicon.LEXICON),
-    "length of the text",
+    *(f"{heading}, of a long text" for heading in lexicon.LEXICON),
+    "length of the question",
     "number of words",
     "number of lines",
-    "brings a marked document",
+    "stands beside a long text",
     "mean length of words",
     "ends with a question mark",
     "very short",
@@ -89,6 +91,8 @@ COUNT_NAMES = (
     "length of the first lines",
     "share of the last lines",
     "share of the first lines",
+    QUANTITIES,
+    "how many clauses it has",
 )
 COUNT_SIZE = len(COUNT_NAMES)
 BIAS_NAME, REST_NAME = "where every question starts", "everything else"
@@ -98,25 +102,16 @@ COUNT_SCALE = 0.15
 """How much a count may say against the hashed words before the data speaks."""
 _MOST_HITS = 3
 _QUESTION_MARKS = ("?", "？", "؟")
+_CLAUSES = tuple(",;.?!，；、。？！")
+"""What ends a clause."""
 
 BEFORE, AFTER = alphabet.PAD * 2, alphabet.PAD * 5
 _BETWEEN = AFTER + BEFORE
 _U32 = np.uint32
 Hashes = npt.NDArray[np.uint32]
-_MULTIPLIER = 0x01000193
-_LETTER_SALT = 0x51ED270B
 _SHIFT = _U32(32 - TABLE_BITS)
-
-
-def _spread(values: Hashes) -> Hashes:
-    """A fixed scramble of 32-bit numbers (the finaliser of MurmurHash3)."""
-    mixed = values.astype(_U32)
-    mixed ^= mixed >> _U32(16)
-    mixed *= _U32(0x85EBCA6B)
-    mixed ^= mixed >> _U32(13)
-    mixed *= _U32(0xC2B2AE35)
-    mixed ^= mixed >> _U32(16)
-    return mixed
+_SKIPPING = alphabet.spread(np.array([alphabet.BASE], _U32))
+"""What tells the hash of a word with the next but one from that of a pair."""
 
 
 class _Tables(NamedTuple):
@@ -141,14 +136,14 @@ def _borders() -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
 
 @cache
 def _tables() -> _Tables:
-    folded, kinds = alphabet.tables()
+    kinds = alphabet.tables()[1]
     room = BATCH * (LONGEST + len(_BETWEEN)) + 1
-    base = np.full(room, _MULTIPLIER, _U32)
-    back = np.full(room, pow(_MULTIPLIER, -1, 1 << 32), _U32)
+    base = np.full(room, alphabet.BASE, _U32)
+    back = np.full(room, pow(alphabet.BASE, -1, 1 << 32), _U32)
     base[0] = back[0] = 1
     begins, stops = _borders()
     return _Tables(
-        letters=_spread(folded + _U32(_LETTER_SALT)),
+        letters=alphabet.letter_hashes(),
         kinds=kinds,
         powers=np.multiply.accumulate(base, dtype=_U32),
         inverse_powers=np.multiply.accumulate(back, dtype=_U32),
@@ -162,7 +157,8 @@ class Layout(NamedTuple):
     A batch as one row of characters, padding between the texts.
 
     `starts`, `ends`: first character and end of each word; `runs`: hashes of 1 to `MAX_RUN` words in a row, one
-    line per length, and of the words' beginnings in the line after those; `spans`: of each text (first word, end,
+    line per length, of the words' beginnings in the line after those, and of each word with the next but one in the
+    last; `numbers`: whether each word is a number; `spans`: of each text (first word, end,
     first word of its last lines, end of its first lines), its leading pad included.
     """
 
@@ -170,6 +166,7 @@ class Layout(NamedTuple):
     starts: npt.NDArray[np.intp]
     ends: npt.NDArray[np.intp]
     runs: list[Hashes]
+    numbers: npt.NDArray[np.bool_]
     spans: list[list[int]]
 
 
@@ -205,7 +202,8 @@ def _lay_out(excerpts: Sequence[Excerpt]) -> Layout:
     spans: list[list[int]] = starts.searchsorted(parts).tolist()
     for span in spans:
         span[2] = min(span[2], span[1] - 1)  # the last lines of a text may begin inside its last word
-    return Layout(text, starts, ends, _runs(prefix, starts, ends), spans)
+    numbers = kinds.take(starts) == TokenKind.DIGIT
+    return Layout(text, starts, ends, _runs(prefix, starts, ends), numbers, spans)
 
 
 def _runs(prefix: Hashes, starts: npt.NDArray[np.intp], ends: npt.NDArray[np.intp]) -> list[Hashes]:
@@ -233,6 +231,7 @@ def _runs(prefix: Hashes, starts: npt.NDArray[np.intp], ends: npt.NDArray[np.int
         run *= back
         lines.append(run)
     lines.append(beginning[:width])
+    lines.append(word[:width] + word[2 : width + 2] * _SKIPPING)
     return lines
 
 
@@ -253,13 +252,13 @@ def _phrases() -> _Phrases:
     heading_of: dict[int, int] = {}
     for heading, phrases in enumerate(lexicon.LEXICON.values()):
         for phrase in phrases:
-            layout = _lay_out((Excerpt(phrase, len(phrase), len(phrase), len(phrase), 0, False),))
+            layout = _lay_out((Excerpt(phrase, len(phrase), len(phrase), False),))
             first, stop = layout.spans[0][:2]
             heading_of.setdefault(int(layout.runs[min(stop - first - 1, MAX_RUN) - 1][first + 1]), heading)
     hashes = np.array([0, *sorted(heading_of)], dtype=_U32)
     headings = np.array([0, *(heading_of[key] for key in hashes[1:].tolist())], dtype=np.uint8)
     for attempt in range(1, 1 << 16):
-        multiplier = _spread(np.array([attempt], dtype=_U32))[0] | _U32(1)
+        multiplier = alphabet.spread(np.array([attempt], dtype=_U32))[0] | _U32(1)
         places = (hashes[1:] * multiplier) >> _BUCKET_SHIFT
         if len(np.unique(places)) == len(places):
             buckets = np.zeros(1 << _BUCKET_BITS, dtype=np.uint16)
@@ -286,7 +285,7 @@ class Features(NamedTuple):
 
 _SLICES = tuple((group.line, *((0, 1), (2, 1), (0, 3))[group.part]) for group in GROUPS)
 """For each group its line of `Layout.runs`, and which of a text's `spans` it begins and ends at."""
-_SEEDS = _spread(np.arange(1, len(GROUPS) + 1, dtype=_U32)) | _U32(1)
+_SEEDS = alphabet.spread(np.arange(1, len(GROUPS) + 1, dtype=_U32)) | _U32(1)
 """Odd numbers that send each group's hashes to cells of its own."""
 
 
@@ -311,18 +310,18 @@ def extract(excerpts: Sequence[Excerpt]) -> Features:
 def _counts(excerpts: Sequence[Excerpt], layout: Layout) -> list[dict[int, float]]:
     hits = _phrase_hits(layout.runs)
     if len(excerpts) == 1:
-        return [_counts_of(excerpts[0], layout.spans[0], hits)]
+        return [_counts_of(excerpts[0], layout, layout.spans[0], hits)]
     hits.sort()
     borders = [bisect_left(hits, (span[0], 0)) for span in layout.spans] + [len(hits)]
     return [
-        _counts_of(each, span, hits[begin:end])
+        _counts_of(each, layout, span, hits[begin:end])
         for each, span, (begin, end) in zip(excerpts, layout.spans, pairwise(borders), strict=True)
     ]
 
 
-def _counts_of(excerpt: Excerpt, span: list[int], hits: list[tuple[int, int]]) -> dict[int, float]:
+def _counts_of(excerpt: Excerpt, layout: Layout, span: list[int], hits: list[tuple[int, int]]) -> dict[int, float]:
     first, stop, closing, opening = span
-    counts = of_the_whole(excerpt, stop - first - 1)
+    counts = of_the_whole(excerpt, stop - first - 1, int(np.count_nonzero(layout.numbers[first + 1 : stop])))
     for place, heading in hits:
         counts[heading] = min(counts.get(heading, 0) + 1, _MOST_HITS)
         if place >= closing:
@@ -331,6 +330,9 @@ def _counts_of(excerpt: Excerpt, span: list[int], hits: list[tuple[int, int]]) -
         if place < opening:
             early = heading + 2 * _HEADINGS
             counts[early] = min(counts.get(early, 0) + 1, _MOST_HITS)
+        if excerpt.document:
+            beside = heading + 3 * _HEADINGS
+            counts[beside] = min(counts.get(beside, 0) + 1, _MOST_HITS)
     return counts
 
 
@@ -348,17 +350,17 @@ def _phrase_hits(runs: list[Hashes]) -> list[tuple[int, int]]:
     return list(zip(places.tolist(), table.headings.take(entries[true]).tolist(), strict=True))
 
 
-_WHOLE = tuple(range(3 * _HEADINGS, COUNT_SIZE))
+_WHOLE = tuple(range(4 * _HEADINGS, COUNT_SIZE))
 
 
-def of_the_whole(excerpt: Excerpt, words: int) -> dict[int, float]:
-    """The counts that are about the whole text, of `words` words, by their place in `COUNT_NAMES`."""
+def of_the_whole(excerpt: Excerpt, words: int, numbers: int) -> dict[int, float]:
+    """The counts about the whole text, of `words` words with `numbers` among them, by place in `COUNT_NAMES`."""
     text = excerpt.text
     size = len(text) or 1
     values = (
-        math.log1p(excerpt.length),
+        math.log1p(size),
         math.log1p(words),
-        math.log1p(excerpt.lines),
+        math.log1p(text.count("\n")),
         1.0 if excerpt.document else 0.0,
         size / (words or 1),
         1.0 if text.endswith(_QUESTION_MARKS) else 0.0,
@@ -367,6 +369,8 @@ def of_the_whole(excerpt: Excerpt, words: int) -> dict[int, float]:
         math.log1p(excerpt.opening),
         excerpt.closing / size,
         excerpt.opening / size,
+        math.log1p(numbers),
+        math.log1p(sum(map(text.count, _CLAUSES))),
     )
     return dict(zip(_WHOLE, values))  # noqa: B905 - costs a microsecond here
 
@@ -383,6 +387,8 @@ class KernelArrays(NamedTuple):
     buckets: npt.NDArray[np.uint16]
     phrases: Hashes
     headings: npt.NDArray[np.uint8]
+    asking: npt.NDArray[np.int16]
+    """`asking.Weights`: those of the cells, and those of the flags after them."""
 
 
 class KernelNumbers(NamedTuple):
@@ -401,6 +407,7 @@ class KernelNumbers(NamedTuple):
     bucket_bits: int
     filter_bits: int
     most_hits: int
+    skipping: int
 
 
 class KernelTables(NamedTuple):
@@ -431,14 +438,15 @@ def kernel_tables() -> KernelTables:
         pad=ord(alphabet.PAD),
         space=TokenKind.SPACE,
         single=TokenKind.SINGLE,
-        base=_MULTIPLIER,
-        letter_salt=_LETTER_SALT,
+        base=alphabet.BASE,
+        letter_salt=alphabet.LETTER_SALT,
         max_run=MAX_RUN,
         beginning=BEGINNING,
         table_bits=TABLE_BITS,
         bucket_bits=_BUCKET_BITS,
         filter_bits=_FILTER_BITS,
         most_hits=_MOST_HITS,
+        skipping=int(_SKIPPING[0]),
     )
     arrays = KernelArrays(
         blocks=blocks.ravel().astype(np.uint16),
@@ -447,5 +455,6 @@ def kernel_tables() -> KernelTables:
         buckets=phrases.buckets,
         phrases=phrases.hashes,
         headings=phrases.headings,
+        asking=np.concatenate([asking.WEIGHTS.table, np.array(asking.WEIGHTS.flags, np.int16)]),
     )
     return KernelTables(arrays, numbers, _SEEDS.tolist(), int(phrases.multiplier), _HEADINGS)

@@ -27,34 +27,32 @@ static inline Letter letter_of(const Model *m, uint32_t code) {
 
 void pointsman_prepare(Model *m) {
     for (uint32_t code = 0; code < ASCII; code++) m->ascii[code] = computed(m, code);
+    for (int32_t count = 1, root = 4096; count < READ + 2; count++) {
+        while (root * root > (1 << 24) / count) root--;
+        m->inverse_roots[count] = root;
+    }
 }
 
-/* The words of an excerpt, a pad before them and pads after them. */
-typedef struct {
-    /* Hashes of each word, of each with the next, and of the words' beginnings. */
-    uint32_t word[1 + LONGEST + MAX_RUN], pair[1 + LONGEST], beginning[1 + LONGEST];
-    /* Words of the text; the first of its last lines and the end of its first lines, the pad before them counted. */
-    int32_t count, last_from, first_to;
-} Words;
-
-static void read_words(const Model *m, const Excerpt *e, Words *w) {
+void pointsman_words(const Model *m, const uint16_t *codes, int32_t size, int32_t opening, int32_t last_lines,
+                     Words *w) {
     const Letter pad = letter_of(m, PAD);
-    const int32_t closing = e->size - e->closing;
-    int32_t count = 0, last_from = 1, first_to = 1, i = 0;
-    Letter letter = letter_of(m, e->codes[0]);
+    const int32_t closing = size - last_lines;
+    int32_t count = 0, last_from = 1, first_to = 1, numbers = 0, i = 0;
+    Letter letter = letter_of(m, codes[0]);
     w->word[0] = w->beginning[0] = pad.hash;
-    while (i < e->size) {
+    while (i < size) {
         if (letter.kind == SPACE) {
-            letter = letter_of(m, e->codes[++i]);
+            letter = letter_of(m, codes[++i]);
             continue;
         }
         uint32_t kind = letter.kind, hash = letter.hash, beginning = hash, power = BASE;
         last_from += i < closing;
-        first_to += i < e->opening;
-        letter = letter_of(m, e->codes[++i]);
+        first_to += i < opening;
+        numbers += kind == DIGIT;
+        letter = letter_of(m, codes[++i]);
         if (kind != SINGLE) {
             int32_t begins_until = i + BEGINNING - 1;
-            for (; letter.kind == kind; letter = letter_of(m, e->codes[++i])) {
+            for (; letter.kind == kind; letter = letter_of(m, codes[++i])) {
                 hash += letter.hash * power;
                 power *= BASE;
                 beginning = i < begins_until ? hash : beginning;
@@ -66,8 +64,10 @@ static void read_words(const Model *m, const Excerpt *e, Words *w) {
     }
     for (int32_t run = 1; run <= MAX_RUN; run++) w->word[count + run] = pad.hash;
     for (int32_t j = 0; j <= count; j++) w->pair[j] = w->word[j] + w->word[j + 1] * BASE;
+    for (int32_t j = 0; j <= count; j++) w->skip[j] = w->word[j] + w->word[j + 2] * SKIPPING;
     if (closing == 0) last_from = 0;
     w->count = count;
+    w->numbers = numbers;
     w->last_from = last_from < count ? last_from : count; /* the last lines may begin inside the last word */
     w->first_to = first_to;
 }
@@ -77,8 +77,10 @@ static inline uint32_t may_be_phrase(const Model *m, uint32_t place) {
     return m->filter[bit >> 3] >> (bit & 7) & 1;
 }
 
-/* How often the lexicon's headings are met: anywhere, in the last lines, in the first lines. */
-static void count_phrases(const Model *m, const Words *w, uint32_t hits[3 * MAX_HEADINGS]) {
+/* How often the lexicon's headings are met: anywhere, in the last lines, in the first lines, beside a
+ * document.
+ */
+static void count_phrases(const Model *m, const Words *w, int document, uint32_t hits[PARTS * MAX_HEADINGS]) {
     for (int32_t j = 0; j < w->count + 2; j++) {
         uint32_t hashes[MAX_RUN], hash = 0, power = 1, any = 0;
         for (int32_t run = 0; run < MAX_RUN; run++, power *= BASE) {
@@ -95,6 +97,7 @@ static void count_phrases(const Model *m, const Words *w, uint32_t hits[3 * MAX_
             hit[0]++;
             hit[m->heading_count] += j >= w->last_from;
             hit[2 * m->heading_count] += j < w->first_to;
+            hit[3 * m->heading_count] += document;
         }
     }
 }
@@ -104,22 +107,33 @@ static inline double heading_says(const Model *m, const uint32_t *hits, uint32_t
 }
 
 /* What the lexicon's phrases say. */
-static double phrases_say(const Model *m, const Words *w) {
-    uint32_t hits[3 * MAX_HEADINGS] = {0};
+static double phrases_say(const Model *m, const Words *w, int document) {
+    uint32_t hits[PARTS * MAX_HEADINGS] = {0};
     double sum = 0;
-    count_phrases(m, w, hits);
-    for (uint32_t h = 0; h < 3 * m->heading_count; h++)
+    count_phrases(m, w, document, hits);
+    for (uint32_t h = 0; h < PARTS * m->heading_count; h++)
         if (hits[h]) sum += heading_says(m, hits, h);
     return sum;
 }
 
+static inline int ends_clause(uint32_t code) {
+    int ascii = (code == ',') | (code == '.') | (code == ';') | (code == '?') | (code == '!');
+    int wide = (code == 0xFF0C) | (code == 0xFF1B) | (code == 0xFF1F) | (code == 0xFF01);
+    return ascii | wide | (code == 0x3001) | (code == 0x3002);
+}
+
 /* The counts that are about the whole text, as `features.of_the_whole`. */
-static void count_whole(const Excerpt *e, int32_t words, double values[WHOLE_COUNTS]) {
+static void count_whole(const Excerpt *e, const Words *w, double values[WHOLE_COUNTS]) {
+    int32_t words = w->count, breaks = 0, clauses = 0;
+    for (int32_t i = 0; i < e->size; i++) {
+        breaks += e->codes[i] == '\n';
+        clauses += ends_clause(e->codes[i]);
+    }
     uint32_t last = e->size ? e->codes[e->size - 1] : 0;
     double size = e->size ? e->size : 1;
-    values[0] = log1p((double)e->length);
+    values[0] = log1p(size);
     values[1] = log1p(words);
-    values[2] = log1p((double)e->lines);
+    values[2] = log1p(breaks);
     values[3] = e->document ? 1 : 0;
     values[4] = size / (words ? words : 1);
     values[5] = last == '?' || last == 0xFF1F || last == 0x061F ? 1 : 0;
@@ -128,13 +142,15 @@ static void count_whole(const Excerpt *e, int32_t words, double values[WHOLE_COU
     values[8] = log1p(e->opening);
     values[9] = e->closing / size;
     values[10] = e->opening / size;
+    values[11] = log1p(w->numbers);
+    values[12] = log1p(clauses);
 }
 
 /* What the counts that are about the whole text say. */
-static double whole_says(const Model *m, const Excerpt *e, int32_t words) {
+static double whole_says(const Model *m, const Excerpt *e, const Words *w) {
     double values[WHOLE_COUNTS], sum = 0;
-    count_whole(e, words, values);
-    for (int i = 0; i < WHOLE_COUNTS; i++) sum += values[i] * m->counts[3 * m->heading_count + (uint32_t)i];
+    count_whole(e, w, values);
+    for (int i = 0; i < WHOLE_COUNTS; i++) sum += values[i] * m->counts[PARTS * m->heading_count + (uint32_t)i];
     return sum;
 }
 
@@ -155,7 +171,8 @@ typedef struct {
 
 /* Asks for the weight of each cell, so that whoever adds them up later need not wait for each by itself. */
 static void find_cells(const Model *m, const Words *w, Cells *found) {
-    const uint32_t *const lines[] = {[LINE_WORD] = w->word, [LINE_PAIR] = w->pair, [LINE_BEGINNING] = w->beginning};
+    const uint32_t *const lines[] = {[LINE_WORD] = w->word, [LINE_PAIR] = w->pair, [LINE_BEGINNING] = w->beginning,
+                                     [LINE_SKIP] = w->skip};
     uint32_t used = 0;
     for (uint32_t g = 0; g < m->group_count; g++) {
         const Group *group = &m->groups[g];
@@ -178,10 +195,10 @@ static inline double group_says(const Model *m, uint32_t g, const uint32_t *cell
 double pointsman_probability(const Model *m, const Excerpt *e) {
     Words w;
     Cells found;
-    read_words(m, e, &w);
+    pointsman_words(m, e->codes, e->size, e->opening, e->closing, &w);
     /* First ask for every weight, then do other work, then add them up: the misses overlap. */
     find_cells(m, &w, &found);
-    double score = m->bias + whole_says(m, e, w.count) + phrases_say(m, &w);
+    double score = m->bias + whole_says(m, e, &w) + phrases_say(m, &w, e->document);
     const uint32_t *cell = found.cells;
     for (uint32_t g = 0; g < m->group_count; cell += found.sizes[g++]) score += group_says(m, g, cell, found.sizes[g]);
     if (score >= 0) return 1 / (1 + exp(-score));
@@ -191,18 +208,18 @@ double pointsman_probability(const Model *m, const Excerpt *e) {
 uint32_t pointsman_contributions(const Model *m, const Excerpt *e, double contributions[MAX_CONTRIBUTIONS]) {
     Words w;
     Cells found;
-    uint32_t hits[3 * MAX_HEADINGS] = {0}, used = 0;
+    uint32_t hits[PARTS * MAX_HEADINGS] = {0}, used = 0;
     double values[WHOLE_COUNTS];
-    read_words(m, e, &w);
+    pointsman_words(m, e->codes, e->size, e->opening, e->closing, &w);
     find_cells(m, &w, &found);
-    count_phrases(m, &w, hits);
-    count_whole(e, w.count, values);
+    count_phrases(m, &w, e->document, hits);
+    count_whole(e, &w, values);
     const uint32_t *cell = found.cells;
     for (uint32_t g = 0; g < m->group_count; cell += found.sizes[g++])
         contributions[used++] = group_says(m, g, cell, found.sizes[g]);
-    for (uint32_t h = 0; h < 3 * m->heading_count; h++) contributions[used++] = heading_says(m, hits, h);
+    for (uint32_t h = 0; h < PARTS * m->heading_count; h++) contributions[used++] = heading_says(m, hits, h);
     for (int i = 0; i < WHOLE_COUNTS; i++)
-        contributions[used++] = values[i] * m->counts[3 * m->heading_count + (uint32_t)i];
+        contributions[used++] = values[i] * m->counts[PARTS * m->heading_count + (uint32_t)i];
     contributions[used++] = m->bias;
     return used;
 }

@@ -12,16 +12,23 @@ enum { HEAD = 400, TAIL = 200, LONGEST = HEAD + TAIL + 1, REACH = 2000, OPENING 
 /* What features are, as in `features.py`, in the order of `features.KernelNumbers`: Python's must be the same. */
 #define POINTSMAN_NUMBERS \
     {LIMIT,     BLOCK_BITS, PAD,         SPACE,       SINGLE,   BASE, LETTER_SALT, MAX_RUN, \
-     BEGINNING, TABLE_BITS, BUCKET_BITS, FILTER_BITS, MOST_HITS}
-enum { LIMIT = 0xFFFF, BLOCK_BITS = 6, PAD = 0, SPACE = 0, SINGLE = 3 };
+     BEGINNING, TABLE_BITS, BUCKET_BITS, FILTER_BITS, MOST_HITS,   SKIPPING}
+enum { LIMIT = 0xFFFF, BLOCK_BITS = 6, PAD = 0, SPACE = 0, DIGIT = 2, SINGLE = 3 };
 enum { BASE = 0x01000193, LETTER_SALT = 0x51ED270B };
+#define SKIPPING 0xA183F3BBu
 enum { MAX_RUN = 4, BEGINNING = 4, TABLE_BITS = 18, BUCKET_BITS = 17, FILTER_BITS = 16, MOST_HITS = 3 };
-enum { LINE_WORD = 0, LINE_PAIR = 1, LINE_BEGINNING = MAX_RUN };
+enum { LINE_WORD = 0, LINE_PAIR = 1, LINE_BEGINNING = MAX_RUN, LINE_SKIP = MAX_RUN + 1 };
 enum { PART_ALL = 0, PART_CLOSING = 1, PART_OPENING = 2 };
 
+/* What asks in a text, as in `asking.py`; `UNIT` is what counts 1 in a score. */
+enum { ASKING_BITS = 14, ASKING_FLAGS = 26, ASKING_SIZE = (1 << ASKING_BITS) + ASKING_FLAGS, UNIT = 256 };
+enum { LEAST = 0, MATERIAL = 60, LONGEST_LINE = 600, MOST_SCORED = 200, CUT_FROM = 60, SHORTEST_SENTENCE = 20 };
+enum { READ = 160 };
+
 /* How much room there is. */
-enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 11 };
-enum { MAX_CONTRIBUTIONS = MAX_GROUPS + 3 * MAX_HEADINGS + WHOLE_COUNTS + 1 };
+enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 13, PARTS = 4 };
+enum { WINDOW = 2 * REACH + 1 };
+enum { MAX_CONTRIBUTIONS = MAX_GROUPS + PARTS * MAX_HEADINGS + WHOLE_COUNTS + 1 };
 
 /* A group of hashed features, as `features.Group`. */
 typedef struct {
@@ -38,7 +45,7 @@ typedef struct {
     uint32_t multiplier, heading_count;
     uint32_t group_count;
     Group groups[MAX_GROUPS];
-    double counts[3 * MAX_HEADINGS + WHOLE_COUNTS];
+    double counts[PARTS * MAX_HEADINGS + WHOLE_COUNTS];
     double bias;
     /* Characters: `blocks` says which block of `characters` a code point lies in; see `features.KernelArrays`. */
     const uint16_t *blocks;
@@ -48,11 +55,15 @@ typedef struct {
     const uint16_t *buckets;
     const uint32_t *phrases;
     const uint8_t *headings;
+    /* What `asking.Weights` are: of the cells, and of the flags after them. */
+    const int16_t *asking;
     const float *table;
     /* The names of documents' tags as far as they are ASCII, a bar before and after each. */
     char tags[MAX_TAGS];
     /* What the characters of most texts are, once more. */
     Letter ascii[ASCII];
+    /* 4096 / sqrt(count), a whole number. */
+    int32_t inverse_roots[READ + 2];
 } Model;
 
 /* A string of `length` code points of `width` bytes each: 1, 2 or 4. */
@@ -68,15 +79,38 @@ typedef struct {
 typedef struct {
     uint16_t codes[LONGEST + 1];
     int32_t size, opening, closing;
-    int64_t length, lines;
     int document;
 } Excerpt;
+
+/* The words of some characters, a pad before them and pads after them. */
+typedef struct {
+    /* Hashes of each word, of each with the next, of the words' beginnings, and of each with the next but one. */
+    uint32_t word[1 + LONGEST + MAX_RUN], pair[1 + LONGEST], beginning[1 + LONGEST];
+    uint32_t skip[1 + LONGEST];
+    /* Words of the text; the first of its last lines and the end of its first lines, the pad before them counted. */
+    int32_t count, last_from, first_to;
+    /* How many of the words are numbers. */
+    int32_t numbers;
+} Words;
 
 /* Makes what a model derives from its other fields; the last step of building one. */
 void pointsman_prepare(Model *model);
 
-/* Cuts `excerpt` out of `text`. Returns 0 where there may be a document to leave out: that is for Python. */
-int pointsman_excerpt(const Model *model, Text text, Excerpt *excerpt);
+/* Whether there may be a marked document in `text` to leave out first: that is for Python. */
+int pointsman_may_hold_document(const Model *model, Text text);
+
+/* Cuts `excerpt` out of `text`; `document`: whether marked documents were left out of it. */
+void pointsman_excerpt(const Model *model, Text text, int document, Excerpt *excerpt);
+
+/* Reads the words of `size` characters, at most `LONGEST`, after which a pad stands. */
+void pointsman_words(const Model *model, const uint16_t *codes, int32_t size, int32_t opening, int32_t closing,
+                     Words *words);
+
+/* Writes the lines of `size` characters that ask, at most `WINDOW` of both, to `asked`, as `asking.asked`;
+ * both have room for a pad, and `codes` stay as they are. Returns how
+ * many characters those are (a pad follows), or -1 where nothing worth leaving out stands beside them.
+ */
+int32_t pointsman_asked(const Model *model, uint16_t *codes, int32_t size, uint16_t *asked);
 
 /* P(think) of an excerpt, in [0, 1]. Its size, opening and closing must be in range. */
 double pointsman_probability(const Model *model, const Excerpt *excerpt);
@@ -85,9 +119,6 @@ double pointsman_probability(const Model *model, const Excerpt *excerpt);
  * many they are; together they are the log-odds of `pointsman_probability`.
  */
 uint32_t pointsman_contributions(const Model *model, const Excerpt *excerpt, double contributions[MAX_CONTRIBUTIONS]);
-
-/* Appends the characters of `text` in [from, to) to those of `excerpt`, which must have the room. */
-void pointsman_append(Excerpt *excerpt, Text text, int64_t from, int64_t to);
 
 /* A character: what is added to its code to fold it (16 bits), its token kind, and whether it is white space. */
 static inline uint32_t character(const Model *m, uint32_t code) {

@@ -16,7 +16,7 @@ import numpy as np
 
 from pointsman.router.predictor import alphabet, artefact, features, native
 from pointsman.router.predictor.artefact import Weights
-from pointsman.router.predictor.excerpt import excerpt
+from pointsman.router.predictor.excerpt import excerpt, without_documents
 from pointsman.router.predictor.features import Part
 
 _SCALES = np.array([group.scale for group in features.GROUPS])
@@ -67,7 +67,7 @@ class Predictor:
         if kernel is None:
             return _sigmoid(self._scores(features.extract((excerpt(text),)))[0])
         probability = kernel.probability(text)
-        return kernel.probability_of_excerpt(*excerpt(text)) if probability is None else probability
+        return kernel.probability_of_rest(*without_documents(text)) if probability is None else probability
 
     def probabilities(self, texts: Sequence[str]) -> list[float]:
         """P(think) of each text, in order: what `probability` says of each; NumPy takes many in one pass."""
@@ -94,23 +94,22 @@ class Predictor:
         if kernel is None:
             return self._ranked(text, limit)
         ranked = kernel.evidence(text, limit)
-        return kernel.evidence_of_excerpt(*excerpt(text), limit) if ranked is None else ranked
+        return kernel.evidence_of_rest(*without_documents(text), limit) if ranked is None else ranked
 
-    def explain(self, text: str, *, limit: int = 12, length: int | None = None) -> list[Evidence]:
+    def explain(self, text: str, *, limit: int = 12) -> list[Evidence]:
         """
         What moved the log-odds of thinking, strongest first, by the words of `text`.
 
         At most `limit` entries, then `everything else`; the contributions add up to the log-odds of `probability`.
-        `length`: characters of the whole text, where `text` is what `shortened` has left of it.
+        What `shortened` has left of a text is explained as the whole of it.
         """
-        read = excerpt(text)
-        found = features.extract((read if length is None else read._replace(length=length),))
+        found = features.extract((excerpt(text),))
         seen: defaultdict[str, float] = defaultdict(float)
         seen[features.BIAS_NAME] = self._bias
         for name, contribution in self._hashed(found):
             seen[name] += contribution
         for place, value in found.counts[0].items():
-            seen[features.COUNT_NAMES[place]] += value * self._counts[place]
+            seen[_told(features.COUNT_NAMES[place], value)] += value * self._counts[place]
         ranked = sorted(seen.items(), key=lambda entry: -abs(entry[1]))
         rest = sum(contribution for _, contribution in ranked[limit:])
         return [Evidence(*entry) for entry in ranked[:limit]] + [Evidence(features.REST_NAME, rest)]
@@ -146,11 +145,19 @@ class Predictor:
         sizes = found.sizes.tolist()
         for group, size, start in zip(features.GROUPS, sizes, found.starts.tolist(), strict=True):
             factor = group.scale / math.sqrt(size)
-            words = group.line + 1 if group.line < features.MAX_RUN else 1
+            words = 3 if group.line > features.MAX_RUN else group.line + 1 if group.line < features.MAX_RUN else 1
             first = span[2] if group.part is Part.CLOSING else span[0]
             weights = self._table.take(found.cells[start : start + size]).tolist()
             for position, weight in enumerate(weights, first):
                 yield _quoted(layout.text[begins[position] : ends[position + words - 1]]), weight * factor
+
+
+def _told(name: str, value: float) -> str:
+    """A count by its name, and with its value where that says more."""
+    if name != features.QUANTITIES:
+        return name
+    count = round(math.expm1(value))
+    return "names a quantity" if count == 1 else f"names {count or 'no'} quantities"
 
 
 def _quoted(hit: str) -> str:

@@ -19,7 +19,7 @@ from pointsman.router.predictor import features
 from pointsman.router.predictor.excerpt import TAGS
 
 _FOLDER = Path(__file__).parent
-SOURCES = tuple(_FOLDER / name for name in ("kernel.h", "excerpt.c", "kernel.c", "binding.c"))
+SOURCES = tuple(_FOLDER / name for name in ("kernel.h", "asking.c", "excerpt.c", "kernel.c", "binding.c"))
 LIBRARY = _FOLDER / f"_kernel{EXTENSION_SUFFIXES[0]}"
 """Made from `SOURCES` by the build hook at installation; see docs/decisions/a-kernel-for-the-predictor.md."""
 
@@ -30,10 +30,11 @@ class Kernel(Protocol):
     def probability(self, text: str, /) -> float | None:
         """P(think) of a text; None where it may hold a document, which Python leaves out."""
 
-    def probability_of_excerpt(
-        self, text: str, opening: int, closing: int, length: int, lines: int, document: bool, /
-    ) -> float:
-        """P(think) of what `excerpt` cut out."""
+    def probability_of_rest(self, text: str, document: bool, /) -> float:
+        """P(think) of what `without_documents` has left of a text."""
+
+    def excerpt_of_rest(self, text: str, document: bool, /) -> tuple[str, int, int, bool]:
+        """What `excerpt_of_rest` cuts out, but that characters from `alphabet.LIMIT` on are that one."""
 
     def evidence(self, text: str, limit: int, /) -> list[tuple[int, float]] | None:
         """
@@ -43,10 +44,8 @@ class Kernel(Protocol):
         under the place after the last. None where the text may hold a document, which Python leaves out.
         """
 
-    def evidence_of_excerpt(
-        self, text: str, opening: int, closing: int, length: int, lines: int, document: bool, limit: int, /
-    ) -> list[tuple[int, float]]:
-        """`evidence` of what `excerpt` cut out."""
+    def evidence_of_rest(self, text: str, document: bool, limit: int, /) -> list[tuple[int, float]]:
+        """`evidence` of what `without_documents` has left of a text."""
 
 
 def kernel_of(

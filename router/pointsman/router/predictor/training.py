@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pointsman.router.predictor import features
-from pointsman.router.predictor.excerpt import excerpt
+from pointsman.router.predictor import features, native
+from pointsman.router.predictor.excerpt import Excerpt, excerpt, without_documents
 
 Floats = npt.NDArray[np.float64]
 
-INVERSE_REGULARISATION = 0.1
+INVERSE_REGULARISATION = 0.2
 _ITERATIONS = 30
 _LEAST_DEVIATION = 0.05
 """Counts that hardly ever vary are not blown up further than this allows."""
@@ -54,8 +54,12 @@ def matrix_of(texts: Sequence[str]) -> Matrix:
     values: list[npt.NDArray[np.float32]] = []
     ends = [0]
     counts = np.zeros((len(texts), features.COUNT_SIZE), dtype=np.float32)
+    kernel = native.kernel_of(
+        np.zeros(features.TABLE_SIZE, np.float32), [0.0] * features.COUNT_SIZE, 0.0
+    )  # cuts the same excerpts, in a hundredth of the time
     for row, text in enumerate(texts):
-        found = features.extract((excerpt(text),))
+        read = excerpt(text) if kernel is None else Excerpt(*kernel.excerpt_of_rest(*without_documents(text)))
+        found = features.extract((read,))
         for place, value in found.counts[0].items():
             counts[row, place] = value
         cells.append(found.cells.astype(np.int32))
