@@ -70,7 +70,9 @@ class _Feed:
     under_way: asyncio.Task[Fetched] | None = None
 
     def due(self) -> float | None:
-        """When it is to be asked for again, in monotonic seconds; None: nobody looks."""
+        """When it is to be asked for again, in monotonic seconds; None: nobody looks, or an answer is under way."""
+        if self.under_way is not None and not self.under_way.done():
+            return None
         every = [one.every for one in self.lookers if one.wants()]
         return self.asked_at + min(every) if every else None
 
@@ -178,6 +180,8 @@ class Feeds:
             if error.status == 401:
                 self._refused(feed.key)
             feed.fetched = Fetched(before.body if before else None, before.at if before else 0.0, error)
+        finally:
+            self._changed.set()  # from now on it can be due again
         return feed.fetched
 
     def _sweep(self, now: float) -> None:

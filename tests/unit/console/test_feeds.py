@@ -22,10 +22,11 @@ class Router:
         self.asked: list[tuple[float, str, str]] = []
         self.unknown: set[str] = set()
         self.away = False
+        self.takes = 0.005
 
     async def ask(self, key: str, method: str, path: str, *, params: Any = None) -> Answer:
         self.asked.append((time.monotonic(), key, path))
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(self.takes)
         if self.away:
             raise AdminError("The router does not answer.")
         if key in self.unknown:
@@ -181,3 +182,19 @@ def test_a_page_that_fails_blinds_no_other(world: World, monkeypatch: pytest.Mon
 
     world.run(look)
     assert shown
+
+
+def test_answers_that_take_longer_than_the_pace_hold_nobody_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PACE", 0.01)
+    world.router.takes = 0.1
+    shown: list[Fetched] = []
+
+    async def look() -> None:
+        world.feeds.look("k", "/a", None, every=0.02, show=shown.append, wants=lambda: True)
+        await asyncio.sleep(0.35)
+
+    world.run(look)
+    assert 2 <= len(shown) <= 4
+    assert len(world.router.asked) <= len(shown) + 1
