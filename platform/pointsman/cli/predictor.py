@@ -214,6 +214,13 @@ def evaluate(
     latency: Annotated[
         bool, typer.Option("--latency", help="Time single calls too, beside a fixed NumPy kernel.")
     ] = False,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help="Say how right the predictor is on these, instead: JSON lines with `text` or `messages`, `label`, "
+            "optionally `lang`, `category`, `pair`."
+        ),
+    ] = None,
     as_json: AsJson = False,
     weights: WeightsFile = None,
     against: Annotated[
@@ -234,6 +241,13 @@ def evaluate(
             tenant_predictor.evaluate(weights, against, data, as_json=as_json)
         return
     predictor = _load(weights)
+    if queries is not None:
+        from pointsman.router.predictor import blind
+
+        with _refusals():
+            judged = blind.judge(predictor, blind.load(queries))
+        _tell_judged({"predictor": predictor.version, **judged}, as_json)
+        return
     if data is None:
         report = {
             **_about(predictor.version, predictor.created, predictor.data_sha256),
@@ -403,6 +417,20 @@ def _report(report: dict[str, Any], as_json: bool) -> None:
         families.add_row(name, *(("-" if value is None else str(value)) for value in figures.values()))
     _out.print(families)
     _out.print(escape(report["method"]))
+
+
+def _tell_judged(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(report)
+        return
+    parts = {"all": report, **report["languages"], **report["categories"]}
+    table = Table("queries", "rows", "accuracy", "AUROC", title=f"{report['predictor']}, at P(think) 0.5")
+    for name, figures in parts.items():
+        values = (figures["rows"], figures["accuracy"], figures["auroc"])
+        table.add_row(escape(name), *("-" if value is None else str(value) for value in values))
+    _out.print(table)
+    pairs = report["pairs"]
+    _out.print(f"ECE {report['ece']}; sets of both labels: {pairs['sets']}, all right: {pairs['all_right']}")
 
 
 def _plain(value: object) -> str:
