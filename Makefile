@@ -60,7 +60,7 @@ else
 endif
 
 test-unit:
-	nice $(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit
 
 test-engine:
 	$(BIN)/python -m pytest tests/engine
