@@ -12,7 +12,7 @@ from support.console import DEAR_POOLS, ConsoleGateway
 
 TENANTS = (
     {"name": "demo", "limits": {"requests_per_minute": 100_000}},
-    {"name": "other", "budgets": {"daily": {"hard_usd": 1000}}},
+    {"name": "rival", "budgets": {"daily": {"hard_usd": 1000}}},
 )
 
 Visit = Callable[..., Visitor]

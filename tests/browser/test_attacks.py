@@ -26,24 +26,24 @@ def decisions_of(platform: ConsoleGateway, key: str) -> list[str]:
 
 def test_a_tenant_never_sees_anothers_things(visit: Visit, platform: ConsoleGateway) -> None:
     """Whatever an address names, on each page that a tenant may see."""
-    theirs = decisions_of(platform, platform.keys["other"])
+    theirs = decisions_of(platform, platform.keys["rival"])
     visitor = visit(platform.keys["demo"])
     page = visitor.open(f"/decisions/{theirs[0]}")
     page.get_by_role("alert").filter(has_text="There is no such thing").wait_for()
     own = set(decisions_of(platform, platform.keys["demo"]))
-    for query in ("tenant=other", "view=review&tenant=other", "model=smollm2&tenant=other"):
+    for query in ("tenant=rival", "view=review&tenant=rival", "model=smollm2&tenant=rival"):
         visitor.open(f"/decisions?{query}")
         links = page.locator("main table a").evaluate_all("found => found.map(one => one.getAttribute('href'))")
         listed = {link.rsplit("/", 1)[1] for link in links if link.startswith("/decisions/")}
         assert listed
         assert not listed & set(theirs)
     assert own
-    for address in ("/costs?tenant=other", "/costs?by=tenant", "/?tenant=other", "/costs?by=tenant&tenant=other"):
+    for address in ("/costs?tenant=rival", "/costs?by=tenant", "/?tenant=rival", "/costs?by=tenant&tenant=rival"):
         visitor.open(address)
         shown = page.locator("#main").inner_text()
-        assert "other" not in shown.split(), address
-    answer = visitor.context.request.get("/download/costs.csv", params={"by": "tenant", "tenant": "other"})
-    assert "other" not in answer.text()
+        assert "rival" not in shown.split(), address
+    answer = visitor.context.request.get("/download/costs.csv", params={"by": "tenant", "tenant": "rival"})
+    assert "rival" not in answer.text()
 
 
 def test_what_changes_anything_must_come_from_a_page_of_this_host(platform: ConsoleGateway) -> None:

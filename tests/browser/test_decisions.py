@@ -75,21 +75,21 @@ def test_pages_follow_each_other(visit: Visit, platform: ConsoleGateway) -> None
 def test_new_ones_come_by_themselves_unless_somebody_points_at_the_list(
     visit: Visit, platform: ConsoleGateway
 ) -> None:
-    page = visit(platform.admin_key).open("/decisions?tenant=other")
+    page = visit(platform.admin_key).open("/decisions?tenant=rival")
     page.mouse.move(5, 5)
     newest = page.locator("tbody a").first.get_attribute("href")
-    platform.traffic(platform.keys["other"], rate=20, seconds=1, seed=5)
+    platform.traffic(platform.keys["rival"], rate=20, seconds=1, seed=5)
     page.wait_for_function("old => document.querySelector('tbody a').getAttribute('href') !== old", arg=newest)
     page.locator("tbody tr").first.hover()
     newest = page.locator("tbody a").first.get_attribute("href")
-    platform.traffic(platform.keys["other"], rate=20, seconds=1, seed=6)
+    platform.traffic(platform.keys["rival"], rate=20, seconds=1, seed=6)
     page.wait_for_timeout(4000)
     assert page.locator("tbody a").first.get_attribute("href") == newest
 
 
 def test_a_tenant_sees_its_own_alone(visit: Visit, platform: ConsoleGateway) -> None:
     mine = visit(platform.keys["demo"])
-    theirs = decisions(platform, platform.keys["other"])[0]["id"]
+    theirs = decisions(platform, platform.keys["rival"])[0]["id"]
     for path in (
         f"/decisions/{theirs}",
         "/decisions/dec-" + "0" * 32,
@@ -97,7 +97,7 @@ def test_a_tenant_sees_its_own_alone(visit: Visit, platform: ConsoleGateway) -> 
         page = mine.open(path)
         assert theirs not in page.locator("#main").inner_text()
         page.get_by_role("alert").wait_for()
-    page = mine.open("/decisions?tenant=other&view=review")
+    page = mine.open("/decisions?tenant=rival&view=review")
     hrefs = page.locator("tbody a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
     own = {f"/decisions/{one['id']}" for one in decisions(platform, platform.keys["demo"], limit="200")}
     assert set(hrefs) <= own

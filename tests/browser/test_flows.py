@@ -40,11 +40,11 @@ def test_costs_are_split_and_drilled_into(visit: Visit, platform: ConsoleGateway
     main.get_by_role("link", name="Tenant", exact=True).click()
     page.wait_for_url(re.compile("by=tenant"))
     settled(page)
-    main.locator("table").get_by_role("link", name="other", exact=True).click()
-    page.wait_for_url(re.compile("tenant=other"))
+    main.locator("table").get_by_role("link", name="rival", exact=True).click()
+    page.wait_for_url(re.compile("tenant=rival"))
     settled(page)
     shown = main.locator(".pm-stat dd").first.inner_text()
-    report = asked(platform, "GET", "/costs", params={"by": "tenant", "tenant": "other", "since": "7d"}).json()
+    report = asked(platform, "GET", "/costs", params={"by": "tenant", "tenant": "rival", "since": "7d"}).json()
     (row,) = report["data"]
     assert shown.removeprefix("$").replace(",", "").rstrip("0") == row["cost_usd"].rstrip("0")
     with page.expect_download() as downloading:

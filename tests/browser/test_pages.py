@@ -68,7 +68,7 @@ def test_administrators_see_it(visit: Visit, platform: ConsoleGateway, every_loo
 def test_tenants_see_their_own(visit: Visit, platform: ConsoleGateway, page: Page) -> None:
     visitor = visit(platform.keys["demo"])
     examined(visitor, page, platform, f"{named(page)}-of-a-tenant")
-    assert "other" not in visitor.page.locator("#main").inner_text().split()
+    assert "rival" not in visitor.page.locator("#main").inner_text().split()
 
 
 @pytest.mark.parametrize("page", FORBIDDEN_PAGES, ids=named)

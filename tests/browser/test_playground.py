@@ -64,16 +64,16 @@ def test_an_administrator_asks_with_a_tenants_key(visit: Visit, platform: Consol
     page.get_by_label("Question").fill("What is the capital of Portugal?")
     page.get_by_role("button", name="Ask", exact=True).click()
     page.get_by_text("Give a tenant's key first.").wait_for()
-    page.get_by_label("A tenant's key").fill(platform.keys["other"])
+    page.get_by_label("A tenant's key").fill(platform.keys["rival"])
     page.get_by_role("button", name="Use this key").click()
     page.get_by_text("Requests are this tenant's now.").wait_for()
-    before = platform.total(Metric.REQUESTS, tenant="other")
+    before = platform.total(Metric.REQUESTS, tenant="rival")
     page.get_by_role("switch", name="Both tracks").click()
     page.get_by_role("button", name="Ask", exact=True).click()
     page.get_by_text("The whole decision").wait_for()
-    assert platform.total(Metric.REQUESTS, tenant="other") == before + 1
-    assert platform.keys["other"] not in page.content()
-    assert platform.keys["other"] not in platform.logs()
+    assert platform.total(Metric.REQUESTS, tenant="rival") == before + 1
+    assert platform.keys["rival"] not in page.content()
+    assert platform.keys["rival"] not in platform.logs()
 
 
 def test_what_a_model_says_is_text(visit: Visit, platform: ConsoleGateway) -> None:

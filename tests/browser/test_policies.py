@@ -13,7 +13,7 @@ from support.console import ConsoleGateway
 Visit = Callable[..., Visitor]
 
 
-def policy(platform: ConsoleGateway, tenant: str = "other") -> dict[str, Any]:
+def policy(platform: ConsoleGateway, tenant: str = "rival") -> dict[str, Any]:
     headers = {"authorization": f"Bearer {platform.admin_key}"}
     answer = httpx.get(f"{platform.url}/admin/v1/policies/{tenant}", headers=headers, timeout=10)
     present: dict[str, Any] = answer.raise_for_status().json()
@@ -26,10 +26,10 @@ def test_a_threshold_is_tried_and_saved(visit: Visit, platform: ConsoleGateway, 
     assert violations(page) == []
     assert not scrolls_sideways(page)
     visitor.picture("policies")
-    page.get_by_label("Tenant's name begins with").fill("oth")
+    page.get_by_label("Tenant's name begins with").fill("riv")
     page.keyboard.press("Enter")
-    page.wait_for_url("**/policies?prefix=oth")
-    page.get_by_role("link", name="other").click()
+    page.wait_for_url("**/policies?prefix=riv")
+    page.get_by_role("link", name="rival").click()
     page.get_by_role("heading", name="History").wait_for()
     before = policy(platform)
     assert violations(page) == []
@@ -55,7 +55,7 @@ def test_a_threshold_is_tried_and_saved(visit: Visit, platform: ConsoleGateway, 
 
 
 def test_a_threshold_goes_on_trial_and_off_again(visit: Visit, platform: ConsoleGateway) -> None:
-    page = visit(platform.admin_key).open("/policies/other")
+    page = visit(platform.admin_key).open("/policies/rival")
     page.get_by_role("slider", name="Threshold").fill("0.9")
     page.get_by_text("0.90", exact=True).wait_for()
     page.get_by_label("The new threshold").click()
@@ -73,7 +73,7 @@ def test_a_threshold_goes_on_trial_and_off_again(visit: Visit, platform: Console
 
 
 def test_a_page_that_is_too_old_changes_nothing(visit: Visit, platform: ConsoleGateway) -> None:
-    old, new = (visit(platform.admin_key, DESKTOP).open("/policies/other") for _ in range(2))
+    old, new = (visit(platform.admin_key, DESKTOP).open("/policies/rival") for _ in range(2))
     for page, value, told in ((new, "0.41", "Saved"), (old, "0.42", "changed")):
         page.get_by_role("slider", name="Threshold").fill(value)
         page.get_by_text(value, exact=True).wait_for()
@@ -84,7 +84,7 @@ def test_a_page_that_is_too_old_changes_nothing(visit: Visit, platform: ConsoleG
 
 def test_no_tenant_sees_policies(visit: Visit, platform: ConsoleGateway) -> None:
     visitor = visit(platform.keys["demo"])
-    for path in ("/policies", "/policies/demo", "/policies/other"):
+    for path in ("/policies", "/policies/demo", "/policies/rival"):
         page = visitor.open(path)
         page.get_by_text("This page is for administrators.").wait_for()
         assert page.get_by_role("link", name="Policies").count() == 0

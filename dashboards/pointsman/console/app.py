@@ -28,8 +28,7 @@ from pointsman.console.page import Page
 from pointsman.console.parts import states
 from pointsman.console.sessions import Session, Sessions, SessionsAway
 from pointsman.console.tabs import Tabs
-from pointsman.console.theme import COOKIE as THEME
-from pointsman.console.theme import is_dark
+from pointsman.console.theme import choice_of
 from pointsman.console.visit import Visit
 
 log = logging.getLogger(__name__)
@@ -122,9 +121,10 @@ def _serve(page: Page, pages: Sequence[Page], asks: AdminClient, feeds: Feeds, t
         session = session_of(request.scope)
         tabs.opened(client, session)
         visit = Visit(request, client, session, asks, feeds)
-        if request.cookies.get(THEME):
+        chosen = choice_of(request.cookies)
+        if chosen != "auto":  # which style sheets do by themselves, also while a page is open
             client.page = copy.copy(client.page)  # else it would be every other visitor's, too
-            client.page.dark = is_dark(request.cookies)
+            client.page.dark = chosen == "dark"
         with frame(visit, page, pages):
             if not page.allowed(visit.who):
                 states.failed(AdminError("This page is for administrators.", status=403))

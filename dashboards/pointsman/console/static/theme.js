@@ -5,20 +5,16 @@
   const said = () => (document.cookie.match(/(?:^|; )pointsman_theme=([a-z-]+)/) || [])[1] || "";
   const choice = () => (["light", "dark"].includes(said()) ? said() : "auto");
   const resolved = (chosen) => (chosen === "auto" ? (system.matches ? "auto-dark" : "auto-light") : chosen);
+  // Never by a reload, but where somebody asks: that would empty forms. Style sheets follow the system by themselves,
+  // what the server has drawn does with the next page.
   const keep = (chosen) => {
     const value = resolved(chosen);
-    const changed = value !== said();
     document.cookie = `${COOKIE}=${value}; path=/; max-age=31536000; samesite=strict`;
-    return changed;
+    const root = document.documentElement;
+    if (root.dataset.scheme) root.dataset.scheme = value.endsWith("dark") ? "dark" : "light";
   };
-  // The log-in page is coloured by its style sheet alone: a reload would empty its form.
-  const recolour = () => {
-    if (!document.querySelector(".pm-login")) window.location.reload();
-    else document.documentElement.dataset.scheme = said().endsWith("dark") ? "dark" : "light";
-  };
-  const first = said() === "";
-  if (keep(choice()) && !first) recolour();
-  system.addEventListener("change", () => keep(choice()) && recolour());
+  keep(choice());
+  system.addEventListener("change", () => keep(choice()));
   document.addEventListener("click", (event) => {
     if (!event.target.closest("[data-theme-toggle]")) return;
     const order = ["auto", "light", "dark"];
