@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections.abc import Callable
@@ -100,7 +101,11 @@ class Stage:
 
 
 class Load:
-    """Requests for one model, one after the other, from a few threads. Use as a context manager."""
+    """
+    Requests for one model, one after the other, from a few threads. Use as a context manager.
+
+    Each begins a conversation of its own, as it is these that choose between versions.
+    """
 
     def __init__(self, gateway: Gateway, model: str) -> None:
         self._gateway, self._model = gateway, model
@@ -124,9 +129,12 @@ class Load:
 
     def _ask(self) -> None:
         with self._gateway.client() as client:
-            while not self._end.wait(0.02):
-                self._statuses.append(client.post("/v1/chat/completions", json=chat(self._model)).status_code)
+            for number in itertools.count():
+                if self._end.wait(0.02):
+                    return
+                question = chat(self._model, f"Hello {threading.get_ident()} {number}")
+                self._statuses.append(client.post("/v1/chat/completions", json=question).status_code)
 
 
-def chat(model: str) -> dict[str, Any]:
-    return {"model": model, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+def chat(model: str, question: str = "Hello") -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": question}], "max_tokens": 8}
