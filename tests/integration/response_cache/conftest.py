@@ -33,6 +33,7 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 def play(valkey: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Scenario], None]:
     """Runs a scenario of two routers that share an empty Valkey, and are patient with a busy machine."""
     monkeypatch.setattr(shared, "SLOW", 10.0)
+    monkeypatch.setattr(shared, "STALLED", 10.0)
     monkeypatch.setattr(shared, "PATIENCE", 10.0)
     url = f"unix://{valkey.log.parent}/valkey.sock"
 

@@ -240,6 +240,29 @@ def test_a_redis_that_does_not_answer_is_left_out_at_once(
     play(scenario)
 
 
+def test_a_redis_that_stalls_is_left_alone_for_a_while(
+    play: Play, valkey: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(here: Router, there: Router, redis: Redis) -> None:
+        assert await answered(here, "kept") == "miss: kept"
+        monkeypatch.setattr(shared, "STALLED", 0.05)
+        valkey.popen.send_signal(19)  # SIGSTOP
+        try:
+            first = there.ask("the first")
+            await asyncio.sleep(0.2)
+        finally:
+            valkey.popen.send_signal(18)  # SIGCONT
+        await there.asked()
+        monkeypatch.setattr(shared, "STALLED", 10.0)
+        assert await answered(there, "by itself") == "bypass: by itself"
+        there.answer(first, "slow")
+        assert headers_of(first)[Header.CACHE] == "miss"
+        await until(lambda: not there.answers.shared.slow)
+        assert await answered(there, "new") == "hit: kept"
+
+    play(scenario)
+
+
 def test_an_idempotency_key_stands_for_one_request(play: Play) -> None:
     async def scenario(here: Router, there: Router, redis: Redis) -> None:
         def keyed(name: str, **asked: Any) -> dict[str, Any]:

@@ -33,6 +33,12 @@ SLOW = 0.02
 PATIENCE = 0.25
 """Seconds that a look takes at most."""
 
+STALLED = 0.05
+"""Seconds from which on a look was so slow that those after it are not worth their wait either, for a while."""
+
+REST = 5
+"""How many times as long as a look that stalled nobody looks then: requests wait a sixth of their time at most."""
+
 EVERY = 0.5
 """Seconds between two rounds of the second task."""
 
@@ -215,6 +221,7 @@ class Shared:
 
     async def _look_at(self, batch: list[_Wanted]) -> None:
         loop = asyncio.get_running_loop()
+        looked_at = loop.time()
         timers = loop.call_later(SLOW, self._is_slow), loop.call_later(PATIENCE, self._is_late, batch)
         try:
             looks = await self._store.look([(wanted.key, wanted.claim) for wanted in batch])
@@ -224,9 +231,14 @@ class Shared:
                 wanted.tell(Absent.UNKNOWN)
             return
         finally:
-            self.slow = False
             for timer in timers:
                 timer.cancel()
+            took = loop.time() - looked_at
+            if took > STALLED:
+                self.slow = True
+                loop.call_later(REST * min(took, PATIENCE), self._is_quick)
+            else:
+                self.slow = False
         began = perf_counter()
         for wanted, look in zip(batch, looks, strict=True):
             self._tell(wanted, look)
@@ -236,6 +248,9 @@ class Shared:
 
     def _is_slow(self) -> None:
         self.slow = True
+
+    def _is_quick(self) -> None:
+        self.slow = False
 
     def _is_late(self, batch: list[_Wanted]) -> None:
         """Let all go on that wait for `batch`, and those that wait behind it."""
