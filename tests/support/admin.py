@@ -29,8 +29,8 @@ def wait_until_known(gateway: Gateway, key: str) -> None:
     """
     Wait until the router knows `key`, which the admin API has just made.
 
-    It hears of keys a moment later, and waits for no body of somebody unknown. That is asked by a head alone: one
-    that comes along with its head is passed on to the admin process, which knows the key from the first.
+    It hears of keys a moment later, and waits for no body of somebody unknown. That is asked by a head alone, for a
+    body that comes along with its head is passed on to the admin process, which knows the key from the first.
     """
 
     def known() -> bool:
