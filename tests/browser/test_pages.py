@@ -51,6 +51,8 @@ def path_of(page: Page, platform: ConsoleGateway) -> str:
 def examined(visitor: Visitor, page: Page, platform: ConsoleGateway, name: str) -> None:
     opened = visitor.open(path_of(page, platform))
     assert opened.title() == f"{page.title} · Pointsman"
+    assert opened.get_by_role("main").locator("h1").all_inner_texts() == [page.title]
+    assert opened.get_by_role("main").get_by_role("navigation", name="Pages", exact=True).count() == 0
     opened.wait_for_timeout(400)  # what comes with the first answers of the router, and charts that draw themselves
     visitor.picture(name)
     if visitor.look in OPPOSITES:

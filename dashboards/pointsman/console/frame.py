@@ -30,14 +30,15 @@ def frame(visit: Visit, page: Page, pages: Sequence[Page]) -> Iterator[None]:
         )
     )
     ui.query(".nicegui-content").classes("pm-content")
-    show(tag("a", "Skip to content", href="#main", class_="pm-skip"))
-    with ui.element("div").classes("pm-shell"):  # the framework puts all of it into a `main`
-        show(_side(visit, page, pages), class_="pm-side")
-        with ui.element("div").classes("pm-main").props('id="main" tabindex="-1"'):
-            show(tag("h1", page.title))
-            trouble = show(Markup(""), class_="pm-trouble").props('role="status" aria-live="polite"')
-            visit.on_trouble(lambda message: replace(trouble, _trouble(message)))
-            yield
+    with visit.client.layout.classes("pm-shell"):
+        # Before what the framework puts into a `main`, so that this holds what is the page's own alone.
+        side = show(tag("a", "Skip to content", href="#main", class_="pm-skip") + _side(visit, page, pages))
+        side.classes("pm-side").move(target_index=0)
+    with ui.element("div").classes("pm-main").props('id="main" tabindex="-1"'):
+        show(tag("h1", page.title))
+        trouble = show(Markup(""), class_="pm-trouble").props('role="status" aria-live="polite"')
+        visit.on_trouble(lambda message: replace(trouble, _trouble(message)))
+        yield
 
 
 def _side(visit: Visit, page: Page, pages: Sequence[Page]) -> Markup:

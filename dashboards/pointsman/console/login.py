@@ -38,6 +38,11 @@ _ENDED = {
     "time": "Your session has ended: log in again.",
 }
 
+_STARTING = (0, 502, 503)
+"""What is answered where a part of the platform, or all of it, does not run; 0: no router answers."""
+
+_NOT_YET = "The platform is still starting, or a part of it is being started again. Try again in a moment."
+
 _PAGE = Markup("""<!doctype html>
 <html lang="en" data-scheme="{scheme}">
 <head>
@@ -93,6 +98,8 @@ def login_routes(client: AdminClient, sessions: Sessions, ended: asyncio.Queue[t
         except AdminError as error:
             if error.status == 401:
                 return _page(request, error="The router does not know this key.", target=target, status=401)
+            if error.status in _STARTING:
+                return _page(request, note=_NOT_YET, target=target, status=503)
             return _page(request, error=error.message, target=target, status=502)
         except (ValueError, KeyError, TypeError):
             return _page(request, error="What answers is no Pointsman router.", target=target, status=502)

@@ -68,7 +68,7 @@ def _form(prefix: str) -> Markup:
 
 
 def _table(tenants: list[Mapping[str, Any]]) -> Markup:
-    columns = ("Name", "Limits", "Budget a day", "Budget a month", "Keys", "Managed by", "")
+    columns = ("Name", "Limits", "Budget a day", "Budget a month", "Keys", "Managed by", "State")
     return table(columns, map(_row, tenants), numeric=(2, 3, 4), caption="Tenants by name")
 
 
@@ -86,7 +86,7 @@ def _row(tenant: Mapping[str, Any]) -> list[Any]:
         # Keys of the configuration file are not counted by the API.
         tag("span", "in the file", class_="pm-faint") if of_file and not tenant["keys"] else count(tenant["keys"]),
         tenant["managed_by"],
-        "" if tenant["live"] else pill("not live yet", "warn"),
+        pill("live", "good") if tenant["live"] else pill("not live yet", "warn"),
     ]
 
 

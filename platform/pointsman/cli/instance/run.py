@@ -103,6 +103,11 @@ async def _work(run: Run, supervisor: Supervisor, progress: Progress) -> None:
         progress.began(part.name)
         supervisor.start(part)
     await until(functools.partial(_answers, run.host, run.port, "/startupz", tls=run.tls), pause=_PROBE_PAUSE)
+    # The router knows no key that the admin process has not told it: with it, keys and pages work from here on.
+    await until(
+        functools.partial(_answers, run.host, run.port, "/v1/whoami", tls=run.tls, status=b"401"),
+        pause=_PROBE_PAUSE,
+    )
     if run.console is not None:
         await until(functools.partial(_answers, *run.console, "/healthz", tls=False), pause=_PROBE_PAUSE)
     supervisor.restart_from_now_on()
@@ -113,7 +118,7 @@ async def _work(run: Run, supervisor: Supervisor, progress: Progress) -> None:
         move_aside_large(run.folder.logs)
 
 
-async def _answers(host: str, port: int, path: str, *, tls: bool) -> bool:
+async def _answers(host: str, port: int, path: str, *, tls: bool, status: bytes = b"200") -> bool:
     context = None
     if tls:
         # Whether it answers is asked, not who it is: the certificate may name any host.
@@ -129,7 +134,7 @@ async def _answers(host: str, port: int, path: str, *, tls: bool) -> bool:
                 status_line = await reader.readline()
             finally:
                 writer.close()
-            return status_line.split()[1:2] == [b"200"]
+            return status_line.split()[1:2] == [status]
     return False
 
 
