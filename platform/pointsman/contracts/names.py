@@ -148,6 +148,8 @@ class RedisKey:
     """Hash of the policies that the admin API has set: tenant -> JSON of its version and document."""
     POLICIES_REVISION = "pointsman:revision"
     """A word that changes with each change of `POLICIES`; missing where Redis was emptied."""
+    POLICY_CHANGES = "pointsman:policies:changes"
+    """Stream of the names of tenants whose policy has changed, of limited length."""
     DECISIONS = "pointsman:decisions"
     """Stream of batches of decisions on their way from the routers to the database."""
     THINKING = "pointsman:thinking:{day}"

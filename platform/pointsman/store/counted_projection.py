@@ -112,12 +112,21 @@ class CountedProjection:
 
 
 class CountedReader:
-    """A router's side: reads. Every method raises `redis.exceptions.RedisError` where Redis fails."""
+    """
+    A router's side: reads, `at_once` entries at a time. Every method raises `redis.exceptions.RedisError` where
+    Redis fails.
+    """
 
-    def __init__(self, redis: AsyncRedis, keys: Counted) -> None:
+    def __init__(self, redis: AsyncRedis, keys: Counted, *, at_once: int = _AT_ONCE) -> None:
         self._redis = redis
         self._counted = keys
+        self._at_once = at_once
         self._some = redis.register_script(SOME)
+
+    @property
+    def stream(self) -> str:
+        """The key of the stream that grows with each change."""
+        return self._counted.changes
 
     async def revision(self) -> str | None:
         """The word of the last write; None where nobody wrote, or Redis was emptied: nothing follows from that."""
@@ -151,7 +160,7 @@ class CountedReader:
     async def some(self, names: Iterable[str]) -> dict[str, bytes | None]:
         """The entries of `names`; None where there is none."""
         found: dict[str, bytes | None] = {}
-        for some in _pieces(names, _AT_ONCE):
+        for some in _pieces(names, self._at_once):
             entries = cast(list[bytes | None], await cast(Any, self._redis.hmget(self._counted.entries, some)))
             found.update(zip(some, entries, strict=True))
         return found
@@ -164,7 +173,7 @@ class CountedReader:
         """
         cursor = b"0"
         while True:
-            cursor, joined = await self._some(keys=[self._counted.entries], args=[cursor, _AT_ONCE])
+            cursor, joined = await self._some(keys=[self._counted.entries], args=[cursor, self._at_once])
             found = joined.split(b"\0") if joined else []
             for name, entry in zip(found[::2], found[1::2], strict=False):
                 yield name.decode("utf-8", "replace"), entry

@@ -102,6 +102,14 @@ class PolicyStore:
         with self._database.reading() as connection:
             return {row.tenant: PolicyVersion(*row) for row in connection.execute(rows)}
 
+    def versions(self) -> dict[str, int]:
+        """The number of the newest version of every tenant that ever had one."""
+        newest = sa.select(policy_versions.c.tenant, sa.func.max(policy_versions.c.version)).group_by(
+            policy_versions.c.tenant
+        )
+        with self._database.reading() as connection:
+            return {tenant: int(version) for tenant, version in connection.execute(newest)}
+
     def page(self, *, limit: int, after: str | None = None, managed_by: str | None = None) -> list[PolicyVersion]:
         """
         The newest versions of the first `limit` tenants by name that follow the name `after`, of those that have a

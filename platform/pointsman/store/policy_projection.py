@@ -1,16 +1,13 @@
-"""The copy of all policies that routers read: a hash in Redis, and a word beside it that changes with every write.
+"""The copy of all policies that routers read.
 
-Redis may lose it or be behind: the admin process puts it right from the database, whose order of versions a copy
-that arrives late can't turn back. A policy that was taken back stays as an entry without a document, for the same
-reason.
+How it is kept and read is `counted_projection.py`; here is what an entry says. Its version is the policy's own, so
+that a copy which arrives late can't turn a later one back; a policy that was taken back stays as an entry without a
+document, for the same reason.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import cast
 
 import orjson
 from redis import Redis
@@ -18,6 +15,12 @@ from redis.asyncio import Redis as AsyncRedis
 
 from pointsman.contracts.names import RedisKey
 from pointsman.contracts.policies import PolicyDocument
+from pointsman.store.counted_projection import Change, Counted, CountedProjection, CountedReader
+
+_KEYS = Counted(RedisKey.POLICIES, RedisKey.POLICIES_REVISION, RedisKey.POLICY_CHANGES)
+
+_AT_ONCE = 20
+"""Entries read at a time: a few hundred kilobytes at most, as long as streams may wait for their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,84 +50,24 @@ def decoded(text: str | bytes) -> PolicyDocument:
     return PolicyDocument.model_validate_json(text)
 
 
-_PUT = """
-local revision = redis.call('GET', KEYS[2])
-if not revision then return false end
-local present = redis.call('HGET', KEYS[1], ARGV[1])
-if present and cjson.decode(present).version >= tonumber(ARGV[2]) then return revision end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
-redis.call('SET', KEYS[2], ARGV[4])
-return ARGV[4]
-"""
-"""Takes the keys of hash and revision; tenant, version, entry, new revision. Returns the revision that is there."""
-
-_AT_ONCE = 20
-"""Entries read at a time: a few hundred kilobytes at most, as long as streams may wait for their turn."""
-
-
-class PolicyProjection:
+class PolicyProjection(CountedProjection):
     """The admin process's side: writes. Every method raises `redis.exceptions.RedisError` where Redis fails."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._put = redis.register_script(_PUT)
-
-    def put(self, written: PolicyVersion) -> str | None:
-        """
-        Project one version, unless a newer one is there; returns the revision from now on.
-
-        None: Redis was emptied, and nothing was written. One policy alone would look as if all others were gone.
-        """
-        revision = self._put(
-            keys=[RedisKey.POLICIES, RedisKey.POLICIES_REVISION],
-            args=(written.tenant, written.version, _entry(written), secrets.token_hex(8)),
-        )
-        return _text(revision)
-
-    def replace(self, versions: Iterable[PolicyVersion]) -> str:
-        """Make the projection these versions and nothing else, in one step; returns the new revision."""
-        revision = secrets.token_hex(8)
-        with self._redis.pipeline(transaction=True) as batch:
-            batch.delete(RedisKey.POLICIES)
-            for written in versions:
-                batch.hset(RedisKey.POLICIES, written.tenant, _entry(written))
-            batch.set(RedisKey.POLICIES_REVISION, revision)
-            batch.execute()
-        return revision
-
-    def versions(self) -> dict[str, int]:
-        """The version of each tenant that is there; -1 where an entry makes no sense."""
-        found = cast(dict[bytes, bytes], self._redis.hgetall(RedisKey.POLICIES))
-        return {tenant.decode("utf-8", "replace"): _version_of(entry) for tenant, entry in found.items()}
-
-    def revision(self) -> str | None:
-        """The word of the last write; None where Redis was emptied."""
-        return _text(self._redis.get(RedisKey.POLICIES_REVISION))
+        super().__init__(redis, _KEYS, version_of=_version_of)
 
 
-class ProjectionReader:
+class PolicyReader(CountedReader):
     """A router's side: reads. Every method raises `redis.exceptions.RedisError` where Redis fails."""
 
     def __init__(self, redis: AsyncRedis) -> None:
-        self._redis = redis
+        super().__init__(redis, _KEYS, at_once=_AT_ONCE)
 
-    async def revision(self) -> str | None:
-        """The word of the last write; None where nobody wrote, or Redis was emptied."""
-        return _text(await self._redis.get(RedisKey.POLICIES_REVISION))
 
-    async def entries(self) -> AsyncIterator[tuple[str, bytes]]:
-        """
-        Each tenant with its entry, a few at a time; `document_of` reads one.
-
-        An entry may come twice, and one that is written meanwhile may be missed: the revision tells.
-        """
-        cursor = 0
-        while True:
-            cursor, found = await self._redis.hscan(RedisKey.POLICIES, cursor, count=_AT_ONCE)
-            for tenant, entry in cast(dict[bytes, bytes], found).items():
-                yield tenant.decode("utf-8", "replace"), entry
-            if not cursor:
-                return
+def change_of(written: PolicyVersion) -> Change:
+    """What the projection takes for one version of a policy."""
+    entry = b'{"version":%d,"document":%b}' % (written.version, (written.document or "null").encode())
+    return Change(written.tenant, written.version, entry)
 
 
 def document_of(entry: bytes) -> tuple[int, bytes | None]:
@@ -140,16 +83,8 @@ def document_of(entry: bytes) -> tuple[int, bytes | None]:
     return fields["version"], None if document is None else orjson.dumps(document)
 
 
-def _entry(written: PolicyVersion) -> bytes:
-    return b'{"version":%d,"document":%b}' % (written.version, (written.document or "null").encode())
-
-
 def _version_of(entry: bytes) -> int:
     try:
         return document_of(entry)[0]
     except ValueError:
         return -1
-
-
-def _text(value: object) -> str | None:
-    return value.decode() if isinstance(value, bytes) else None

@@ -1,10 +1,11 @@
 """Take up changed policies while the process runs: what is in Redis is compiled and put in the tenants' views.
 
 A task of every worker, so that no request ever asks for its policy: a request finds the one that was in the view
-when it came. A word in Redis tells that something has changed; only then are the policies read, and only those that
-differ are compiled, one after the other with other work in between, since streams must not wait for a thousand of
-them; that of a tenant who is not in use, when he comes into use. Redis may go away or be empty: what is known holds
-on, and lies in a file of the state folder, for a process that starts just then.
+when it came. A counted word in Redis tells that something has changed, and a stream beside it whose policy; where
+that can't be told any more, all are read. Only those that differ are compiled, one after the other with other work
+in between, since streams must not wait for a thousand of them; that of a tenant who is not in use, when he comes
+into use. Redis may go away or be empty: what is known holds on, and lies in a file of the state folder, for a
+process that starts just then.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncio
 import gc
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,16 @@ import orjson
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
+from pointsman.router.change_bell import Pause
+from pointsman.router.kept_file import KeptFile
 from pointsman.router.policies import TenantPolicy, compile_policy
 from pointsman.router.snapshot import Snapshot
-from pointsman.router.state_file import replace_file
-from pointsman.store.policy_projection import ProjectionReader, decoded, document_of
+from pointsman.store.policy_projection import PolicyReader, decoded, document_of
 
 log = logging.getLogger(__name__)
 
 INTERVAL = 0.5
-"""Seconds between two looks."""
+"""Seconds between two looks, where nothing wakes the watch before."""
 
 PATIENCE = 5.0
 """Seconds that Redis has for one look, all policies included."""
@@ -47,12 +50,17 @@ class PolicyWatch:
     """
     Keeps the policy of each tenant in `snapshot` as `reader` has it; where it has none, the configuration's.
 
-    `known` is the file for what is known; neither reading nor writing it ever raises.
+    `known` is the file for what is known; neither reading nor writing it ever raises. `pause`: how to wait for the
+    next look.
     """
 
-    def __init__(self, reader: ProjectionReader, snapshot: Snapshot, known: Path) -> None:
+    def __init__(
+        self, reader: PolicyReader, snapshot: Snapshot, known: Path, *, pause: Pause = asyncio.sleep
+    ) -> None:
         self._reader = reader
+        self._pause = pause
         self._file = known
+        self._kept = KeptFile(known, self._content, what="policies")
         self._tenants = snapshot.tenants
         self._taken: dict[str, bytes] = {}  # digests of the entries that were taken up or found wanting
         self._unread: dict[str, bytes] = {}  # newer entries of tenants who are not in use
@@ -66,6 +74,7 @@ class PolicyWatch:
         await self._try(FIRST)
         if self._revision is None and not self._taken:
             self._load()
+        await self._kept.write()
 
     async def follow(self) -> None:
         """Look at the interval until cancelled."""
@@ -75,7 +84,8 @@ class PolicyWatch:
             await self._try(PATIENCE)
             if task.cancelling():
                 return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
-            await asyncio.sleep(INTERVAL)
+            self._kept.write_if_due()
+            await self._pause(INTERVAL)
 
     async def _try(self, patience: float) -> None:
         try:
@@ -93,10 +103,32 @@ class PolicyWatch:
         revision = await self._reader.revision()
         if revision is None or revision == self._revision:
             return
+        names = None if self._revision is None else await self._reader.changes(self._revision, revision)
+        changes = await (self._take_all(revision) if names is None else self._take_some(names))
+        if changes is None:
+            return
+        self._revision = revision
+        if changes:
+            log.info("took up %d changed policies", changes)
+            self._kept.changed()
+
+    async def _take_some(self, names: set[str]) -> int:
+        """Take up the policies of `names`; how many of them were anything new."""
+        changes = 0
+        for tenant, entry in (await self._reader.some(names)).items():
+            if entry is None:
+                changes += self._drop(tenant)
+            elif self._take(tenant, entry):
+                changes += 1
+                await asyncio.sleep(0)
+        return changes
+
+    async def _take_all(self, revision: str) -> int | None:
+        """As `_take_some`, for all; None where there were writes meanwhile: the next look reads all again."""
         found = set()
         changes = 0
         try:
-            async for tenant, entry in self._reader.entries():
+            async for tenant, entry in self._reader.all():
                 found.add(tenant)
                 if self._take(tenant, entry):
                     changes += 1
@@ -108,17 +140,17 @@ class PolicyWatch:
                 gc.freeze()
                 gc.enable()
         if await self._reader.revision() != revision:
-            return  # written to meanwhile: what was not found may have come since; the next look reads all again
-        for tenant in self._taken.keys() - found:
-            del self._taken[tenant]
-            self._known.pop(tenant, None)
-            self._unread.pop(tenant, None)
-            self._put(tenant, None)
-            changes += 1
-        self._revision = revision
-        if changes:
-            log.info("took up %d changed policies", changes)
-            await self._keep()
+            return None  # what was not found may have come since
+        return changes + sum([self._drop(tenant) for tenant in self._taken.keys() - found])
+
+    def _drop(self, tenant: str) -> bool:
+        """Let the document of `tenant` hold again; whether there was anything else."""
+        if self._taken.pop(tenant, None) is None:
+            return False
+        self._known.pop(tenant, None)
+        self._unread.pop(tenant, None)
+        self._put(tenant, None)
+        return True
 
     def _take(self, tenant: str, entry: bytes) -> bool:
         """Put the policy in `entry` into the view of `tenant`; whether there was anything new in it."""
@@ -177,15 +209,12 @@ class PolicyWatch:
         known = len(self._known) + len(self._unread)
         log.warning("Redis has no policies: beginning with the %d that were known last", known)
 
-    async def _keep(self) -> None:
-        """Write what is known to the file."""
+    def _content(self) -> Callable[[], bytes]:
+        """What is known, for the file."""
         known = {**self._known, **self._unread}
-        lines = [b'"%b":%b' % (tenant.encode(), entry) for tenant, entry in known.items()]
-        try:
-            # In a thread: a disk may take its time; streams may not.
-            await asyncio.to_thread(replace_file, self._file, b"{%b}" % b",\n".join(lines))
-        except OSError as error:
-            log.warning("the policies that are known can't be written: %s", error.strerror)
+        return lambda: (
+            b"{%b}" % b",\n".join([b'"%b":%b' % (tenant.encode(), entry) for tenant, entry in known.items()])
+        )
 
 
 def _compiled(entry: bytes) -> TenantPolicy | None:

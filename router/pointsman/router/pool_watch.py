@@ -11,19 +11,21 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 from redis.exceptions import RedisError
 
+from pointsman.router.change_bell import Pause
+from pointsman.router.kept_file import KeptFile
 from pointsman.router.pools import Pools
-from pointsman.router.state_file import replace_file
 from pointsman.store.pool_projection import MadePool, PoolReader, pool_entry
 
 log = logging.getLogger(__name__)
 
 INTERVAL = 0.25
-"""Seconds between two looks."""
+"""Seconds between two looks, where nothing wakes the watch before."""
 
 PATIENCE = 5.0
 """Seconds that Redis has for one look, all pools included."""
@@ -39,10 +41,15 @@ MANY = 100
 
 
 class PoolWatch:
-    """Keeps `pools` as `reader` has them. `known` is the file for what is known; it never makes anything fail."""
+    """
+    Keeps `pools` as `reader` has them. `known` is the file for what is known; it never makes anything fail.
+    `pause`: how to wait for the next look.
+    """
 
-    def __init__(self, reader: PoolReader, pools: Pools, known: Path) -> None:
+    def __init__(self, reader: PoolReader, pools: Pools, known: Path, *, pause: Pause = asyncio.sleep) -> None:
         self._reader = reader
+        self._pause = pause
+        self._kept = KeptFile(known, self._content, what="pools")
         self._pools = pools
         self._file = known
         self._entries: dict[str, bytes] = {}  # that hold, or were found wanting
@@ -54,6 +61,7 @@ class PoolWatch:
         await self._try(FIRST)
         if self._revision is None and not self._entries:
             await self._load()
+        await self._kept.write()
 
     async def follow(self) -> None:
         """Look at the interval until cancelled."""
@@ -63,7 +71,8 @@ class PoolWatch:
             await self._try(PATIENCE)
             if task.cancelling():
                 return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
-            await asyncio.sleep(INTERVAL)
+            self._kept.write_if_due()
+            await self._pause(INTERVAL)
 
     def trouble(self) -> str | None:
         """What is wrong, in a few words; None while nothing is."""
@@ -95,7 +104,7 @@ class PoolWatch:
                 return  # written anew meanwhile: the next look reads it
             found |= dict.fromkeys(self._entries.keys() - found.keys())
         if await self._take(found):
-            await self._keep()
+            self._kept.changed()
         self._revision = revision
 
     async def _take(self, found: dict[str, bytes | None]) -> int:
@@ -140,14 +149,12 @@ class PoolWatch:
         await self._take(entries)
         log.warning("Redis has no pools: beginning with the %d that were known last", len(self._entries))
 
-    async def _keep(self) -> None:
-        """Write what is known to the file."""
-        lines = [b'"%b":%b' % (name.encode(), entry) for name, entry in self._entries.items()]
-        try:
-            # In a thread: a disk may take its time; streams may not.
-            await asyncio.to_thread(replace_file, self._file, b"{%b}" % b",\n".join(lines))
-        except OSError as error:
-            log.warning("the pools that are known can't be written: %s", error.strerror)
+    def _content(self) -> Callable[[], bytes]:
+        """What is known, for the file."""
+        entries = dict(self._entries)
+        return lambda: (
+            b"{%b}" % b",\n".join([b'"%b":%b' % (name.encode(), entry) for name, entry in entries.items()])
+        )
 
 
 def _chain(revision: str | None) -> str:

@@ -25,6 +25,7 @@ from pointsman.router.admission.bounds import Bounds
 from pointsman.router.admission.lease_book import LeaseBook
 from pointsman.router.application import Application
 from pointsman.router.budget_gauges import BudgetGauges
+from pointsman.router.change_bell import ChangeBell
 from pointsman.router.decision_log import DecisionLog
 from pointsman.router.demand_report import DemandReport
 from pointsman.router.fleet import Fleet
@@ -64,7 +65,7 @@ from pointsman.router.thinking_spend import ThinkingSpend
 from pointsman.store.demand import DemandWriter
 from pointsman.store.leases import LeaseStore
 from pointsman.store.live import LiveRouters
-from pointsman.store.policy_projection import ProjectionReader
+from pointsman.store.policy_projection import PolicyReader
 from pointsman.store.pool_projection import PoolReader
 from pointsman.store.predictor_projection import PredictorReader
 from pointsman.store.price_projection import PriceReader
@@ -166,14 +167,24 @@ async def _serve(config: Config, settings: Settings) -> None:
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
     certificates = Certificates(config.router.tls) if config.router.tls else None
-    made = PoolWatch(PoolReader(redis), pools, settings.state_dir / StateFile.KNOWN_POOLS)
+    pool_reader, policy_reader, tenant_reader = PoolReader(redis), PolicyReader(redis), TenantReader(redis)
+    bell = ChangeBell(redis, pool_reader.stream, policy_reader.stream, tenant_reader.stream)
+    made = PoolWatch(
+        pool_reader, pools, settings.state_dir / StateFile.KNOWN_POOLS, pause=bell.pause(pool_reader.stream)
+    )
     health.watch("pools", made.trouble)
-    policies = PolicyWatch(ProjectionReader(redis), snapshot, settings.state_dir / StateFile.KNOWN_POLICIES)
+    policies = PolicyWatch(
+        policy_reader,
+        snapshot,
+        settings.state_dir / StateFile.KNOWN_POLICIES,
+        pause=bell.pause(policy_reader.stream),
+    )
     tenants = TenantWatch(
-        TenantReader(redis),
+        tenant_reader,
         snapshot.tenants,
         settings.state_dir / StateFile.KNOWN_TENANTS,
         max_age=config.router.max_snapshot_age,
+        pause=bell.pause(tenant_reader.stream),
     )
     health.watch("tenants", tenants.trouble)
     thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants)
@@ -190,6 +201,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     sweeps = [clients.sweep, fleet.sweep, passthrough.site.sweep, savings.tell, budgets.tell]
     tasks = [
         loop.create_task(fleet.watch()),
+        loop.create_task(bell.follow()),
         loop.create_task(made.follow()),
         loop.create_task(policies.follow()),
         loop.create_task(tenants.follow()),

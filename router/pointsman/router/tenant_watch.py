@@ -19,6 +19,7 @@ import orjson
 from redis.exceptions import RedisError
 
 from pointsman.contracts.keys import Role
+from pointsman.router.change_bell import Pause
 from pointsman.router.state_file import replace_file
 from pointsman.router.tenants import Tenants
 from pointsman.store.tenant_projection import ADMIN_KEYS_CHANGED, TenantReader
@@ -26,7 +27,7 @@ from pointsman.store.tenant_projection import ADMIN_KEYS_CHANGED, TenantReader
 log = logging.getLogger(__name__)
 
 INTERVAL = 0.25
-"""Seconds between two looks."""
+"""Seconds between two looks, where nothing wakes the watch before."""
 
 PATIENCE = 2.0
 """Seconds that Redis has for each answer."""
@@ -51,11 +52,15 @@ class TenantWatch:
     """
     Keeps `tenants` as `reader` has them, and `tenants.stale` true while nothing was heard for `max_age` seconds.
 
-    `known` is the file for what is known; neither reading nor writing it ever raises.
+    `known` is the file for what is known; neither reading nor writing it ever raises. `pause`: how to wait for the
+    next look.
     """
 
-    def __init__(self, reader: TenantReader, tenants: Tenants, known: Path, *, max_age: float) -> None:
+    def __init__(
+        self, reader: TenantReader, tenants: Tenants, known: Path, *, max_age: float, pause: Pause = asyncio.sleep
+    ) -> None:
         self._reader = reader
+        self._pause = pause
         self._tenants = tenants
         self._file = known
         self._max_age = max_age
@@ -94,7 +99,7 @@ class TenantWatch:
             if task.cancelling():
                 return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
             self._keep_if_due()
-            await asyncio.sleep(INTERVAL)
+            await self._pause(INTERVAL)
 
     def trouble(self) -> str | None:
         """What is wrong, in a few words; None while nothing is."""

@@ -88,8 +88,12 @@ def test_a_pool_answers_as_soon_as_it_is_made_and_no_more_once_it_is_taken_away(
     assert gateway.readyz()["status"] == "ready"
     listed = admin(gateway, "GET", "/pools").json()["data"]
     assert [(pool["pool"], pool["managed_by"], pool["version"]) for pool in listed] == [("first", "api", 1)]
-    wait_for(lambda: admin(gateway, "GET", "/pools/first").json()["revisions"], "the live report")
-    assert admin(gateway, "GET", "/pools/first").json()["revisions"][""]["replicas"] == 1
+
+    def replicas() -> int:
+        revisions = admin(gateway, "GET", "/pools/first").json()["revisions"] or {}
+        return int(revisions.get("", {}).get("replicas", 0))
+
+    wait_for(lambda: replicas() == 1, "the live report")
     unknown = admin(gateway, "DELETE", "/pools/other")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "pool_not_found")
     assert admin(gateway, "DELETE", "/pools/first").status_code == 204

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from pointsman.cli.main import app
 from pointsman.contracts.names import Env, Header, Metric, RedisKey
-from pointsman.store.policy_projection import PolicyProjection, PolicyVersion
+from pointsman.store.policy_projection import PolicyProjection, PolicyVersion, change_of
 from support.gateway import DEEP, FAST
 from support.policies import Answered, PolicyGateway, Worker, within
 
@@ -155,7 +155,7 @@ def test_redis_emptied(gateway: PolicyGateway, workers: list[Worker]) -> None:
         redis.set(RedisKey.POLICIES_REVISION, "long ago")
         within(LATER, lambda: redis.hexists(RedisKey.POLICIES, "other") == 1)
         late = PolicyVersion("other", 1, json.dumps(ALWAYS), 0, "an admin process that was stopped for a while", "")
-        PolicyProjection(redis).put(late)
+        PolicyProjection(redis).put([change_of(late)])
         assert json.loads(redis.hget(RedisKey.POLICIES, "other") or b"")["document"] == NEVER
     gateway.set_policy("other", ALWAYS)
     within(LATER, lambda: all(worker.ask(key).mode == "think" for worker in workers))

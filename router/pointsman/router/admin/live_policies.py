@@ -12,7 +12,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from pydantic import ValidationError
@@ -33,7 +33,7 @@ from pointsman.contracts.policies import MAX_RULES, Candidate, Policy, PolicyDoc
 from pointsman.store.audit import AuditLog
 from pointsman.store.database import Database
 from pointsman.store.policies import API, PolicyStore, VersionConflict
-from pointsman.store.policy_projection import PolicyProjection, PolicyVersion, decoded
+from pointsman.store.policy_projection import PolicyProjection, PolicyVersion, change_of, decoded
 from pointsman.store.tenants import TenantStore, decoded_tenant
 
 log = logging.getLogger(__name__)
@@ -302,7 +302,7 @@ class LivePolicies:
             raise PreconditionFailed("Somebody else has just changed this policy: look at it again.") from None
         log.info("policy of %s: version %d by %s", written.tenant, written.version, written.updated_by)
         try:
-            self._revision = self._projection.put(written)
+            self._revision = self._projection.put([change_of(written)])
             self._unsent = self._unsent or self._revision is None
         except RedisError as error:
             log.warning("the policy of %s is not in Redis yet (%s)", written.tenant, type(error).__name__)
@@ -356,7 +356,7 @@ class LivePolicies:
                 if self._unsent or revision is None:
                     self._project()
                 elif revision != self._revision or monotonic() - compared >= RECONCILE:
-                    self._compare(revision)
+                    self._compare()
                     compared = monotonic()
                 troubled = False
             except Exception as error:  # a thread that ends would do so unseen
@@ -371,34 +371,43 @@ class LivePolicies:
         with self._changing:
             latest = self._store.all_latest()
             try:
-                self._revision = self._projection.replace(latest.values())
-                self._unsent = False
+                self._revision = self._projection.replace(map(change_of, latest.values()))
+                self._unsent = self._revision is None
             finally:
-                self._remember_all(latest)
+                for tenant, document in self._configured.items():
+                    self._remember(tenant, document, latest.get(tenant))
+                self._forget({tenant: written.version for tenant, written in latest.items()})
         log.info("%d policies brought into Redis", len(latest))
 
-    def _compare(self, revision: str) -> None:
+    def _compare(self) -> None:
         """
-        Make sure that what Redis has under `revision` is what the database has.
+        Make sure that what Redis has is what the database has.
 
-        Another admin process may have written to either; Redis may have come back with what it had long ago.
+        Another admin process may have written to either; Redis may have come back with what it had long ago. Only
+        numbers are read: whoever changes a policy meanwhile waits.
         """
         with self._changing:
-            latest = self._store.all_latest()
-            if {tenant: written.version for tenant, written in latest.items()} != self._projection.versions():
+            revision, latest = self._projection.revision(), self._store.versions()
+            if revision is None or latest != dict(self._projection.versions()):
                 self._project()
                 return
             self._revision = revision
-            self._remember_all(latest)
+            for tenant, document in self._configured.items():
+                known = self._present.get(tenant)
+                if known is None or known.latest != latest.get(tenant, 0):
+                    self._remember(tenant, document, self._store.latest(tenant))
+            self._forget(latest)
 
-    def _remember_all(self, latest: Mapping[str, PolicyVersion]) -> None:
-        for tenant, document in self._configured.items():
-            self._remember(tenant, document, latest.get(tenant))
-        for tenant in self._present.keys() - self._configured.keys():
-            made = self._made(tenant)
-            self._present.pop(tenant)
-            if made is not None:
-                self._remember(tenant, made, latest.get(tenant))
+    def _forget(self, latest: Mapping[str, int]) -> None:
+        """
+        Forget what is remembered of tenants beside the configuration's, unless it has the `latest` version and thus
+        still holds: what a tenant was made with may have been changed by another admin process.
+        """
+        for tenant, known in list(self._present.items()):
+            if tenant not in self._configured and not (known.version and known.version == latest.get(tenant)):
+                del self._present[tenant]
+            elif known.live == self._unsent:
+                self._present[tenant] = replace(known, live=not self._unsent)
 
 
 def _candidate_of(document: PolicyDocument) -> Candidate:

@@ -10,7 +10,7 @@ from pointsman.contracts.policies import MAX_RULES, Policy, PolicyDocument, Rule
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.store.database import Database
 from pointsman.store.policies import PolicyStore, VersionConflict
-from pointsman.store.policy_projection import _entry, decoded, document_of, encoded
+from pointsman.store.policy_projection import change_of, decoded, document_of, encoded
 
 FAST = PolicyDocument(policy=Policy(threshold=0.9))
 
@@ -75,7 +75,7 @@ def test_a_document_survives_database_and_redis(database: Database, plain: str) 
     text = encoded(PolicyDocument.model_validate({"policy": {"cost_of_wrong_fast": 0.002, "abstain": [0.4, 0.6]}}))
     written = PolicyStore(database).write(plain, decoded(text), after=0, by="a")
     assert written.document == text
-    version, document = document_of(_entry(written))
+    version, document = document_of(change_of(written).entry)
     assert (version, decoded(document or b"")) == (1, decoded(text))
     taken_back = PolicyStore(database).write(plain, None, after=1, by="a")
-    assert document_of(_entry(taken_back)) == (2, None)
+    assert document_of(change_of(taken_back).entry) == (2, None)

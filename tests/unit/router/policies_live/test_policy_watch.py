@@ -7,6 +7,7 @@ import gc
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -21,7 +22,7 @@ TENANTS = [f"t{number}" for number in range(2 * MANY)]
 
 
 class Projection:
-    """Stands in for Redis."""
+    """Stands in for Redis, as one that can't tell what has changed."""
 
     def __init__(self) -> None:
         self.entries_by_tenant: dict[str, bytes] = {}
@@ -39,12 +40,35 @@ class Projection:
             raise RedisConnectionError
         return str(self.word) if self.word else None
 
-    async def entries(self) -> AsyncIterator[tuple[str, bytes]]:
+    async def changes(self, since: str, until: str) -> None:
+        return None
+
+    async def all(self) -> AsyncIterator[tuple[str, bytes]]:
         self.read += 1
         for item in list(self.entries_by_tenant.items()):
             yield item
         if self.written_meanwhile:
             self.word += 1
+
+
+class Counting(Projection):
+    """As one that can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changed: list[str] = []
+        self.asked: list[set[str]] = []
+
+    def put(self, tenant: str, document: object, version: int = 1) -> None:
+        super().put(tenant, document, version)
+        self.changed.append(tenant)
+
+    async def changes(self, since: str, until: str) -> Any:
+        return set(self.changed[int(since) : int(until)])
+
+    async def some(self, names: set[str]) -> dict[str, bytes | None]:
+        self.asked.append(names)
+        return {name: self.entries_by_tenant.get(name) for name in names}
 
 
 @pytest.fixture
@@ -99,6 +123,24 @@ def test_what_changes_is_taken_up_and_nothing_else_is_compiled(snapshot: Snapsho
         assert {snapshot.tenants.views[name].policy.version for name in ("t0", "t1")} == {"0"}
 
     asyncio.run(scenario())
+
+
+def test_of_many_policies_those_alone_are_read_that_have_changed(snapshot: Snapshot, known: Path) -> None:
+    projection = Counting()
+    watch = PolicyWatch(projection, snapshot, known)  # type: ignore[arg-type]
+    for tenant in TENANTS:
+        projection.put(tenant, {"policy": {"threshold": 0.25}})
+    asyncio.run(watch.look())
+    projection.put("t1", {"policy": {"threshold": 0.75}}, version=2)
+    projection.put("t1", {"policy": {"threshold": 0.5}}, version=3)
+    projection.put("t2", None, version=2)
+    projection.put("t3", {"policy": {"threshold": 0.75}}, version=2)
+    del projection.entries_by_tenant["t3"]  # lost: what it says can't be known
+    asyncio.run(watch.look())
+    assert (projection.read, projection.asked) == (1, [{"t1", "t2", "t3"}])
+    found = thresholds(snapshot)
+    assert [found[name] for name in ("t0", "t1", "t2", "t3")] == [0.25, 0.5, 0.5, 0.5]
+    assert snapshot.tenants.named("t1").policy.version == "3"  # type: ignore[union-attr]
 
 
 def test_nonsense_is_left_out_and_told_without_what_it_says(
