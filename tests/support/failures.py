@@ -43,7 +43,7 @@ class Fleet:
         self.ledger = LedgerStore(database)
         self.told: dict[str, Decimal] = {}
         self._numbers = itertools.count()
-        self._http = httpx.Client(base_url=gateway.url, timeout=30)
+        self._http = httpx.Client(base_url=gateway.url, timeout=60)
 
     def ask(self, tenant: str = "plain", question: str = "Hello?", **fields: Any) -> httpx.Response:
         """One question without thinking; what it cost is noted where it was answered."""
@@ -80,7 +80,7 @@ class Fleet:
         assert page["status"] == ("degraded" if page["missing"] else "ready")
         return list(page["missing"])
 
-    def shows(self, part: str, seconds: float = 15.0) -> None:
+    def shows(self, part: str, seconds: float = 60.0) -> None:
         """Wait until `part` is missing, on every face."""
         wait_for(lambda: part in self.missing(), f"{part} to be missed", seconds=seconds)
         wait_for(lambda: f"degraded: {part}: " in self.gateway.router.output(), "a line in the log")
@@ -105,7 +105,7 @@ class Fleet:
                 totals.update((entry.request_id, entry.total) for _, entry in found)
             return counts, totals
 
-        wait_for(lambda: set(self.told) <= set(booked()[0]), "the ledger to have everything", seconds=40)
+        wait_for(lambda: set(self.told) <= set(booked()[0]), "the ledger to have everything")
         counts, totals = booked()
         assert max(counts.values()) == 1
         assert {number: totals[number] for number in self.told} == {

@@ -5,6 +5,9 @@ For tests that need their own configuration, or to kill a part; what a user star
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import itertools
 import json
 import os
 import re
@@ -12,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,8 +30,11 @@ from pointsman.contracts.tenants import key_digest, new_key
 from support import forking
 
 SECRET = "the-replicas-secret"
-START = 30.0
-"""Seconds that any one part may take to start on a busy machine."""
+START = 90.0
+"""Seconds that any one part may take to start, and anything to come true, on a slow and busy machine."""
+
+LOWEST, HIGHEST = 12_000, 32_000
+"""Ports to listen at: below those that Linux gives to whoever connects or lets it choose."""
 
 FAST = {
     "name": "fast",
@@ -279,11 +285,22 @@ def events(text: str) -> list[Any]:
     return [item if item == "[DONE]" else json.loads(item) for item in data]
 
 
+_ports = itertools.count(os.getpid() * 100)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """
+    A port that nobody listens at, and nobody else is given before somebody does.
+
+    Linux would soon give one of its own choice to another: gateways listen seconds after they have got it.
+    Processes begin far from each other, and go on from port to port.
+    """
+    for number in _ports:
+        port = LOWEST + number % (HIGHEST - LOWEST)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("numbers have no end")
 
 
 def wait_for(condition: Any, what: str, *processes: Process, seconds: float = START) -> None:
@@ -297,6 +314,30 @@ def wait_for(condition: Any, what: str, *processes: Process, seconds: float = ST
                 raise AssertionError(f"waiting for {what}: a process ended\n{process.output()}")
         time.sleep(0.05)
     raise AssertionError(f"waited {seconds} s for {what}\n" + "\n".join(item.output() for item in processes))
+
+
+def looked_up(ask: Callable[[], Any]) -> Any:
+    """
+    What `ask` gets once the response cache takes part in it.
+
+    That rests for a moment where Redis was slow, as it may be on a busy machine. What passes it by leaves nothing
+    behind, so that whoever asks again is the first.
+    """
+    answers: list[Any] = []
+
+    def taken_part() -> bool:
+        answers[:] = [ask()]
+        return answers[0].headers.get(Header.CACHE) != "bypass"
+
+    wait_for(taken_part, "the response cache to take part")
+    return answers[0]
+
+
+def refuses(port: int) -> bool:
+    """Whether nobody listens at `port`, or no longer."""
+    with socket.socket() as wire:
+        wire.settimeout(10)
+        return wire.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
 def url_of(process: Process) -> str:

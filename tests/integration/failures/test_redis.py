@@ -49,38 +49,53 @@ def ninety_nine(times: list[float]) -> float:
     return times[int(len(times) * 0.99) - 1]
 
 
+def ninety(times: list[float]) -> float:
+    """Where a machine that stands still now and then does not show: no more than one in ten waits for that."""
+    return times[int(len(times) * 0.9) - 1]
+
+
 def test_a_paused_redis_delays_nobody_and_refuses_those_alone_whose_money_is_not_known(fleet: Fleet) -> None:
     for each in TENANTS:
         assert fleet.statuses(each["name"]) == {200}
-    usual, late = [], []
-    for _ in range(8):  # whatever else runs on the machine delays one phase or another, but not all of them
-        usual.append(ninety_nine(fleet.seconds("plain", 200)))
+    usual: list[list[float]] = []
+    late: list[list[float]] = []
+    for _ in range(10):  # whatever else runs on the machine delays one phase or another, but not all of them
+        usual.append(fleet.seconds("plain", 200))
         with paused(fleet):
-            late.append(ninety_nine(fleet.seconds("plain", 200)))
-        if min(late) <= min(usual) + MOST_ADDED:
+            late.append(fleet.seconds("plain", 200))
+        if ninety_nine(late[-1]) <= ninety_nine(usual[-1]) + MOST_ADDED:
             break
-    assert min(late) <= min(usual) + MOST_ADDED
+    else:
+        raise AssertionError(f"usually {[*map(ninety_nine, usual)]}, with Redis paused {[*map(ninety_nine, late)]}")
+    least = min(map(ninety, usual))
 
     with paused(fleet):
         fleet.shows("redis")
         assert fleet.ask("cached", temperature=0).headers[Header.CACHE] == "bypass"
-        wait_for(lambda: fleet.ask("budgeted").status_code == 503, "the lease to run out", seconds=20)
+        wait_for(lambda: fleet.ask("budgeted").status_code == 503, "the lease to run out")
         refused = fleet.ask("budgeted")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "limits_unavailable")
         assert int(refused.headers["retry-after"]) >= 1
         for tenant in ("plain", "limited", "cached"):
             assert fleet.statuses(tenant, 20) == {200}
-            slow = min(ninety_nine(fleet.seconds(tenant, 100)) for _ in range(3))
-            assert slow <= min(usual) + 10 * MOST_ADDED, "and it stays so, for whoever has no hard budget"
-    wait_for(lambda: fleet.ask("budgeted").status_code == 200, "the budget to be known again", seconds=20)
+            slow = [ninety(fleet.seconds(tenant, 50)) for _ in range(5)]
+            assert min(slow) <= least + 10 * MOST_ADDED, "and it stays so, for whoever has no hard budget"
+    wait_for(lambda: fleet.ask("budgeted").status_code == 200, "the budget to be known again")
 
 
 def test_a_slow_redis_slows_nobody_down_for_long(fleet: Fleet) -> None:
+    for tenant in ("plain", "limited", "cached"):
+        more = []
+        for _ in range(5):  # likewise
+            usual = fleet.seconds(tenant, 60)
+            with slowed(fleet):
+                times = fleet.seconds(tenant, 60)
+            more.append((times[30] - usual[30], times[-1] - usual[-1]))
+            if more[-1][0] < 0.03 and more[-1][1] < 0.5:
+                break
+        else:
+            raise AssertionError(f"{tenant}: added at the median and at most {more}")
     with slowed(fleet):
-        for tenant in ("plain", "limited", "cached"):
-            times = fleet.seconds(tenant, 100)
-            assert times[50] < 0.05
-            assert times[-1] < 1.0
         assert fleet.statuses("budgeted", 30) == {200}
 
 
@@ -94,7 +109,7 @@ def test_redis_may_be_killed_and_come_back_with_nothing_in_it(fleet: Fleet) -> N
     fleet.shows("redis")
     gateway.start_valkey()
     assert fleet.statuses("plain", 50) == {200}
-    wait_for(lambda: fleet.ask("budgeted").status_code == 200, "budgets to be counted anew", seconds=30)
+    wait_for(lambda: fleet.ask("budgeted").status_code == 200, "budgets to be counted anew")
     assert fleet.ask("cached", "the same", temperature=0).status_code == 200
     wait_for(
         lambda: fleet.ask("cached", "the same", temperature=0).headers.get(Header.CACHE) == "hit",

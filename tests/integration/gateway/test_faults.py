@@ -92,7 +92,7 @@ def test_a_client_that_goes_away_stops_the_engine(folder: Path, stream: bool) ->
             wait_for(lambda: engine.running() == 1, "the engine to start")
             if stream:
                 assert client.recv(1000).startswith(b"HTTP/1.1 200")
-        wait_for(lambda: engine.running() == 0, "the engine to stop", seconds=5)
+        wait_for(lambda: engine.running() == 0, "the engine to stop")
         assert engine.received()[0]["outcome"] == "aborted"
         wait_for(lambda: gateway.total("pointsman_requests_total", status="499") == 1, "the request to be counted")
         assert gateway.total("pointsman_requests_in_flight") == 0

@@ -208,7 +208,7 @@ def test_an_abstaining_predictor_leaves_it_to_the_default(gateway: Gateway) -> N
 
 def test_a_spent_budget_refuses_what_would_think_and_nothing_else(gateway: Gateway) -> None:
     assert said(ask(gateway, "strict", HARD)) == ("think", "predictor", None)
-    wait_for(lambda: ask(gateway, "strict", HARD).status_code == 429, "the budget to be spent", seconds=10)
+    wait_for(lambda: ask(gateway, "strict", HARD).status_code == 429, "the budget to be spent")
     answer = ask(gateway, "strict", HARD, **THINKING)
     assert (answer.status_code, answer.json()["error"]["code"]) == (429, "thinking_budget_spent")
     assert 0 < int(answer.headers["retry-after"]) <= 86_400
@@ -233,7 +233,7 @@ def test_load_raises_the_threshold_and_says_so(gateway: Gateway) -> None:
                 assert half.headers[Header.THRESHOLD] == "0.5"
                 assert said(half) == ("no_think", "saturation", None)
                 assert said(ask(gateway, "busy", **THINKING)) == ("think", "client", None)
-    wait_for(lambda: ask(gateway, "busy").headers[Header.THRESHOLD] == "0", "the streams to end", seconds=5)
+    wait_for(lambda: ask(gateway, "busy").headers[Header.THRESHOLD] == "0", "the streams to end")
     assert said(ask(gateway, "busy")) == ("think", "predictor", None)
 
 
@@ -246,7 +246,7 @@ def test_the_price_of_a_wrong_answer_sets_the_threshold_once_both_modes_are_know
     def derived() -> float:
         return float(ask(gateway, "rich", **FAST_ONE).headers[Header.THRESHOLD])
 
-    wait_for(lambda: derived() != 1.0, "the figure to be worked out anew", seconds=10)
+    wait_for(lambda: derived() != 1.0, "the figure to be worked out anew")
     assert 0 < derived() < 1e-6, "thinking costs some millionths of a dollar, a wrong answer a thousand"
     assert said(ask(gateway, "rich")) == ("think", "predictor", None)
 

@@ -98,9 +98,7 @@ def test_a_replica_that_fails_everything_rests_and_comes_back(folder: Path) -> N
             gateway.router,
         )
         assert len(sick.received()) > got
-        wait_for(
-            lambda: gateway.total("pointsman_resting_replicas", pool="fast") == 0, "the gauge to follow", seconds=5
-        )
+        wait_for(lambda: gateway.total("pointsman_resting_replicas", pool="fast") == 0, "the gauge to follow")
 
 
 def test_one_slow_answer_rests_nobody(folder: Path) -> None:
@@ -141,7 +139,7 @@ def test_health_checks_take_a_replica_out_and_bring_it_back(folder: Path, extern
 def goes_and_comes(gateway: Gateway, engines: list[Engine]) -> None:
     sick, well = engines
     order(sick, healthy=False)
-    wait_for(lambda: of_pool(gateway)["healthy"] == 1, "the sick one to be taken out", seconds=10)
+    wait_for(lambda: of_pool(gateway)["healthy"] == 1, "the sick one to be taken out")
     if gateway.engines:  # the registered ones know the secret of this gateway
         got = len(sick.received())
         with gateway.client() as client:
@@ -150,7 +148,7 @@ def goes_and_comes(gateway: Gateway, engines: list[Engine]) -> None:
         assert len(sick.received()) == got
         assert len(well.received()) == 10
     order(sick, healthy=True)
-    wait_for(lambda: of_pool(gateway)["healthy"] == 2, "it to be brought back", seconds=10)
+    wait_for(lambda: of_pool(gateway)["healthy"] == 2, "it to be brought back")
 
 
 def test_a_replica_that_stops_in_order_finishes_its_streams_and_gets_nothing_more(folder: Path) -> None:
@@ -176,7 +174,7 @@ def test_a_replica_that_stops_in_order_finishes_its_streams_and_gets_nothing_mor
             assert leaving.running() >= 4
             got = len(staying.received())
             leaving.process.popen.send_signal(signal.SIGTERM)
-            wait_for(lambda: of_pool(gateway)["replicas"] == 1, "the router to see it leave", seconds=5)
+            wait_for(lambda: of_pool(gateway)["replicas"] == 1, "the router to see it leave")
             more = [threads.submit(client.post, CHAT, json=question(f"m{number}")) for number in range(8)]
             for future in streams:
                 status, parts = future.result(30)
@@ -238,9 +236,9 @@ def test_a_redis_that_hangs_holds_up_neither_requests_nor_health_checks(folder: 
             assert client.post(CHAT, json=question(f"q{number}", max_tokens=1)).status_code == 200
             times.append(time.monotonic() - began)
         assert sorted(times)[-2] < 1.5  # Redis itself is given up after 2 s
-        wait_for(lambda: "redis" in gateway.readyz()["missing"], "the loss to be noticed", seconds=10)
+        wait_for(lambda: "redis" in gateway.readyz()["missing"], "the loss to be noticed")
         gateway.engines["fast"][0].process.stop(signal.SIGKILL)
-        wait_for(lambda: of_pool(gateway)["healthy"] == 1, "the dead one to be taken out", seconds=10)
+        wait_for(lambda: of_pool(gateway)["healthy"] == 1, "the dead one to be taken out")
         gateway.valkey.popen.send_signal(signal.SIGCONT)
         wait_for(lambda: gateway.readyz()["status"] == "ready", "Redis to be seen again", gateway.router)
 
@@ -253,7 +251,7 @@ def test_those_that_wait_are_answered_in_the_order_in_which_they_came(folder: Pa
         wait_for(lambda: len(engine.received()) == 1, "the long one to arrive")
         for number in range(1, 6):
             asked.append(threads.submit(client.post, CHAT, json=question(f"number {number}", max_tokens=5)))
-            wait_for(lambda number=number: of_pool(gateway)["waiting"] == number, "it to wait", seconds=5)
+            wait_for(lambda number=number: of_pool(gateway)["waiting"] == number, "it to wait")
         refused = client.post(CHAT, json=question("one too many"))
         assert not asked[0].done()  # it was refused at once
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "pool_unavailable")

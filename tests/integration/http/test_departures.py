@@ -231,7 +231,7 @@ def test_connections_over_the_limit_are_told_and_closed(tmp_path_factory: pytest
             assert b"\r\nconnection: close\r\n" in answer
             assert b"too_many_connections" in answer
         kept.pop().close()
-        wait_for(lambda: gateway.startupz() == 200, "room for another one", gateway.router, seconds=5)
+        wait_for(lambda: gateway.startupz() == 200, "room for another one", gateway.router)
         for wire in kept:
             wire.sendall(ask)
             assert wire.recv(10_000).startswith(b"HTTP/1.1 200")

@@ -149,7 +149,7 @@ def test_a_client_that_leaves_is_noticed(gateway: TlsGateway) -> None:
     wait_for(lambda: len(engine.received()) > before, "the request to arrive", gateway.router)
     assert engine.received()[-1]["outcome"] == "running"
     wire.close()
-    wait_for(lambda: engine.received()[-1]["outcome"] == "aborted", "its end", gateway.router, seconds=2)
+    wait_for(lambda: engine.received()[-1]["outcome"] == "aborted", "its end", gateway.router)
 
 
 def test_a_new_certificate_counts_for_new_connections(gateway: TlsGateway) -> None:
@@ -157,18 +157,18 @@ def test_a_new_certificate_counts_for_new_connections(gateway: TlsGateway) -> No
         assert old.get("/readyz").status_code == 200
         assert gateway.serial_now() == gateway.serial
         serial = write_certificate(gateway.folder, "second")
-        wait_for(lambda: gateway.serial_now() == serial, "the new certificate", gateway.router, seconds=5)
+        wait_for(lambda: gateway.serial_now() == serial, "the new certificate", gateway.router)
         assert old.get("/readyz").status_code == 200  # on the connection that it has
     assert httpx.get(f"{gateway.url}/readyz", verify=gateway.trust()).status_code == 200
 
     gateway.private_key.write_text("garbage")
-    wait_for(lambda: "stays as it was" in gateway.router.output(), "the refusal", gateway.router, seconds=5)
+    wait_for(lambda: "stays as it was" in gateway.router.output(), "the refusal", gateway.router)
     assert gateway.serial_now() == serial
     gateway.certificate.unlink()
-    wait_for(lambda: gateway.router.output().count("stays as it was") == 2, "the refusal", seconds=5)
+    wait_for(lambda: gateway.router.output().count("stays as it was") == 2, "the refusal")
     assert gateway.serial_now() == serial
     third = write_certificate(gateway.folder, "third")
-    wait_for(lambda: gateway.serial_now() == third, "the third certificate", gateway.router, seconds=5)
+    wait_for(lambda: gateway.serial_now() == third, "the third certificate", gateway.router)
     assert "PRIVATE KEY" not in gateway.logs()
 
 

@@ -68,7 +68,7 @@ def test_both_serve_sums_are_right_and_a_dead_one_is_replaced(gateway: TwoWorker
     for _ in range(24):
         assert gateway.ask().status_code == 200
     wait_for(lambda: gateway.counters(first) and gateway.counters(second), "both to count", gateway.router)
-    wait_for(lambda: gateway.total(Metric.REQUESTS) == 24, "the sum", gateway.router, seconds=5)
+    wait_for(lambda: gateway.total(Metric.REQUESTS) == 24, "the sum", gateway.router)
     assert gateway.total(Metric.IN_FLIGHT) == 0
     assert gateway.total(Metric.REPLICAS, pool="fast") == 1  # every worker counts the same replica
 
@@ -79,7 +79,7 @@ def test_both_serve_sums_are_right_and_a_dead_one_is_replaced(gateway: TwoWorker
     wait_for(lambda: len(gateway.listening()) == 2, "the place to be filled", gateway.router)
     assert second in gateway.workers()
     assert "worker 1 ended (SIGKILL), its place is filled in 0.5 s" in gateway.router.output()
-    wait_for(lambda: gateway.total(Metric.REQUESTS) == 36, "the sum", gateway.router, seconds=5)
+    wait_for(lambda: gateway.total(Metric.REQUESTS) == 36, "the sum", gateway.router)
     assert gateway.total(Metric.IN_FLIGHT) == 0
 
 

@@ -19,7 +19,7 @@ from support.admin import admin, invoked, pointsman
 from support.gateway import FAST, Gateway, wait_for
 from support.policies import within
 
-LATER = 15.0
+LATER = 60.0
 NEVER = {"policy": {"rules": [{"name": "never", "mode": "no_think"}]}}
 
 

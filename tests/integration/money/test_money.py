@@ -37,7 +37,7 @@ PAID = {
 }
 TWIN = {**PAID, "name": "fast-too", "engine_args": {"simulated": {"decode_speed": 400, "answer_tokens": 24}}}
 TENANTS = ({"name": "acme"}, {"name": "globex"})
-LATER = 10.0
+LATER = 60.0
 
 
 @pytest.fixture(scope="module")

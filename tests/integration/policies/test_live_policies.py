@@ -38,7 +38,7 @@ NEVER = {"policy": {"rules": [{"name": "never", "mode": "no_think"}]}}
 SOON = 2.0
 """Seconds in which a change has to reach every worker."""
 
-LATER = 10.0
+LATER = 60.0
 """Seconds for what is not measured, on a busy machine."""
 
 

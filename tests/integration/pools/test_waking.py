@@ -67,7 +67,7 @@ def test_a_router_whose_pools_all_sleep_is_ready_and_raises_demand_for_who_asks(
     assert (state["http"], state["status"], state["missing"]) == (200, "ready", [])
     with ThreadPoolExecutor(1) as threads:
         held = threads.submit(router.ask, "no_think", stream=True)
-        wait_for(lambda: (router.demand("fast") or Demand()).waiting == 1, "the demand", seconds=10)
+        wait_for(lambda: (router.demand("fast") or Demand()).waiting == 1, "the demand")
         asked = router.demand("fast")
         assert asked is not None
         assert asked.waiting_tokens >= 1
@@ -76,7 +76,7 @@ def test_a_router_whose_pools_all_sleep_is_ready_and_raises_demand_for_who_asks(
         answer = held.result(30)
     assert answer.status_code == 200
     assert events(answer.text)[-1] == "[DONE]"
-    wait_for(lambda: router.demand("fast") == Demand(), "the demand to be gone", seconds=10)
+    wait_for(lambda: router.demand("fast") == Demand(), "the demand to be gone")
     assert router.gateway.readyz()["pools"]["fast"]["asleep"] is False
 
 
@@ -121,7 +121,7 @@ def test_how_each_revision_fares_is_told_by_every_router_and_shown_as_metrics(ro
         one = router.revisions("fast").get("one")
         return one is not None and one.requests >= 8
 
-    wait_for(told, "the router to tell", seconds=15)
+    wait_for(told, "the router to tell")
     one = router.revisions("fast")["one"]
     assert (one.replicas, one.running, one.weight, one.requests, one.errors, one.streams) == (1, 0, None, 8, 1, 6)
     assert one.ttft_mean is not None
@@ -138,7 +138,7 @@ def test_a_router_that_is_killed_raises_no_demand_for_long(router: Router) -> No
     reader = DemandReader(router.redis, "deep")
     with ThreadPoolExecutor(1) as threads:
         held = threads.submit(router.ask, "think")
-        wait_for(lambda: (reader.read() or Demand()).waiting == 1, "the demand", seconds=10)
+        wait_for(lambda: (reader.read() or Demand()).waiting == 1, "the demand")
         router.gateway.router.stop(signal.SIGKILL)
         with pytest.raises(httpx.TransportError):
             held.result(10)
@@ -148,4 +148,4 @@ def test_a_router_that_is_killed_raises_no_demand_for_long(router: Router) -> No
     router.gateway.start_router()
     wait_for(lambda: reader.read() == Demand(), "its successor to tell", router.gateway.router)
     router.gateway.router.stop(signal.SIGTERM)
-    wait_for(lambda: reader.read() is None, "its word to be withdrawn", seconds=2)
+    wait_for(lambda: reader.read() is None, "its word to be withdrawn")

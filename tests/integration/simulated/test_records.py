@@ -32,7 +32,7 @@ def test_a_client_that_leaves_aborts(replica: SimulatedReplica, plain: EngineUnd
     with plain.open_stream(CHAT, plain.chat_body("Hello", max_tokens=4000, ignore_eos=True)) as lines:
         next(lines)
         assert [item["outcome"] for item in replica.requests()] == ["running"]
-    assert eventually(lambda: [item["outcome"] for item in replica.requests()] == ["aborted"], within=10)
+    assert eventually(lambda: [item["outcome"] for item in replica.requests()] == ["aborted"], within=60)
     assert plain.metric("sglang:num_running_reqs") == 0
 
 
@@ -42,7 +42,7 @@ def test_a_client_that_leaves_a_whole_answer_aborts_it_too(
     body = plain.chat_body("Hello", max_tokens=4000, ignore_eos=True)
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(plain.base_url + CHAT, json=body, headers=plain.headers, timeout=1)
-    assert eventually(lambda: [item["outcome"] for item in replica.requests()] == ["aborted"], within=10)
+    assert eventually(lambda: [item["outcome"] for item in replica.requests()] == ["aborted"], within=60)
     assert plain.metric("sglang:num_running_reqs") == 0
 
 

@@ -31,7 +31,7 @@ from pointsman.store.tenants import TenantStore
 from support.gateway import FAST, Process, wait_for
 from support.policies import within
 
-LATER = 10.0
+LATER = 60.0
 CONFIG = Config.model_validate({"pools": [FAST], "tenants": [{"name": "of-file"}]})
 
 
