@@ -11,10 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
-from support.gateway import DEEP, FAST, Gateway, events, wait_for
+from support.gateway import DEEP, FAST, Gateway, events, refuses, wait_for
 
 CHAT = "/v1/chat/completions"
 HELLO: dict[str, Any] = {"model": "smollm2:no_think", "messages": [{"role": "user", "content": "hello"}]}
@@ -100,7 +99,7 @@ def test_a_client_that_goes_away_stops_the_engine(folder: Path, stream: bool) ->
 
 def test_requests_wait_for_a_killed_replica_and_never_change_the_mode(folder: Path) -> None:
     """Eight requests run, four of them streaming; their replica is killed, and a successor starts."""
-    slow = pool(DEEP, simulated={"decode_speed": 15}, place_timeout=30)
+    slow = pool(DEEP, simulated={"decode_speed": 3}, place_timeout=90)
     with Gateway(folder, pools=[FAST, slow]) as gateway:
         victim = gateway.engines["deep"][0]
         streams_started = threading.Barrier(5)
@@ -120,25 +119,25 @@ def test_requests_wait_for_a_killed_replica_and_never_change_the_mode(folder: Pa
             with gateway.client() as client, client.stream("POST", CHAT, json=body) as answer:
                 pieces = answer.iter_text()
                 first = next(pieces)
-                streams_started.wait(10)
+                streams_started.wait(60)
                 return answer.status_code, answer.headers["x-pointsman-pool"], first + "".join(pieces)
 
         with ThreadPoolExecutor(8) as runners:
             wholes = [runners.submit(whole, number) for number in range(4)]
             streams = [runners.submit(streamed, number) for number in range(4)]
-            streams_started.wait(10)
+            streams_started.wait(60)
             wait_for(lambda: victim.running() == 8, "all eight to run")
             victim.process.stop(signal.SIGKILL)
             wait_for(lambda: gateway.readyz()["status"] == "degraded", "the loss to be noticed")
             assert gateway.readyz()["missing"] == ["pool deep"]
             assert gateway.readyz()["http"] == 200
-            gateway.start_engine("deep")
+            gateway.start_engine("deep", "--decode-speed", "400")
             for future in wholes:
-                status, name, text = future.result(30)
+                status, name, text = future.result(100)
                 assert (status, name) == (200, "deep")
                 assert json.loads(text)["choices"][0]["message"]["reasoning_content"]
             for future in streams:
-                status, name, text = future.result(30)
+                status, name, text = future.result(100)
                 assert (status, name) == (200, "deep")
                 parts = events(text)
                 assert parts[-1] == "[DONE]"
@@ -154,7 +153,7 @@ def test_a_pool_that_stays_away_is_503_with_retry_after(folder: Path) -> None:
         began = time.monotonic()
         answer = client.post(CHAT, json={**HELLO, "model": "smollm2:think"})
         assert answer.status_code == 503
-        assert 0.8 < time.monotonic() - began < 5
+        assert 0.8 < time.monotonic() - began < 20
         assert int(answer.headers["retry-after"]) > 0
         assert answer.headers["x-pointsman-pool"] == "deep"
         assert answer.json()["error"]["code"] == "pool_unavailable"
@@ -202,18 +201,17 @@ def test_the_admin_process_may_die_and_queries_go_on(folder: Path) -> None:
 
 
 def test_a_terminated_router_finishes_its_streams_and_takes_no_more(folder: Path) -> None:
-    slow = pool(FAST, simulated={"decode_speed": 20, "answer_tokens": 40})
+    slow = pool(FAST, simulated={"decode_speed": 20, "answer_tokens": 100})  # five seconds
     with Gateway(folder, pools=[slow]) as gateway, gateway.client() as client:
         with client.stream("POST", CHAT, json={**HELLO, "stream": True}) as answer:
             pieces = answer.iter_text()
             text = next(pieces)
             gateway.router.popen.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
-            with pytest.raises(httpx.TransportError):
-                httpx.get(f"{gateway.url}/readyz", timeout=2)
+            wait_for(lambda: refuses(gateway.port), "new connections to be refused", seconds=30)
+            assert gateway.router.popen.poll() is None, "while it finishes its stream"
             text += "".join(pieces)
         assert events(text)[-1] == "[DONE]"
-        assert gateway.router.popen.wait(10) == 0
+        assert gateway.router.popen.wait(60) == 0
 
 
 def test_a_replica_that_vanishes_without_a_word_times_out(folder: Path) -> None:
@@ -226,7 +224,7 @@ def test_a_replica_that_vanishes_without_a_word_times_out(folder: Path) -> None:
             waiting = threads.submit(client.post, CHAT, json=HELLO)
             wait_for(lambda: len(engine.received()) == 1, "the request to arrive")
             engine.process.popen.send_signal(signal.SIGSTOP)
-            answer = waiting.result(20)
+            answer = waiting.result(60)
         assert answer.status_code == 504
         assert gateway.readyz()["pools"]["fast"]["can_answer"] is False
 

@@ -73,20 +73,24 @@ def test_a_conversation_stays_where_its_prefix_is_cached(folder: Path) -> None:
 
 
 def test_a_replica_that_fails_everything_rests_and_comes_back(folder: Path) -> None:
-    with Gateway(folder, pools=[pool()], copies={"fast": 2}) as gateway, gateway.client() as client:
+    quick = pool(simulated={"decode_speed": 4000, "answer_tokens": 2})
+    with Gateway(folder, pools=[quick], copies={"fast": 2}) as gateway, gateway.client() as client:
         all_healthy(gateway, 2)
         sick, _ = gateway.engines["fast"]
         order(sick, rates={"die": 1.0})
         for number in range(40):
             assert client.post(CHAT, json=question(f"q{number}")).status_code == 200
-            if of_pool(gateway)["circuits"]["open"]:
+            if (circuits := of_pool(gateway)["circuits"])["open"]:
                 break
-        assert of_pool(gateway)["circuits"] == {"closed": 1, "open": 1, "half_open": 0}
+        assert circuits == {"closed": 1, "open": 1, "half_open": 0}
         got = len(sick.received())
         assert 3 <= got <= 6
         for number in range(20):
             assert client.post(CHAT, json=question(f"r{number}")).status_code == 200
-        assert len(sick.received()) == got
+            again = len(sick.received())
+            if not of_pool(gateway)["circuits"]["open"]:  # the rest is over
+                break
+            assert again == got
         order(sick, rates={})
         wait_for(lambda: of_pool(gateway)["circuits"]["half_open"] == 1, "the rest to be over", gateway.router)
         wait_for(
@@ -102,7 +106,7 @@ def test_a_replica_that_fails_everything_rests_and_comes_back(folder: Path) -> N
 
 
 def test_one_slow_answer_rests_nobody(folder: Path) -> None:
-    quick = pool(answer_timeout=1.0, first_byte_timeout=1.0)
+    quick = pool(answer_timeout=2.0, first_byte_timeout=2.0)
     with Gateway(folder, pools=[quick]) as gateway, gateway.client() as client, ThreadPoolExecutor() as threads:
         engine = gateway.engines["fast"][0]
         engine.faults({"kind": "hang", "times": 1})
@@ -152,7 +156,9 @@ def goes_and_comes(gateway: Gateway, engines: list[Engine]) -> None:
 
 
 def test_a_replica_that_stops_in_order_finishes_its_streams_and_gets_nothing_more(folder: Path) -> None:
-    slow = pool(simulated={"decode_speed": 20, "answer_tokens": 60})  # three seconds
+    slow = pool(
+        simulated={"decode_speed": 20, "answer_tokens": 80}
+    )  # four seconds, of the five that an engine has to finish
     with Gateway(folder, pools=[slow], copies={"fast": 2}) as gateway:
         all_healthy(gateway, 2)
         begun = threading.Barrier(9)
@@ -164,12 +170,12 @@ def test_a_replica_that_stops_in_order_finishes_its_streams_and_gets_nothing_mor
             ):
                 pieces = answer.iter_text()
                 text = next(pieces)
-                begun.wait(20)
+                begun.wait(60)
                 return answer.status_code, events(text + "".join(pieces))
 
         with ThreadPoolExecutor(9) as threads, gateway.client() as client:
             streams = [threads.submit(stream, number) for number in range(8)]
-            begun.wait(20)
+            begun.wait(60)
             staying, leaving = sorted(gateway.engines["fast"], key=lambda engine: engine.running())
             assert leaving.running() >= 4
             got = len(staying.received())
@@ -177,10 +183,10 @@ def test_a_replica_that_stops_in_order_finishes_its_streams_and_gets_nothing_mor
             wait_for(lambda: of_pool(gateway)["replicas"] == 1, "the router to see it leave")
             more = [threads.submit(client.post, CHAT, json=question(f"m{number}")) for number in range(8)]
             for future in streams:
-                status, parts = future.result(30)
+                status, parts = future.result(90)
                 assert (status, parts[-1]) == (200, "[DONE]")
                 assert not [part for part in parts[:-1] if "error" in part]
-            assert {future.result(30).status_code for future in more} == {200}
+            assert {future.result(90).status_code for future in more} == {200}
             assert len(staying.received()) == got + 8
         assert gateway.total("pointsman_upstream_retries_total") == 0
 
@@ -199,6 +205,7 @@ def test_a_router_that_starts_while_redis_is_away_finds_its_replicas(folder: Pat
         with gateway.client() as client:
             for number in range(6):
                 assert client.post(CHAT, json=question(f"q{number}")).status_code == 200
+        all_healthy(gateway, 1)
         state = gateway.readyz()
         assert state["status"] == "degraded"
         assert "redis" in state["missing"]
@@ -221,9 +228,9 @@ def test_a_redis_that_is_emptied_costs_no_request(folder: Path) -> None:
         began = time.monotonic()
         for number in range(20):
             assert client.post(CHAT, json=question(f"q{number}")).status_code == 200
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 40
         wait_for(lambda: of_pool(gateway)["healthy"] == 2, "both to be used again", gateway.router)
-        assert "lost its registration" in gateway.router.output()
+        wait_for(lambda: "lost its registration" in gateway.router.output(), "a word of it", gateway.router)
 
 
 def test_a_redis_that_hangs_holds_up_neither_requests_nor_health_checks(folder: Path) -> None:
@@ -244,7 +251,7 @@ def test_a_redis_that_hangs_holds_up_neither_requests_nor_health_checks(folder: 
 
 
 def test_those_that_wait_are_answered_in_the_order_in_which_they_came(folder: Path) -> None:
-    narrow = pool(max_ongoing_requests=1, max_waiting=5, simulated={"decode_speed": 100, "answer_tokens": 400})
+    narrow = pool(max_ongoing_requests=1, max_waiting=5, simulated={"decode_speed": 100, "answer_tokens": 800})
     with Gateway(folder, pools=[narrow]) as gateway, ThreadPoolExecutor(8) as threads, gateway.client() as client:
         engine = gateway.engines["fast"][0]
         asked = [threads.submit(client.post, CHAT, json=question("number 0"))]
@@ -256,6 +263,6 @@ def test_those_that_wait_are_answered_in_the_order_in_which_they_came(folder: Pa
         assert not asked[0].done()  # it was refused at once
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "pool_unavailable")
         assert int(refused.headers["retry-after"]) > 0
-        assert {future.result(20).status_code for future in asked} == {200}
+        assert {future.result(90).status_code for future in asked} == {200}
         received = [item["body"]["messages"][0]["content"] for item in engine.received()]
         assert received == [f"number {number}" for number in range(6)]

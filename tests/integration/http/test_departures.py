@@ -15,11 +15,11 @@ import httpx
 import openai
 import pytest
 
-from support.gateway import FAST, Engine, Gateway, wait_for
+from support.gateway import FAST, Engine, Gateway, refuses, wait_for
 
 SLOW = {**FAST, "engine_args": {"simulated": {"decode_speed": 20, "answer_tokens": 400, "keep_requests": 200}}}
-NOTICED = 2.0
-"""Seconds after which the engine has to have stopped working for a client that has gone; half a second is noise."""
+NOTICED = 10.0
+"""Seconds after which the engine has to have stopped working for a client that has gone; its answer takes 20."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def request(gateway: Gateway, *, version: bytes = b"1.1", **more: Any) -> bytes:
 
 
 def connect(gateway: Gateway) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
+    return socket.create_connection(("127.0.0.1", gateway.port), timeout=60)
 
 
 def everything(wire: socket.socket) -> bytes:
@@ -187,8 +187,8 @@ def test_a_stop_lets_answers_finish_and_a_deadline_breaks_them_off(
         assert b"connection: close\r\n" in answer
         assert everything(short).endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
         assert not everything(long).endswith(b"0\r\n\r\n")
-        assert gateway.router.popen.wait(10) == 0
-        assert 2.5 < time.monotonic() - began < 10  # the long answer takes 20 s
+        assert gateway.router.popen.wait(60) == 0
+        assert 2.5 < time.monotonic() - began < 18  # the long answer takes 20 s
         for wire in (short, long, idle, half):
             wire.close()
 
@@ -199,10 +199,11 @@ def test_a_second_signal_ends_at_once(tmp_path_factory: pytest.TempPathFactory, 
         wire.sendall(request(gateway, stream=True))
         wire.recv(10_000)
         gateway.router.popen.send_signal(number)
+        wait_for(lambda: refuses(gateway.port), "the first one to be heeded", gateway.router)
         with pytest.raises(Exception, match="timed out"):
             gateway.router.popen.wait(0.5)
         gateway.router.popen.send_signal(number)
-        assert gateway.router.popen.wait(5) == 0  # the answer takes 20 s
+        assert gateway.router.popen.wait(15) == 0  # the answer takes 20 s
 
 
 def test_connections_over_the_limit_are_told_and_closed(tmp_path_factory: pytest.TempPathFactory) -> None:

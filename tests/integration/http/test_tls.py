@@ -74,7 +74,7 @@ class TlsGateway(Gateway):
 
     def serial_now(self) -> int:
         """The serial number of the certificate that a new connection is shown."""
-        text = ssl.get_server_certificate(("127.0.0.1", self.port), timeout=5)
+        text = ssl.get_server_certificate(("127.0.0.1", self.port), timeout=60)
         return x509.load_pem_x509_certificate(text.encode()).serial_number
 
 
@@ -105,7 +105,7 @@ def test_a_body_of_a_megabyte_passes(gateway: TlsGateway) -> None:
 
 
 def test_plain_http_is_turned_away(gateway: TlsGateway) -> None:
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as plain:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as plain:
         plain.sendall(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n")
         received = b""
         with contextlib.suppress(ConnectionError):
@@ -121,7 +121,7 @@ def test_versions_before_1_2_are_turned_away(gateway: TlsGateway) -> None:
     old.maximum_version = ssl.TLSVersion.TLSv1_1
     old.set_ciphers("ALL:@SECLEVEL=0")
     with (
-        socket.create_connection(("127.0.0.1", gateway.port), timeout=5) as raw,
+        socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as raw,
         pytest.raises((ssl.SSLError, ConnectionError)),
     ):
         old.wrap_socket(raw, server_hostname="127.0.0.1")
@@ -129,7 +129,7 @@ def test_versions_before_1_2_are_turned_away(gateway: TlsGateway) -> None:
 
 
 def test_a_handshake_that_never_ends_is_given_up(gateway: TlsGateway) -> None:
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as silent:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as silent:
         try:
             assert silent.recv(1) == b""
         except ConnectionResetError:
@@ -139,7 +139,7 @@ def test_a_handshake_that_never_ends_is_given_up(gateway: TlsGateway) -> None:
 def test_a_client_that_leaves_is_noticed(gateway: TlsGateway) -> None:
     (engine,) = gateway.engines["fast"]
     body = b'{"model":"smollm2:no_think","messages":[{"role":"user","content":"hello"}]}'
-    raw = socket.create_connection(("127.0.0.1", gateway.port), timeout=5)
+    raw = socket.create_connection(("127.0.0.1", gateway.port), timeout=60)
     wire = gateway.trust().wrap_socket(raw, server_hostname="127.0.0.1")
     before = len(engine.received())
     wire.sendall(
