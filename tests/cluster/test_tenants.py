@@ -245,6 +245,30 @@ def test_what_is_not_the_tenants_is_left_alone(gateway: Gateway, here: Watched, 
     within(LATER, lambda: admin(gateway, "GET", f"/tenants/{made}").json()["document"]["priority"] == 2)
 
 
+def test_a_candidate_that_the_platform_sends_back_is_told_soon(gateway: Gateway, here: Watched) -> None:
+    """Long before all lists are compared; and it stays back."""
+    name, rules = "staged", "careful"
+    candidate = {"policy": {"rules": [{"name": "always", "mode": "think"}]}, "stage": "enforce"}
+    candidate["limits"] = {"disagreement": 0.1, "atLeast": 5}
+    here.apply(mode_policy(rules, rules=[{"name": "never", "mode": "no_think"}], candidate=candidate))
+    here.apply(tenant(name, policyRef={"name": rules}, keys=[{"name": "k"}]))
+    here.becomes(name, "True", "Ready")
+    here.becomes(rules, "True", "Kept", "CandidateKept", of="modepolicy")
+    key = here.key(f"{name}-k")
+
+    def told() -> bool:
+        mode_of(gateway, key)
+        return here.condition(rules, "CandidateKept", of="modepolicy")[1] == "SentBack"
+
+    within(CONVERGED, told)
+    assert f"{name}: back from enforce to canary" in here.condition(rules, "CandidateKept", of="modepolicy")[2]
+    here.merge("tenant", name, {"spec": {"priority": 7}})  # it is looked at once more
+    within(LATER, lambda: admin(gateway, "GET", f"/tenants/{name}").json()["document"]["priority"] == 7)
+    assert admin(gateway, "GET", f"/policies/{name}").json()["document"]["candidate"]["stage"] == "canary"
+    here.delete("tenant", name)
+    here.delete("modepolicy", rules)
+
+
 def test_the_admin_process_is_away(gateway: Gateway, here: Watched) -> None:
     name = "late"
     here.apply(tenant(name, keys=[{"name": "k"}]))

@@ -21,6 +21,7 @@ from pointsman.contracts.config_file import ConfigError, dump_yaml
 from pointsman.contracts.config_problems import Problem, explain
 from pointsman.contracts.config_yaml import read_yaml
 from pointsman.contracts.policies import PolicyDocument
+from pointsman.operators.bounds import beyond
 from pointsman.operators.deployment import OBJECT_NAME_PATTERN
 from pointsman.operators.documents import (
     API_VERSION,
@@ -74,7 +75,7 @@ def objects_of(config: Config, *, namespace: str | None = None) -> list[dict[str
 
 
 def notes_on(config: Config) -> Iterator[str]:
-    """What the objects of `config` name, and a cluster has to have."""
+    """What the objects of `config` name, and a cluster has to have; and what of them it won't take."""
     for position, pool in enumerate(config.pools):
         template, weights, pools = pool.chat_template, pool.model_path, f"pools[{position}]"
         if template and not template.startswith(BUILTIN_PREFIX):
@@ -85,6 +86,7 @@ def notes_on(config: Config) -> Iterator[str]:
             yield f"{pools}.model_path: {weights} is prepared by `pointsman up` alone: name weights of your own"
     if config.predictor:
         yield f"predictor: {config.predictor} has to be in the routers' image, or on a volume of theirs"
+    yield from beyond(objects_of(config))
 
 
 def config_of(objects: Iterable[Mapping[str, Any]], *, source: str) -> tuple[Config, list[str]]:

@@ -187,6 +187,15 @@ class Deployment(Strict):
     """Seconds that running answers get when the pool is deleted or a version is replaced. Default: 300."""
 
 
+class Unobserved(StrEnum):
+    """What becomes of a new version that gets too few requests to be judged by."""
+
+    WAIT = "wait"
+    """It keeps its share until it has had them, and the pool says so."""
+    PROMOTE = "promote"
+    """It is taken as good, and the pool says so."""
+
+
 class Upgrade(Strict):
     """
     How a new version of a pool that Pointsman starts replaces the present one: by shares of its new requests, each
@@ -200,6 +209,8 @@ class Upgrade(Strict):
     """Seconds for which each share is watched. Default: 300."""
     at_least: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 50
     """Requests of the new version below which nothing is concluded. Default: 50."""
+    unobserved: Unobserved = Unobserved.WAIT
+    """What becomes of it where a share of three times `hold` has not brought so many. Default: `wait`."""
     errors: Probability = 0.02
     """How much larger the share of its requests that fail may be than the present version's. Default: 0.02."""
     ttft: Annotated[float, Field(strict=True, ge=1, le=100, allow_inf_nan=False)] = 1.5

@@ -72,6 +72,11 @@ class PolicyKeeper:
             where = "" if error.param is None else f"{spec_path(ModePolicyObject, error.param)}: "
             return PolicyOutcome(False, "PolicyRefused", f"{where}{error}")
 
+    async def look(self, name: str) -> None:
+        """See the policy of the tenant `name` anew."""
+        with contextlib.suppress(AdminNotFound):
+            await self._look(name)
+
     async def _settle(
         self, name: str, policy: ModePolicyObject, present: PolicyState | None, adopt: str | None
     ) -> PolicyOutcome:

@@ -13,7 +13,7 @@ from pointsman.operators.conditions import Condition, condition, merged
 from pointsman.operators.documents import ModelPoolObject, ModelPoolStatus
 from pointsman.operators.platform_pools import PlatformPool
 from pointsman.operators.ray_service import POOL_LABEL, SERVE_PORT, Counts, ray_service_name
-from pointsman.operators.upgrade import Course, Report
+from pointsman.operators.upgrade import Course, Report, unobserved
 
 UNKNOWN = "the admin API does not answer"
 
@@ -139,6 +139,9 @@ def _progressing(pool: ModelPoolObject, look: Look) -> Condition:
     course, generation = look.course, pool.meta.generation
     assert course.revision is not None
     if course.canary is not None:
+        if course.canary.unobserved:
+            message = unobserved(course.canary, pool.upgrade)
+            return condition("Progressing", False, "CanaryUnobserved", message, generation)
         message = f"version {course.canary.revision} has {course.canary.share:.0%} of the requests"
         return condition("Progressing", True, "Upgrading", message, generation)
     if course.failed_message is not None:

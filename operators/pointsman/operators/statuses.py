@@ -82,6 +82,8 @@ class CanaryStatus(Strict):
     """How often both were looked at since it has that share."""
     looked: Time | None = None
     """When they were looked at last."""
+    unobserved: bool = False
+    """Whether it has waited too long for requests to judge it by."""
 
 
 class DrainingStatus(Strict):

@@ -30,6 +30,7 @@ from pointsman.operators.mirror import Mirror, TenantState
 from pointsman.operators.objects import Objects, Ref, ref_of, version_of
 from pointsman.operators.policies import PolicyKeeper, PolicyOutcome, summary
 from pointsman.operators.queue import Away, WorkQueue
+from pointsman.operators.returns import Returns
 from pointsman.operators.statuses import ModePolicyStatus, TenantStatus
 from pointsman.operators.telling import Teller, Told, some
 from pointsman.operators.tenant_keeper import TenantKeeper
@@ -75,6 +76,7 @@ class Tenancy:
         self._secrets = KeyIndex(cluster, namespaces, self._secret_changed)
         self._tenant_keeper = TenantKeeper(admin, self._mirror)
         self._policy_keeper = PolicyKeeper(admin, self._mirror)
+        self._returns = Returns(admin, self._sent_back)
         self._key_keeper = KeyKeeper(cluster, admin, self._mirror, self._secrets)
         self._teller = Teller(cluster, TENANTS, self._tenants)
         self._policy_teller = Teller(cluster, MODE_POLICIES, self._policies)
@@ -98,6 +100,7 @@ class Tenancy:
     async def run(self) -> None:
         """List all, then keep all as it should be, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._returns.follow())
             group.create_task(self._list_again_and_again())
             await self._listed.wait()
             group.create_task(self._secrets.follow())
@@ -141,6 +144,11 @@ class Tenancy:
 
     def _secret_changed(self, tenant: Ref) -> None:
         self._add(tenant)
+
+    async def _sent_back(self, name: str) -> None:
+        """The platform has moved a candidate of the tenant `name`, whose policy may be one of ours."""
+        await self._policy_keeper.look(name)
+        self.queue.add(name)
 
     async def _list_again_and_again(self) -> None:
         delay = 1.0

@@ -6,7 +6,8 @@ same step taken twice changes nothing.
 
 A new version gets the shares of `spec.upgrade.shares` one after the other, each once it has the replicas for it,
 and each is watched against the present version for `hold` seconds; the present one keeps all its replicas until
-then, so that going back is instant. After the last share it takes over replica by replica.
+then, so that going back is instant. After the last share it takes over replica by replica. One that too few
+have asked to judge it goes no further unless the spec says so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import ceil
 
-from pointsman.operators.deployment import Upgrade
+from pointsman.operators.deployment import Unobserved, Upgrade
 from pointsman.operators.ray_service import Counts
 from pointsman.operators.statuses import CanaryStatus, DrainingStatus
 
@@ -24,7 +25,7 @@ WHOLE = 1000
 """All of a pool's traffic, in the weights that the admin API takes."""
 
 PATIENCE = 3
-"""How many times `hold` a share is kept where the new version has too few requests to judge by; then it goes on."""
+"""How many times `hold` a share is kept until it is told that the new version has too few requests to judge by."""
 
 SETTLED = 3.0
 """Seconds until every router has surely heard that a version gets nothing any more."""
@@ -172,6 +173,9 @@ def _advanced(
             return _promoted(course, wanted, now)
         return replace(course, canary=canary)
     if canary.share > 0 and not _held_long_enough(canary, upgrade, held):
+        if held >= upgrade.hold * PATIENCE and canary.requests < upgrade.at_least and not canary.unobserved:
+            canary = canary.model_copy(update={"unobserved": True})
+            told.append(Happening("CanaryUnobserved", unobserved(canary, upgrade), warning=True))
         return replace(course, canary=canary)
     following = _following(upgrade, canary.share)
     if ready < _needed(upgrade, following, full):
@@ -180,7 +184,8 @@ def _advanced(
             return _rolled_back(course, canary, why, now, told)
         return replace(course, canary=canary)
     if canary.share > 0 and canary.requests < upgrade.at_least:
-        told.append(Happening("TooFewRequests", f"{canary.requests} requests say little of version {wanted}"))
+        text = f"version {wanted} goes on as `unobserved` says, though it had {_of_requests(canary, upgrade)}"
+        told.append(Happening("CanaryUnobserved", text, warning=True))
     told.append(Happening("ShareRaised", f"version {wanted} gets {following:.0%} of the requests"))
     return replace(course, canary=CanaryStatus(revision=wanted, share=following, since=_text(now)))
 
@@ -224,7 +229,21 @@ def _worse(canary: CanaryStatus, upgrade: Upgrade) -> str | None:
 def _held_long_enough(canary: CanaryStatus, upgrade: Upgrade, held: float) -> bool:
     if held < upgrade.hold or canary.looks == 0:
         return False
-    return canary.requests >= upgrade.at_least or held >= upgrade.hold * PATIENCE
+    if canary.requests >= upgrade.at_least:
+        return True
+    return upgrade.unobserved is Unobserved.PROMOTE and held >= upgrade.hold * PATIENCE
+
+
+def unobserved(canary: CanaryStatus, upgrade: Upgrade) -> str:
+    """What is told of a version that has waited in vain for requests to judge it by."""
+    return (
+        f"version {canary.revision} keeps its {canary.share:.0%} of the requests: it had "
+        f"{_of_requests(canary, upgrade)}. It goes on once it has had them, or by spec.upgrade.unobserved: promote"
+    )
+
+
+def _of_requests(canary: CanaryStatus, upgrade: Upgrade) -> str:
+    return f"{canary.requests} of the {upgrade.at_least} requests that it is judged by"
 
 
 def _following(upgrade: Upgrade, share: float) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from pointsman.store.growth import Growth
+from pointsman.store.growth import Growth, Known
 
 PATIENCE = 1.0
 """Seconds for which Redis is asked to wait for a change: less than its answers may take."""
@@ -29,15 +29,19 @@ Pause = Callable[[float], Awaitable[object]]
 
 
 class ChangeBell:
-    """Rings for each of `streams` that grows, while `follow` runs."""
+    """Rings for each stream that grows, while `follow` runs."""
 
-    def __init__(self, redis: Redis, *streams: str) -> None:
-        self._growth = Growth(redis, streams)
-        self._rung = {stream: asyncio.Event() for stream in streams}
+    def __init__(self, redis: Redis) -> None:
+        self._growth = Growth(redis)
+        self._rung: dict[str, asyncio.Event] = {}
 
-    def pause(self, stream: str) -> Pause:
-        """Waits like `asyncio.sleep`, but no longer than until `stream` has grown since it waited last."""
-        rung = self._rung[stream]
+    def pause(self, stream: str, known: Known) -> Pause:
+        """
+        Waits like `asyncio.sleep`, but no longer than until `stream` has grown since it waited last. `known`: the
+        revision that whoever waits has.
+        """
+        rung = self._rung[stream] = asyncio.Event()
+        self._growth.add(stream, known)
 
         async def pause(seconds: float) -> None:
             with contextlib.suppress(TimeoutError):
@@ -52,10 +56,11 @@ class ChangeBell:
         task = asyncio.current_task()
         assert task is not None
         while True:
-            pause = GATHER
+            pause = 0.0
             try:
                 for stream in await self._growth.next(PATIENCE):
                     self._rung[stream].set()
+                    pause = GATHER
             except (RedisError, OSError):
                 pause = AWAY
             if task.cancelling():

@@ -22,7 +22,7 @@ import orjson
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from pointsman.router.change_bell import Pause
+from pointsman.router.change_bell import ChangeBell
 from pointsman.router.kept_file import KeptFile
 from pointsman.router.policies import TenantPolicy, compile_policy
 from pointsman.router.snapshot import Snapshot
@@ -50,15 +50,15 @@ class PolicyWatch:
     """
     Keeps the policy of each tenant in `snapshot` as `reader` has it; where it has none, the configuration's.
 
-    `known` is the file for what is known; neither reading nor writing it ever raises. `pause`: how to wait for the
-    next look.
+    `known` is the file for what is known; neither reading nor writing it ever raises. `bell`: what wakes it
+    between two looks.
     """
 
     def __init__(
-        self, reader: PolicyReader, snapshot: Snapshot, known: Path, *, pause: Pause = asyncio.sleep
+        self, reader: PolicyReader, snapshot: Snapshot, known: Path, *, bell: ChangeBell | None = None
     ) -> None:
         self._reader = reader
-        self._pause = pause
+        self._pause = asyncio.sleep if bell is None else bell.pause(reader.stream, lambda: self._revision)
         self._file = known
         self._kept = KeptFile(known, self._content, what="policies")
         self._tenants = snapshot.tenants

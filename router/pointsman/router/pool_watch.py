@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 from redis.exceptions import RedisError
 
-from pointsman.router.change_bell import Pause
+from pointsman.router.change_bell import ChangeBell
 from pointsman.router.kept_file import KeptFile
 from pointsman.router.pools import Pools
 from pointsman.store.pool_projection import MadePool, PoolReader, pool_entry
@@ -43,12 +43,12 @@ MANY = 100
 class PoolWatch:
     """
     Keeps `pools` as `reader` has them. `known` is the file for what is known; it never makes anything fail.
-    `pause`: how to wait for the next look.
+    `bell`: what wakes it between two looks.
     """
 
-    def __init__(self, reader: PoolReader, pools: Pools, known: Path, *, pause: Pause = asyncio.sleep) -> None:
+    def __init__(self, reader: PoolReader, pools: Pools, known: Path, *, bell: ChangeBell | None = None) -> None:
         self._reader = reader
-        self._pause = pause
+        self._pause = asyncio.sleep if bell is None else bell.pause(reader.stream, lambda: self._revision)
         self._kept = KeptFile(known, self._content, what="pools")
         self._pools = pools
         self._file = known

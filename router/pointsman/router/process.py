@@ -167,24 +167,16 @@ async def _serve(config: Config, settings: Settings) -> None:
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
     clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
     certificates = Certificates(config.router.tls) if config.router.tls else None
-    pool_reader, policy_reader, tenant_reader = PoolReader(redis), PolicyReader(redis), TenantReader(redis)
-    bell = ChangeBell(redis, pool_reader.stream, policy_reader.stream, tenant_reader.stream)
-    made = PoolWatch(
-        pool_reader, pools, settings.state_dir / StateFile.KNOWN_POOLS, pause=bell.pause(pool_reader.stream)
-    )
+    bell = ChangeBell(redis)
+    made = PoolWatch(PoolReader(redis), pools, settings.state_dir / StateFile.KNOWN_POOLS, bell=bell)
     health.watch("pools", made.trouble)
-    policies = PolicyWatch(
-        policy_reader,
-        snapshot,
-        settings.state_dir / StateFile.KNOWN_POLICIES,
-        pause=bell.pause(policy_reader.stream),
-    )
+    policies = PolicyWatch(PolicyReader(redis), snapshot, settings.state_dir / StateFile.KNOWN_POLICIES, bell=bell)
     tenants = TenantWatch(
-        tenant_reader,
+        TenantReader(redis),
         snapshot.tenants,
         settings.state_dir / StateFile.KNOWN_TENANTS,
         max_age=config.router.max_snapshot_age,
-        pause=bell.pause(tenant_reader.stream),
+        bell=bell,
     )
     health.watch("tenants", tenants.trouble)
     thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants)

@@ -19,7 +19,7 @@ import orjson
 from redis.exceptions import RedisError
 
 from pointsman.contracts.keys import Role
-from pointsman.router.change_bell import Pause
+from pointsman.router.change_bell import ChangeBell
 from pointsman.router.state_file import replace_file
 from pointsman.router.tenants import Tenants
 from pointsman.store.tenant_projection import ADMIN_KEYS_CHANGED, TenantReader
@@ -52,15 +52,15 @@ class TenantWatch:
     """
     Keeps `tenants` as `reader` has them, and `tenants.stale` true while nothing was heard for `max_age` seconds.
 
-    `known` is the file for what is known; neither reading nor writing it ever raises. `pause`: how to wait for the
-    next look.
+    `known` is the file for what is known; neither reading nor writing it ever raises. `bell`: what wakes it
+    between two looks.
     """
 
     def __init__(
-        self, reader: TenantReader, tenants: Tenants, known: Path, *, max_age: float, pause: Pause = asyncio.sleep
+        self, reader: TenantReader, tenants: Tenants, known: Path, *, max_age: float, bell: ChangeBell | None = None
     ) -> None:
         self._reader = reader
-        self._pause = pause
+        self._pause = asyncio.sleep if bell is None else bell.pause(reader.stream, lambda: self._revision)
         self._tenants = tenants
         self._file = known
         self._max_age = max_age

@@ -43,6 +43,29 @@ def test_the_command_goes_both_ways(file: Path, tmp_path: Path) -> None:
     assert load_config(tmp_path / "back.yaml") == load_config(file)
 
 
+def test_what_the_api_server_would_find_too_long_is_told(tmp_path: Path) -> None:
+    pool = {"name": "p", "model": "m", "modes": ["think"], "engine": "openai", "prices": {"input": 1, "output": 1}}
+    urls = [f"http://10.0.{number // 200}.{number % 200}:8000" for number in range(1024)]
+    models = [f"m{number}" for number in range(65)]
+    rules = [
+        {"name": "few", "mode": "think", "match": {"models": ["m"]}},
+        {"name": "many", "mode": "think", "match": {"models": models}},
+    ]
+    long = {
+        "pools": [{**pool, "urls": [*urls, f"http://{'a' * 400}"]}, {**pool, "name": "short", "urls": urls}],
+        "tenants": [{"name": "t", "key_digests": ["0f" * 32], "policy": {"rules": rules}}],
+    }
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(long))
+    said = CliRunner().invoke(app, ["config", "to-kubernetes", str(file)])
+    assert said.exit_code == 0, said.output
+    assert said.stderr.splitlines() == [
+        "note: ModelPool p: spec.urls has 1,025 entries, 1,024 at most: the API server will refuse it",
+        "note: ModelPool p: spec.urls[1024] has 407 characters, 320 at most: the API server will refuse it",
+        "note: ModePolicy t: spec.rules[1].match.models has 65 entries, 64 at most: the API server will refuse it",
+    ]
+
+
 def test_what_only_a_cluster_knows_is_told(tmp_path: Path) -> None:
     objects = objects_of(load_config(ROOT / "examples/policies.yaml"))
     for one in objects:

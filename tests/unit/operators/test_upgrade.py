@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.operators.deployment import Upgrade
+from pointsman.operators.deployment import Unobserved, Upgrade
 from pointsman.operators.ray_service import Counts
 from pointsman.operators.upgrade import WHOLE, Course, Observed, Report, Step, step
 
@@ -155,14 +155,44 @@ def test_what_ray_says_of_a_version_that_cannot_start_ends_it_at_once() -> None:
     assert "no such model" in (world.course.failed_message or "")
 
 
-def test_too_few_requests_hold_an_upgrade_up_for_a_while_only() -> None:
-    world = begun(requests=4)
+def test_a_version_that_too_few_ask_goes_no_further_and_says_so_once() -> None:
+    world = begun(requests=1)
+    world.run(800)
+    assert world.course.canary is not None
+    assert (world.course.canary.share, world.course.canary.unobserved) == (0.25, False)
+    world.run(9000)
+    assert (world.course.canary.share, world.course.canary.unobserved) == (0.25, True)
+    assert world.told == ["UpgradeStarted", "ShareRaised", "CanaryUnobserved"]
+    assert world.versions["old"] == 4
+    world.requests = 400  # somebody asks after all
+    world.run(4000)
+    assert world.course == Course(revision="new")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["from-the-start", "when-it-waits"])
+def test_a_version_that_too_few_ask_is_promoted_where_the_spec_says_so(late: bool) -> None:
+    promoting = Upgrade(shares=(0.25, 0.5), hold=300.0, at_least=50, unobserved=Unobserved.PROMOTE)
+    world = begun(requests=1) if late else begun(requests=1, upgrade=promoting)
     world.run(700)
     assert world.course.canary is not None
     assert world.course.canary.share == 0.25
+    if late:
+        world.run(4000)
+        assert world.course.canary.unobserved
+        world.upgrade = promoting
     world.run(4000)
-    assert world.course.revision == "new"
-    assert "TooFewRequests" in world.told
+    assert world.course == Course(revision="new")
+    assert world.told.count("CanaryUnobserved") == 2 + late
+
+
+def test_a_version_that_fails_goes_back_when_enough_have_asked_it_late() -> None:
+    world = begun(requests=1, behaviour={"new": (0.5, 0.5)})
+    world.run(4000)
+    assert world.course.canary is not None
+    assert world.course.canary.unobserved
+    world.requests = 400
+    world.run(1000)
+    assert world.course.failed_revision == "new"
 
 
 def test_a_version_that_answers_nobody_is_replaced_at_once() -> None:

@@ -43,7 +43,7 @@ def test_a_thousand_objects_at_once_do_not_stand_in_line(monkeypatch: pytest.Mon
             namespace=None,
             settings=settings,
             resource=resource,
-            processor=processor,  # type: ignore[arg-type]
+            processor=processor,
         )
         task = asyncio.create_task(watcher)
         began = time.monotonic()
