@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from support.browser import DESKTOP, LOOKS, OPPOSITES, Look, Visitor, start_chromium
+from support.browser import DESKTOP, OPPOSITES, Look, Visitor, start_chromium
 from support.console import DEAR_POOLS, ConsoleGateway
+from support.tenant_predictors import put_predictor
 
 TENANTS = (
     {"name": "demo", "limits": {"requests_per_minute": 100_000}},
@@ -39,14 +40,8 @@ def platform(tmp_path_factory: pytest.TempPathFactory, forked: None) -> Iterator
     """A gateway and a console that have seen some seconds of traffic of two tenants."""
     with ConsoleGateway(tmp_path_factory.mktemp("gw"), pools=DEAR_POOLS, tenants=TENANTS) as running:
         running.traffic(*running.keys.values(), rate=30, seconds=4)
+        put_predictor(running, "rival")
         yield running
-
-
-@pytest.fixture(params=LOOKS, ids=str)
-def every_look(request: pytest.FixtureRequest) -> Look:
-    """Each size in light and in dark."""
-    look: Look = request.param
-    return look
 
 
 @pytest.fixture(params=OPPOSITES, ids=str)
@@ -57,34 +52,42 @@ def look(request: pytest.FixtureRequest) -> Look:
 
 
 @pytest.fixture(scope="package")
-def regulars(browser: Browser) -> Iterator[dict[tuple[str, Look], Visitor]]:
-    """Those who are logged in all the time, by key and look: their browsers have the console's scripts already."""
-    known: dict[tuple[str, Look], Visitor] = {}
+def regulars(browser: Browser) -> Iterator[dict[tuple[str, int], Visitor]]:
+    """Those who are logged in all the time, by key and width: their browsers have the console's scripts already."""
+    known: dict[tuple[str, int], Visitor] = {}
     yield known
     for visitor in known.values():
         visitor.close()
 
 
 @pytest.fixture
-def visit(browser: Browser, platform: ConsoleGateway, regulars: dict[tuple[str, Look], Visitor]) -> Iterator[Visit]:
+def visit(browser: Browser, platform: ConsoleGateway, regulars: dict[tuple[str, int], Visitor]) -> Iterator[Visit]:
     """
     `visit(key, look)`: somebody who is logged in with `key`, another one each time; `visit()`: somebody who is not.
 
-    At the test's end it fails where any of their pages had a problem.
+    All with the same key share a session. At the test's end it fails where any of their pages had a problem.
     """
     regular: list[Visitor] = []
     new: list[Visitor] = []
 
-    def come(key: str | None = None, look: Look = DESKTOP) -> Visitor:
-        if key is None or regulars.get((key, look)) in regular:
-            new.append(Visitor(browser, platform.console_url, look))
-            if key is not None:
-                new[-1].log_in(key)
-            return new[-1]
-        if (key, look) not in regulars:
-            visitor = regulars[key, look] = Visitor(browser, platform.console_url, look)
+    def entered(key: str, look: Look) -> Visitor:
+        known = next((one for (theirs, _), one in regulars.items() if theirs == key), None)
+        visitor = Visitor(browser, platform.console_url, look, state=known and known.remembered())
+        if known is None:
             visitor.log_in(key)
-        regular.append(regulars[key, look])
+        return visitor
+
+    def come(key: str | None = None, look: Look = DESKTOP) -> Visitor:
+        if key is None:
+            new.append(Visitor(browser, platform.console_url, look))
+            return new[-1]
+        if regulars.get((key, look.width)) in regular:
+            new.append(entered(key, look))
+            return new[-1]
+        if (key, look.width) not in regulars:
+            regulars[key, look.width] = entered(key, look)
+        regular.append(regulars[key, look.width])
+        regular[-1].turn(look.colours)
         return regular[-1]
 
     yield come

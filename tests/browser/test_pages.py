@@ -6,8 +6,9 @@ What each page is for is tested beside this; here is what holds for all of them,
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
@@ -16,7 +17,8 @@ from pointsman.console.page import Page
 from pointsman.console.pages import ALL
 from pointsman.console.who import Who
 from pointsman.contracts.keys import Role
-from support.browser import OPPOSITES, Look, Visitor, scrolls_sideways, settled, violations
+from support.admin import admin
+from support.browser import Look, Visitor, drawn, scrolls_sideways, settled, violations
 from support.console import ConsoleGateway, logged_in
 
 Visit = Callable[..., Visitor]
@@ -30,7 +32,10 @@ FORBIDDEN_PAGES = [page for page in ALL if not page.allowed(TENANT)]
 TRIES = 5
 
 INTERACTIVE = 1.5
-"""Seconds from asking for a page until it can be used."""
+"""Seconds from asking for a page until it can be used, on a machine that has nothing else to do."""
+
+SLOWER = 3.0
+"""How many times as long it may take here: what is measured beside nothing else stands in `tests/soak`."""
 
 
 def named(page: Page) -> str:
@@ -44,26 +49,38 @@ def decision_of(platform: ConsoleGateway, key: str) -> str:
 
 def path_of(page: Page, platform: ConsoleGateway) -> str:
     """An address of `page` at which there is something to see for the tenant `demo` and for administrators."""
-    values = {"tenant": "demo", "pool": "deep", "id": decision_of(platform, platform.keys["demo"])}
+    values = {"tenant": "demo", "pool": "deep"}
+    if "{id}" in page.path:
+        values["id"] = decision_of(platform, platform.keys["demo"])
+    if "{version}" in page.path:
+        values["version"] = admin(platform, "GET", "/predictors").json()["data"][0]["version"]
     return page.path.format(**values)
 
 
 def examined(visitor: Visitor, page: Page, platform: ConsoleGateway, name: str) -> None:
-    opened = visitor.open(path_of(page, platform))
+    path = path_of(page, platform)
+    opened = visitor.open(path)
     assert opened.title() == f"{page.title} · Pointsman"
     assert opened.get_by_role("main").locator("h1").all_inner_texts() == [page.title]
     assert opened.get_by_role("main").get_by_role("navigation", name="Pages", exact=True).count() == 0
-    opened.wait_for_timeout(400)  # what comes with the first answers of the router, and charts that draw themselves
+    drawn(opened)
     visitor.picture(name)
-    if visitor.look in OPPOSITES:
-        assert violations(opened) == []
+    assert violations(opened) == []
     assert not scrolls_sideways(opened)
     assert opened.get_by_role("alert").count() == 0
 
 
 @pytest.mark.parametrize("page", ADMIN_PAGES, ids=named)
-def test_administrators_see_it(visit: Visit, platform: ConsoleGateway, every_look: Look, page: Page) -> None:
-    examined(visit(platform.admin_key, every_look), page, platform, named(page))
+def test_administrators_see_it(visit: Visit, platform: ConsoleGateway, look: Look, page: Page) -> None:
+    visitor = visit(platform.admin_key, look)
+    examined(visitor, page, platform, named(page))
+    # A page that is open follows the system's colours: only its charts are drawn anew with the next one.
+    visitor.turn("light" if look.colours == "dark" else "dark")
+    if visitor.page.locator("canvas").count():
+        visitor.open(path_of(page, platform))
+    drawn(visitor.page)
+    visitor.picture(named(page))
+    assert violations(visitor.page) == []
 
 
 @pytest.mark.parametrize("page", TENANT_PAGES, ids=named)
@@ -73,12 +90,22 @@ def test_tenants_see_their_own(visit: Visit, platform: ConsoleGateway, page: Pag
     assert "rival" not in visitor.page.locator("#main").inner_text().split()
 
 
+@pytest.fixture(scope="module")
+def demo(platform: ConsoleGateway) -> Iterator[httpx.Client]:
+    """The tenant `demo` without a browser: who looks at what the console sends it."""
+    client = logged_in(platform.console_url, platform.keys["demo"])
+    yield client
+    client.close()
+
+
 @pytest.mark.parametrize("page", FORBIDDEN_PAGES, ids=named)
-def test_tenants_do_not_see_what_is_administrators(visit: Visit, platform: ConsoleGateway, page: Page) -> None:
-    visitor = visit(platform.keys["demo"])
-    opened = visitor.open(path_of(page, platform))
-    opened.get_by_role("alert").filter(has_text="This page is for administrators.").wait_for()
-    assert opened.get_by_role("navigation").get_by_text(page.title, exact=True).count() == 0
+def test_tenants_do_not_see_what_is_administrators(
+    demo: httpx.Client, platform: ConsoleGateway, page: Page
+) -> None:
+    sent = demo.get(path_of(page, platform), headers={"accept": "text/html"}).text
+    assert "This page is for administrators." in sent
+    assert 'href=\\"/costs\\"' in sent
+    assert f'href=\\"{page.path}\\"' not in sent
 
 
 def test_pages_can_be_used_soon(visit: Visit, platform: ConsoleGateway) -> None:
@@ -92,24 +119,27 @@ def test_pages_can_be_used_soon(visit: Visit, platform: ConsoleGateway) -> None:
             visitor.page.goto(page.path, wait_until="commit")
             settled(visitor.page)
             took[page.path] = min(time.perf_counter() - begun, took.get(page.path, math.inf))
-            if took[page.path] <= INTERACTIVE:
+            most = INTERACTIVE * SLOWER * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+            if took[page.path] <= most:
                 break
-    assert max(took.values()) <= INTERACTIVE, took
+        assert took[page.path] <= most, took
 
 
 @pytest.mark.parametrize("page", ALL, ids=named)
 def test_a_page_is_nobodys_without_a_session(platform: ConsoleGateway, page: Page) -> None:
     with httpx.Client(base_url=platform.console_url) as nobody:
-        answer = nobody.get(page.path.format(tenant="demo", pool="deep", id="x"), headers={"accept": "text/html"})
+        answer = nobody.get(
+            page.path.format(tenant="demo", pool="deep", id="x", version="x"), headers={"accept": "text/html"}
+        )
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/login")
 
 
 @pytest.mark.parametrize("page", ALL, ids=named)
-def test_a_page_takes_scripts_and_hosts_of_its_own_alone(platform: ConsoleGateway, page: Page) -> None:
-    client = logged_in(platform.console_url, platform.keys["demo"])
-    answer = client.get(path_of(page, platform))
-    client.close()
+def test_a_page_takes_scripts_and_hosts_of_its_own_alone(
+    demo: httpx.Client, platform: ConsoleGateway, page: Page
+) -> None:
+    answer = demo.get(path_of(page, platform))
     assert answer.status_code == 200
     policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
     assert policy["default-src"] == "'none'"

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request, Response
 
+from pointsman.console.theme import COOKIE as THEME_COOKIE
+
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / "build" / "tools"
 """Where `make tools` unpacks what this machine does not have installed."""
@@ -71,9 +73,11 @@ class Visitor:
     `look` is how they look at it.
     """
 
-    def __init__(self, browser: Browser, url: str, look: Look = DESKTOP) -> None:
+    def __init__(self, browser: Browser, url: str, look: Look = DESKTOP, *, state: Any = None) -> None:
+        """`state`: what another's browser has remembered: who starts with it is logged in as that one is."""
         self.look = look
         self.problems: list[str] = []
+        self._url = url
         self._host = urlsplit(url).netloc
         self._expected: list[re.Pattern[str]] = []
         self.context: BrowserContext = browser.new_context(
@@ -83,6 +87,7 @@ class Visitor:
             has_touch=look.width < 600,
             is_mobile=look.width < 600,
             reduced_motion="reduce",
+            storage_state=state,
         )
         self.context.set_default_timeout(30_000)
         self.context.on("request", self._asked)
@@ -106,6 +111,13 @@ class Visitor:
         self.page.get_by_role("button", name="Log in").click()
         self.page.wait_for_url(lambda url: "/login" not in url)
         settled(self.page)
+
+    def turn(self, colours: str) -> None:
+        """Their system wants these colours from now on: of pages that are open, and of those to come."""
+        self.look = self.look._replace(colours=colours)
+        # As the page itself remembers it: what the server draws for the next page is in these colours, too.
+        self.context.add_cookies([{"name": THEME_COOKIE, "value": f"auto-{colours}", "url": self._url}])
+        self.page.emulate_media(color_scheme="dark" if colours == "dark" else "light")
 
     def remembered(self) -> Any:
         """What a browser keeps: cookies and the pages' own storage."""
@@ -159,9 +171,18 @@ def settled(page: Page) -> None:
     page.wait_for_function("() => window.did_handshake === true")
 
 
+def drawn(page: Page) -> None:
+    """Wait until charts are drawn, and what has changed is on the screen."""
+    page.wait_for_function(
+        "() => Array.from(document.querySelectorAll('.pm-chart')).every((chart) => chart.querySelector('canvas'))"
+    )
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def violations(page: Page, *, impacts: Iterable[str] = _SERIOUS) -> list[str]:
     """What axe-core finds of `impacts` on the page as it is now, one line each."""
-    page.evaluate(AXE.read_text())
+    if page.evaluate("typeof axe === 'undefined'"):
+        page.evaluate(AXE.read_text())
     found = page.evaluate(
         "axe.run(document, {resultTypes: ['violations'], runOnly: ['wcag2a','wcag2aa','wcag21a',"
         "'wcag21aa','wcag22aa','best-practice']})"

@@ -13,6 +13,8 @@ from pointsman.console.pages import (
     policy,
     pool,
     pools,
+    predictor,
+    predictors,
     tenant,
     tenants,
 )
@@ -25,6 +27,8 @@ ALL: tuple[Page, ...] = (
     playground.PAGE,
     policies.PAGE,
     policy.PAGE,
+    predictors.PAGE,
+    predictor.PAGE,
     tenants.PAGE,
     tenant.PAGE,
     pools.PAGE,

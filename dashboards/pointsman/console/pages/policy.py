@@ -268,6 +268,8 @@ def _what_it_says(policy: Mapping[str, Any]) -> Markup:
 
 def _sayings(policy: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     yield "Threshold", f"{policy.get('threshold', 0.5):g}"
+    if version := policy.get("predictor"):
+        yield "Predictor", link(version, f"/predictors/{part(version)}", class_="pm-name")
     if (cost := policy.get("cost_of_wrong_fast")) is not None:
         yield "A wrong fast answer costs", f"${cost}, and the threshold follows from it where prices are known"
     if band := policy.get("abstain"):

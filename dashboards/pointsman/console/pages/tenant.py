@@ -198,7 +198,7 @@ def _about(tenant: Mapping[str, Any]) -> Markup:
         "Priority": document.get("priority", 5),
         "Weight": document.get("weight", 1),
         "Response cache": "on" if cache.get("enabled") else "off",
-        "Policy": link("look at it", f"/policies?tenant={part(tenant['name'])}"),
+        "Policy": link("look at it", f"/policies/{part(tenant['name'])}"),
         "Decisions": link("look at them", f"/decisions?tenant={part(tenant['name'])}"),
         "Managed by": joined([tenant["managed_by"], f" ({tenant['origin']})" if tenant["origin"] else None]),
         "Where routers read it": "yes" if tenant["live"] else "not yet: Redis is away",
