@@ -165,7 +165,7 @@ def test_pools_that_cannot_be_say_why(stage: Stage) -> None:
     answer = httpx.get(
         f"{stage.gateway.url}/admin/v1/pools", headers={"authorization": f"Bearer {stage.gateway.admin_key}"}
     )
-    assert [each["pool"] for each in answer.json()["data"]] == []
+    assert not {"other", "dear", "outside", "asleep", "named"} & {each["pool"] for each in answer.json()["data"]}
 
 
 @pytest.mark.long

@@ -125,7 +125,7 @@ def chat(
 ) -> subprocess.CompletedProcess[str]:
     """`pointsman chat` as a script calls it."""
     env = environment(**extra, **({"POINTSMAN_API_KEY": key} if key else {}))
-    return forking.run(["chat", *arguments], stdin=stdin or "", env=env, timeout=60)
+    return forking.run(["chat", *arguments], stdin=stdin or "", env=env, timeout=200)
 
 
 class Terminal:
@@ -142,7 +142,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._descriptor, text.encode())
 
-    def until(self, pattern: str, *, seconds: float = 30) -> str:
+    def until(self, pattern: str, *, seconds: float = 90) -> str:
         """All that was shown since the last call, up to `pattern`."""
         deadline = time.monotonic() + seconds
         while not (found := re.search(pattern, self.screen, re.DOTALL)):
@@ -173,7 +173,7 @@ class Terminal:
                     break
             except OSError:
                 break
-        return self._process.wait(30)
+        return self._process.wait(90)
 
     def close(self) -> None:
         """Take the terminal away: the command gets SIGHUP."""

@@ -15,7 +15,7 @@ from support.gateway import Gateway, wait_for
 from support.kuberay import KubeRay
 from support.operators import Operator
 
-CONVERGED = 90.0
+CONVERGED = 180.0
 """Seconds to wait until everything is as it should be, on a busy machine."""
 
 SPEC: dict[str, Any] = {
@@ -97,7 +97,7 @@ class Stage:
         self.until(ready, f"pool {name} to be ready with {replicas} replicas")
 
     def delete(self, name: str) -> None:
-        self.cluster.kubectl("delete", "modelpool", name, "-n", self.namespace, "--timeout=60s")
+        self.cluster.kubectl("delete", "modelpool", name, "-n", self.namespace, "--timeout=180s")
 
 
 class Load:

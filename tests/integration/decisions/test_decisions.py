@@ -75,7 +75,7 @@ def test_what_the_headers_said_is_what_is_kept(gateway: Gateway, question: str, 
     assert bool(kept["first_byte"]) == fields.get("stream", False)
     assert kept["status"] == 200
     assert kept["usage"]["answer"] > 0
-    assert abs(kept["at"] - time.time()) < 60
+    assert abs(kept["at"] - time.time()) < 300
     assert bool(kept["wishes"]) == bool(fields)
     assert question not in orjson.dumps(kept).decode()
 
@@ -97,7 +97,7 @@ def test_a_tenant_sees_its_own_decisions_only(gateway: Gateway) -> None:
     began = time.monotonic()
     foreign = get(gateway, f"/v1/decisions/{others}", demo)
     unknown = get(gateway, f"/v1/decisions/{identity(0)}", demo)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     for refused in (
         foreign,
         unknown,

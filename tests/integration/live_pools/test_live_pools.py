@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -57,9 +56,8 @@ def seconds_until(condition: Callable[[], object]) -> float:
     return time.monotonic() - began
 
 
-def soon() -> float:
-    """Two seconds; more where all cores have other work to do."""
-    return 2.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+SOON = 10.0
+"""Seconds in which a change is there: two usually, fifteen where nobody was told of it."""
 
 
 def test_a_router_without_pools_lets_itself_be_told_of_some(gateway: Gateway) -> None:
@@ -76,7 +74,7 @@ def test_a_pool_answers_as_soon_as_it_is_made_and_no_more_once_it_is_taken_away(
     made = put(gateway, "first", SMALL)
     assert made.status_code == 201
     assert (made.json()["version"], made.json()["managed_by"], made.json()["live"]) == (1, "api", True)
-    assert seconds_until(lambda: ask(gateway).status_code == 200) < soon()
+    assert seconds_until(lambda: ask(gateway).status_code == 200) < SOON
     for tenant in ("demo", "limited"):
         answer = ask(gateway, tenant=tenant)
         usage = answer.json()["usage"]
@@ -97,13 +95,13 @@ def test_a_pool_answers_as_soon_as_it_is_made_and_no_more_once_it_is_taken_away(
     unknown = admin(gateway, "DELETE", "/pools/other")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "pool_not_found")
     assert admin(gateway, "DELETE", "/pools/first").status_code == 204
-    assert seconds_until(lambda: ask(gateway).status_code == 404) < soon()
+    assert seconds_until(lambda: ask(gateway).status_code == 404) < SOON
     actions = [row["action"] for row in admin(gateway, "GET", "/audit?object=pool:first").json()["data"]]
     assert actions == ["pools.delete", "pools.create"]
 
 
 def test_streams_run_on_whatever_becomes_of_their_pool(gateway: Gateway) -> None:
-    engine(gateway, "slow", decode_speed=15, answer_tokens=60)
+    engine(gateway, "slow", decode_speed=5, answer_tokens=50)
     pool = {**SMALL, "model": "slow", "max_ongoing_requests": 3}
     put(gateway, "slow", pool)
     wait_for(lambda: ask(gateway, "slow", max_tokens=1).status_code == 200, "the pool")

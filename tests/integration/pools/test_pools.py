@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
@@ -30,7 +32,7 @@ def admin(gateway: Gateway, path: str, **options: Any) -> Any:
 async def flood(gateway: Gateway, counts: dict[str, int], ended: list[tuple[str, int]]) -> None:
     """All these requests at once; `ended` gets tenant and status of each, in the order in which they end."""
     limits = httpx.Limits(max_connections=200)
-    async with httpx.AsyncClient(base_url=gateway.url, timeout=60, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=gateway.url, timeout=200, limits=limits) as client:
 
         async def one(tenant: str) -> None:
             headers = {"authorization": f"Bearer {gateway.keys[tenant]}"}
@@ -43,9 +45,36 @@ async def flood(gateway: Gateway, counts: dict[str, int], ended: list[tuple[str,
         await asyncio.gather(*(one(tenant) for tenant, count in counts.items() for _ in range(count)))
 
 
+@contextmanager
+def held(gateway: Gateway) -> Iterator[None]:
+    """Both places of the pool are taken until the end of the block, however long others take to come."""
+    body = {**BODY, "stream": True, "ignore_eos": True, "max_tokens": 6000}
+    with ExitStack() as stack:
+        client = stack.enter_context(gateway.client())
+        streams = [stack.enter_context(client.stream("POST", "/v1/chat/completions", json=body)) for _ in range(2)]
+        assert [answer.status_code for answer in streams] == [200, 200]
+        yield
+
+
+async def until_waiting(gateway: Gateway, count: int) -> None:
+    """Wait until so many wait for a place."""
+
+    def wait() -> None:
+        wait_for(lambda: gateway.readyz()["pools"]["fast"]["waiting"] == count, f"{count} to wait", gateway.router)
+
+    await asyncio.to_thread(wait)
+
+
 def test_two_that_flood_get_what_their_weights_say(gateway: Gateway) -> None:
     ended: list[tuple[str, int]] = []
-    asyncio.run(flood(gateway, {"plain": 20, "favoured": 20}, ended))
+
+    async def scenario() -> None:
+        with held(gateway):
+            both = asyncio.create_task(flood(gateway, {"plain": 20, "favoured": 20}, ended))
+            await until_waiting(gateway, 40)
+        await both
+
+    asyncio.run(scenario())
     assert Counter(status for _, status in ended) == {200: 40}
     among_first = Counter(tenant for tenant, _ in ended[:24])
     # both wait until the favoured one's twenty are through: three of four places are its own
@@ -58,10 +87,12 @@ def test_the_lowest_priority_is_sent_away_first_and_everybody_else_answered(gate
 
     async def scenario() -> list[tuple[str, int]]:
         ended: list[tuple[str, int]] = []
-        first = asyncio.create_task(flood(gateway, {"late": 36}, ended))
-        await asyncio.sleep(0.1)  # they are there before the others
-        await flood(gateway, {"plain": 30}, ended)
-        await first
+        with held(gateway):
+            first = asyncio.create_task(flood(gateway, {"late": 36}, ended))
+            await until_waiting(gateway, 36)  # they are there before the others
+            second = asyncio.create_task(flood(gateway, {"plain": 30}, ended))
+            await asyncio.to_thread(wait_for, lambda: len(ended) == 26, "those to be sent away that have no seat")
+        await asyncio.gather(first, second)
         return ended
 
     ended = asyncio.run(scenario())
@@ -75,16 +106,16 @@ def test_the_lowest_priority_is_sent_away_first_and_everybody_else_answered(gate
 def test_operators_see_pools_routers_and_who_waits(gateway: Gateway) -> None:
     async def scenario() -> None:
         ended: list[tuple[str, int]] = []
-        task = asyncio.create_task(flood(gateway, {"demo": 42}, ended))
         seen: dict[str, Any] = {}
-        for _ in range(60):
-            await asyncio.sleep(0.1)
-            answer = await asyncio.to_thread(admin, gateway, "pools")
-            pools = {pool["pool"]: pool for pool in answer["data"]}
-            if pools["fast"]["waiting"] > seen.get("waiting", 0):
-                seen = pools["fast"]
-            if task.done():
-                break
+
+        def full() -> bool:
+            answer = admin(gateway, "pools")
+            seen.update({pool["pool"]: pool for pool in answer["data"]}["fast"])
+            return bool(seen["waiting"] == 40)
+
+        with held(gateway):
+            task = asyncio.create_task(flood(gateway, {"demo": 40}, ended))
+            await asyncio.to_thread(wait_for, full, "all to wait", gateway.router)
         await task
         assert seen["state"] == "full"
         assert seen["running"] == seen["places"] == 2

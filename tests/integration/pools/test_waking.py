@@ -15,7 +15,7 @@ from redis import Redis
 from pointsman.store.demand import STALE, Demand, DemandReader
 from pointsman.store.live import LiveState
 from pointsman.store.revisions import RevisionReport, revisions_of
-from support.gateway import DEEP, FAST, Gateway, events, wait_for
+from support.gateway import DEEP, FAST, Gateway, events, looked_up, wait_for
 
 CHAT = "/v1/chat/completions"
 HELLO = {"model": "smollm2", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 20}
@@ -56,7 +56,7 @@ class Router:
 
 @pytest.fixture(scope="module")
 def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Router]:
-    pools = [{**FAST, **SCALED, "wake_timeout": 20.0}, {**DEEP, **SCALED, "wake_timeout": 1.5}]
+    pools = [{**FAST, **SCALED, "wake_timeout": 60.0}, {**DEEP, **SCALED, "wake_timeout": 1.5}]
     folder = tmp_path_factory.mktemp("gw")
     with Gateway(folder, pools=pools, tenants=TENANTS, copies={"fast": 0, "deep": 0}) as gateway:
         yield Router(gateway)
@@ -73,7 +73,7 @@ def test_a_router_whose_pools_all_sleep_is_ready_and_raises_demand_for_who_asks(
         assert asked.waiting_tokens >= 1
         assert router.demand("deep") == Demand()
         router.gateway.start_engine("fast", "--revision", "one")
-        answer = held.result(30)
+        answer = held.result(90)
     assert answer.status_code == 200
     assert events(answer.text)[-1] == "[DONE]"
     wait_for(lambda: router.demand("fast") == Demand(), "the demand to be gone")
@@ -84,7 +84,7 @@ def test_a_pool_that_does_not_wake_is_503_after_its_time(router: Router) -> None
     began = time.monotonic()
     answer = router.ask("think")
     assert answer.status_code == 503
-    assert 1.4 <= time.monotonic() - began < 10
+    assert 1.4 <= time.monotonic() - began < 25
     assert answer.headers["retry-after"] == "5"
     assert answer.json()["error"]["code"] == "pool_unavailable"
     assert "was asleep" in answer.json()["error"]["message"]
@@ -95,8 +95,8 @@ def test_where_the_policy_allows_it_the_other_mode_answers_in_the_end(router: Ro
     with ThreadPoolExecutor(3) as threads:
         equal = [threads.submit(router.ask, "think", tenant="flexible", **fields) for _ in range(2)]
         finance = threads.submit(router.ask, "think", tenant="flexible", metadata={"team": "finance"})
-        answers = [one.result(30) for one in equal]
-        assert finance.result(30).status_code == 503
+        answers = [one.result(90) for one in equal]
+        assert finance.result(90).status_code == 503
     for answer in answers:
         assert answer.status_code == 200
         headers = {name: answer.headers[f"x-pointsman-{name}"] for name in ("mode", "mode-source", "pool")}
@@ -105,47 +105,54 @@ def test_where_the_policy_allows_it_the_other_mode_answers_in_the_end(router: Ro
         assert events(answer.text)[-1] == "[DONE]"
     router.gateway.start_engine("deep")
     wait_for(lambda: router.gateway.readyz()["pools"]["deep"]["can_answer"], "the other pool")
-    answer = router.ask("think", tenant="flexible", **fields)
+    answer = looked_up(lambda: router.ask("think", tenant="flexible", **fields))
     assert (answer.headers["x-pointsman-mode"], answer.headers["x-pointsman-cache"]) == ("think", "miss")
     router.gateway.engines["deep"][0].process.stop()
     wait_for(lambda: router.gateway.readyz()["pools"]["deep"]["asleep"], "it to sleep again")
 
 
 def test_how_each_revision_fares_is_told_by_every_router_and_shown_as_metrics(router: Router) -> None:
+    labels = {"pool": "fast", "model": "smollm2", "revision": "one"}
+    counters = [f"pointsman_revision_{what}_total" for what in ("requests", "errors", "streams")]
+    requests, errors, streams = (int(router.gateway.total(counter, **labels)) for counter in counters)
     for _ in range(3):
         assert router.ask("no_think", stream=True).status_code == 200
     router.gateway.engines["fast"][0].faults({"kind": "error"})
     assert router.ask("no_think").status_code == 200  # at the second try
 
-    def told() -> bool:
+    def heard() -> bool:
         one = router.revisions("fast").get("one")
-        return one is not None and one.requests >= 8
+        return one is not None and one.requests >= requests + 5
 
-    wait_for(told, "the router to tell")
+    wait_for(heard, "the router to tell")
     one = router.revisions("fast")["one"]
-    assert (one.replicas, one.running, one.weight, one.requests, one.errors, one.streams) == (1, 0, None, 8, 1, 6)
+    told = (one.requests - requests, one.errors - errors, one.streams - streams)
+    assert (one.replicas, one.running, one.weight, *told) == (1, 0, None, 5, 1, 3)
     assert one.ttft_mean is not None
     assert one.ttft_p95 is not None
     assert 0 < one.ttft_mean <= 2 * one.ttft_p95
-    labels = {"pool": "fast", "model": "smollm2", "revision": "one"}
-    assert router.gateway.total("pointsman_revision_requests_total", **labels) == 8
-    assert router.gateway.total("pointsman_revision_errors_total", **labels) == 1
-    assert router.gateway.total("pointsman_revision_streams_total", **labels) == 6
+    assert [router.gateway.total(counter, **labels) for counter in counters] == [
+        one.requests,
+        one.errors,
+        one.streams,
+    ]
     assert router.gateway.total("pointsman_revision_replicas", **labels) == 1
 
 
 def test_a_router_that_is_killed_raises_no_demand_for_long(router: Router) -> None:
-    reader = DemandReader(router.redis, "deep")
+    router.gateway.engines["fast"][0].process.stop()
+    wait_for(lambda: router.gateway.readyz()["pools"]["fast"]["asleep"], "it to sleep again")
+    reader = DemandReader(router.redis, "fast")
     with ThreadPoolExecutor(1) as threads:
-        held = threads.submit(router.ask, "think")
+        held = threads.submit(router.ask, "no_think")
         wait_for(lambda: (reader.read() or Demand()).waiting == 1, "the demand")
         router.gateway.router.stop(signal.SIGKILL)
         with pytest.raises(httpx.TransportError):
-            held.result(10)
+            held.result(60)
     killed = time.monotonic()
-    wait_for(lambda: reader.read() is None, "the demand to be stale", seconds=STALE + 3)
+    wait_for(lambda: reader.read() is None, "the demand to be stale")
     assert time.monotonic() - killed > STALE - 2
     router.gateway.start_router()
     wait_for(lambda: reader.read() == Demand(), "its successor to tell", router.gateway.router)
     router.gateway.router.stop(signal.SIGTERM)
-    wait_for(lambda: reader.read() is None, "its word to be withdrawn")
+    assert reader.read() is None, "its word is withdrawn"

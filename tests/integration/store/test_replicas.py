@@ -154,11 +154,13 @@ def test_a_replica_keeps_itself_registered_until_it_stops(valkey: str) -> None:
     async def scenario(redis: Redis, registry: ReplicaRegistry) -> None:
         loads = iter(range(1, 100))
         task = asyncio.create_task(keep_registered(registry, ONE, load=lambda: next(loads)))
-        await asyncio.sleep(0.3)
-        (first,) = await registry.alive()
-        await asyncio.sleep(1.2)
-        (second,) = await registry.alive()
-        assert second.load > first.load
+        loaded: list[int] = []
+        for _ in range(3000):
+            loaded += [each.load for each in await registry.alive()]
+            if len(set(loaded)) > 1:
+                break
+            await asyncio.sleep(0.02)
+        assert loaded[-1] > loaded[0]
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert await registry.alive() == []
@@ -175,7 +177,7 @@ def test_a_replica_withdraws_at_whatever_point_it_is_stopped(valkey: str) -> Non
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
-            done, _ = await asyncio.wait([task], timeout=2)
+            done, _ = await asyncio.wait([task], timeout=60)
             assert done, turns
             assert await registry.alive() == [], turns
 

@@ -145,7 +145,7 @@ def test_a_write_does_not_wait_for_a_redis_that_is_paused(start: Callable[[], Ad
     try:
         begun = time.monotonic()
         admin.write("meanwhile")
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 20
         assert not admin.projector.live
     finally:
         valkey.popen.send_signal(signal.SIGCONT)

@@ -70,10 +70,10 @@ def test_an_engine_is_held_back_by_a_client_that_does_not_read(bench: Bench, siz
         wait_for(flood.rests, "the socket buffers between to be full")
         assert resident(bench) - before < GROWTH
         sent = flood.sent
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while flood.sent < sent + 1_000_000 and time.monotonic() < deadline:
             client.recv(65536)
         assert flood.sent >= sent + 1_000_000  # it goes on where the client does
         assert resident(bench) - before < GROWTH
-    assert flood.stopped.wait(5)
+    assert flood.stopped.wait(60)
     wait_for(lambda: bench.gateway.total("pointsman_requests_in_flight") == 0, "the request to be counted")
