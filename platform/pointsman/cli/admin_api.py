@@ -14,6 +14,7 @@ import typer
 
 from pointsman.cli.chatting.target import ChatError, Target, find_target
 from pointsman.cli.state import DEFAULT_HOST, DEFAULT_PORT, default_state_dir
+from pointsman.cli.story import printable
 from pointsman.contracts.names import Env, StateFile
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ StateDir = Annotated[
         show_default=False,
     ),
 ]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+REFUSED, WRONG_INPUT = 1, 2
+"""Exit codes: the router refused; what was given can't be used, or names no router that answers."""
 
 TIMEOUT = 30.0
 """Seconds to wait for an answer."""
@@ -141,3 +147,19 @@ class AdminApi:
         except (ValueError, KeyError, TypeError):
             message = f"What answers at {target.url} is no Pointsman router (HTTP {response.status_code})."
         return AdminError(message, status=response.status_code)
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Say what went wrong in one sentence, and end."""
+    try:
+        yield
+    except AdminError as error:
+        typer.echo(printable(str(error)), err=True)
+        raise typer.Exit(REFUSED if error.status else WRONG_INPUT) from None
+
+
+def refuse(message: str) -> typer.Exit:
+    """Say why what was given can't be used; to be raised."""
+    typer.echo(message, err=True)
+    return typer.Exit(WRONG_INPUT)

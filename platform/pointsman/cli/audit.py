@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url
+from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url, told
 from pointsman.cli.columns import moment, print_columns
-from pointsman.cli.reports.query import told
 
 PATH = "/admin/v1/audit"
 

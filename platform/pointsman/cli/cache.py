@@ -7,21 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, AdminError, Key, StateDir, Url
+from pointsman.cli.admin_api import AdminApi, AsJson, Key, StateDir, Url, refuse, told
 
 app = typer.Typer(help="See and invalidate recorded answers while the platform runs.", no_args_is_help=True)
 
 PATH = "/admin/v1/cache"
-
-REFUSED, WRONG_INPUT = 1, 2
-"""Exit codes: the router refused, or was not to be reached; what was given can't be used."""
 
 Tenant = Annotated[str | None, typer.Option(help="Answers that this tenant may be given.", show_default=False)]
 Group = Annotated[
     str | None, typer.Option(help="Answers that the tenants of this group share.", show_default=False)
 ]
 Model = Annotated[str | None, typer.Option(help="Answers of this model alone.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 @app.command()
@@ -35,8 +31,8 @@ def show(
 ) -> None:
     """How many answers are recorded, and how many bytes they have in Redis."""
     answer = _ask("GET", url, key, state_dir, tenant=tenant, group=group)
-    told = f"{answer['answers']:,} answers, {answer['bytes']:,} bytes"
-    typer.echo(json.dumps(answer) if as_json else told)
+    size = f"{answer['answers']:,} answers, {answer['bytes']:,} bytes"
+    typer.echo(json.dumps(answer) if as_json else size)
 
 
 @app.command()
@@ -52,16 +48,12 @@ def invalidate(
 ) -> None:
     """Let recorded answers not be given any more: a tenant's, a group's, a model's, or all."""
     if everything == any(one is not None for one in (tenant, group, model)):
-        typer.echo("Say whose answers: --tenant, --group, --model, or --all and none of them.", err=True)
-        raise typer.Exit(WRONG_INPUT)
+        raise refuse("Say whose answers: --tenant, --group, --model, or --all and none of them.")
     answer = _ask("DELETE", url, key, state_dir, tenant=tenant, group=group, model=model)
     typer.echo(json.dumps(answer) if as_json else f"invalidated; {answer['deleted']:,} answers deleted")
 
 
 def _ask(method: str, url: str | None, key: str | None, state_dir: Any, **params: str | None) -> dict[str, Any]:
-    try:
+    with told():
         answer: dict[str, Any] = AdminApi(url, key, state_dir).ask(method, PATH, params=params).json()
-    except AdminError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(REFUSED if error.status else WRONG_INPUT) from None
     return answer

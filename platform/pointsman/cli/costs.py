@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url
-from pointsman.cli.reports.query import By, Mode, Model, Output, Pool, Since, Tenant, Until, told
+from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url, told
+from pointsman.cli.reports.query import By, Mode, Model, Output, Pool, Since, Tenant, Until
 from pointsman.cli.reports.show import show
 
 PATH = "/admin/v1/costs"

@@ -11,24 +11,19 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, AdminError, StateDir, Url
+from pointsman.cli.admin_api import AdminApi, StateDir, Url, refuse, told
 from pointsman.cli.decisions_shown import OUT, print_one, print_table, verdict
-from pointsman.cli.story import printable
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Env, Header, StateFile
 
 app = typer.Typer(help="See, correct, review and export what was decided.", no_args_is_help=True)
-
-REFUSED, WRONG_INPUT = 1, 2
-"""Exit codes: the router refused, or was not to be reached; what was given can't be used."""
 
 MINE, ALL, REVIEWS = "/v1/decisions", "/admin/v1/decisions", "/admin/v1/reviews"
 
@@ -88,7 +83,7 @@ def list_decisions(
         "model": model,
         "escalated": escalated,
     }
-    with _told():
+    with told():
         api = _api(url, key, state_dir, admin=every)
         decisions = list(_pages(api, ALL if every else MINE, wanted, limit))
     if as_json:
@@ -108,7 +103,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """One decision: who chose, what spoke for it, what it cost, what people said of it."""
-    with _told():
+    with told():
         decision = _api(url, key, state_dir, admin=every).ask("GET", _path(ALL if every else MINE, identity)).json()
     if as_json:
         typer.echo(json.dumps(decision))
@@ -127,9 +122,9 @@ def feedback(
 ) -> None:
     """Say which mode would have been right; a later word replaces an earlier one of the same key."""
     if should_think is None:
-        _refuse("Say which mode would have been right: --should-think or --should-not-think.")
+        raise refuse("Say which mode would have been right: --should-think or --should-not-think.")
     body = {"should_think": should_think, "comment": comment}
-    with _told():
+    with told():
         api = _api(url, key, state_dir, admin=False)
         api.ask("POST", f"{_path(MINE, identity)}/feedback", json=body)
     typer.echo(f"Noted: {identity} {verdict(should_think)}.")
@@ -170,17 +165,17 @@ def review(
 
     Without ID it shows those that wait one by one and asks; with --json it lists them and asks nothing.
     """
-    with _told():
+    with told():
         api = _api(url, key, state_dir, admin=True)
         if identity is not None:
             if should_think is None:
-                _refuse("Say which mode would have been right: --should-think or --should-not-think.")
+                raise refuse("Say which mode would have been right: --should-think or --should-not-think.")
             rule = None if pin is None else {"name": pin, "match": _match(match), "mode": _mode(should_think)}
             judged = _judge(api, identity, should_think, comment, rule)
             typer.echo(json.dumps(judged) if as_json else f"Judged: {identity} {verdict(should_think)}.")
             return
         if should_think is not None or comment or pin or match:
-            _refuse("Name the decision that this is said of: pointsman decisions review ID ...")
+            raise refuse("Name the decision that this is said of: pointsman decisions review ID ...")
         waiting = _pages(api, REVIEWS, {"tenant": tenant}, 10_000)
         if as_json:
             for decision in waiting:
@@ -209,7 +204,7 @@ def export(
     JSON lines as `pointsman train` reads them: write them to FOLDER/train.jsonl.xz and give it --data FOLDER;
     those of one tenant to a file, and give it --base with --data FILE.
     """
-    with _told():
+    with told():
         api = _api(url, key, state_dir, admin=True)
         rows = api.ask(
             "GET", "/admin/v1/training-rows", params={"tenant": tenant, "since": _time(since, "--since")}
@@ -223,7 +218,7 @@ def export(
         else:
             output.write_bytes(rows)
     except OSError as error:
-        _refuse(f"{output} cannot be written: {error.strerror or error}.")
+        raise refuse(f"{output} cannot be written: {error.strerror or error}.") from None
     typer.echo(f"{rows.count(10)} rows in {output}", err=True)
 
 
@@ -284,7 +279,7 @@ def _time(text: str | None, option: str) -> str | None:
             return (datetime.now(UTC) - timedelta(**{_UNITS[unit]: int(count)})).isoformat()
         datetime.fromisoformat(text)
     except (ValueError, OverflowError):  # the latter: before the year 1
-        _refuse(f"{option} {text} is no time: give 90s, 15m, 2h, 7d, or 2026-01-31T12:00.")
+        raise refuse(f"{option} {text} is no time: give 90s, 15m, 2h, 7d, or 2026-01-31T12:00.") from None
     return text
 
 
@@ -294,24 +289,9 @@ def _match(text: str | None) -> Any:
     except ValueError:
         match = None
     if not isinstance(match, dict):
-        _refuse('--match must be a JSON object, such as {"endpoints": ["/v1/completions"]}.')
+        raise refuse('--match must be a JSON object, such as {"endpoints": ["/v1/completions"]}.')
     return match
 
 
 def _mode(should_think: bool) -> str:
     return (Mode.THINK if should_think else Mode.NO_THINK).value
-
-
-@contextmanager
-def _told() -> Iterator[None]:
-    """Errors of the router, or on the way to it, as one sentence and an exit code."""
-    try:
-        yield
-    except AdminError as error:
-        typer.echo(printable(str(error)), err=True)
-        raise typer.Exit(REFUSED) from None
-
-
-def _refuse(sentence: str) -> NoReturn:
-    typer.echo(sentence, err=True)
-    raise typer.Exit(WRONG_INPUT)

@@ -11,9 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url
+from pointsman.cli.admin_api import AdminApi, AsJson, Key, StateDir, Url, refuse, told
 from pointsman.cli.columns import moment, print_columns, span
-from pointsman.cli.reports.query import refuse, told
 
 app = typer.Typer(help="Make, rotate and revoke keys while the platform runs.", no_args_is_help=True)
 
@@ -23,7 +22,6 @@ PAGE = 1000
 """Keys that are asked for at a time."""
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="As `pointsman keys list` shows it.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 ExpiresIn = Annotated[
     int | None,
     typer.Option(

@@ -6,37 +6,29 @@ Policies are YAML here, as in the configuration file; a mistake is told with its
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, AdminError, Key, StateDir, Url
+from pointsman.cli.admin_api import AdminApi, AsJson, Key, StateDir, Url, refuse, told
 from pointsman.cli.columns import print_columns
+from pointsman.cli.versioned import IfVersion, body_of, if_match, if_unchanged, path_of, tell_live
 
 app = typer.Typer(help="See and change tenants' policies while the platform runs.", no_args_is_help=True)
 
 PATH = "/admin/v1/policies"
-
-REFUSED, WRONG_INPUT = 1, 2
-"""Exit codes: the router refused, or was not to be reached; what was given can't be used."""
+_path = partial(path_of, PATH)
 
 TenantName = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name.", show_default=False)]
 Comment = Annotated[str | None, typer.Option(help="Why; kept with the version.", show_default=False)]
-IfVersion = Annotated[
-    int | None,
-    typer.Option(help="Change it only if this is the newest version. Default: whatever it is.", show_default=False),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 @app.command("list")
 def list_policies(url: Url = None, key: Key = None, state_dir: StateDir = None, as_json: AsJson = False) -> None:
     """Every tenant's policy in one line."""
-    with _told():
+    with told():
         answer = AdminApi(url, key, state_dir).ask("GET", PATH).json()
     if as_json:
         typer.echo(json.dumps(answer))
@@ -67,7 +59,7 @@ def show(
     """The policy that holds for TENANT, as YAML that `pointsman policies set` takes."""
     from pointsman.contracts.policy_file import dump_policy, parse_policy
 
-    with _told():
+    with told():
         answer = AdminApi(url, key, state_dir).ask("GET", _path(tenant), params={"defaults": defaults}).json()
     if as_json:
         typer.echo(json.dumps(answer))
@@ -93,19 +85,13 @@ def set_policy(
     state_dir: StateDir = None,
 ) -> None:
     """Let the policy in FILE hold for TENANT, from the next request of every worker on."""
-    from pointsman.contracts.config_problems import ConfigError
     from pointsman.contracts.policy_file import load_policy
 
-    try:
-        document = load_policy(file)
-    except ConfigError as error:
-        typer.echo(error, err=True)
-        raise typer.Exit(WRONG_INPUT) from None
-    with _told():
+    body = body_of(partial(load_policy, file))
+    with told():
         api = AdminApi(url, key, state_dir)
-        tag = api.ask("GET", _path(tenant)).headers["etag"] if if_version is None else f'"{if_version}"'
-        body = document.model_dump(mode="json", exclude_unset=True)
-        answer = api.ask("PUT", _path(tenant), json=body, params={"comment": comment}, headers={"if-match": tag})
+        unchanged = if_unchanged(api, _path(tenant), if_version)
+        answer = api.ask("PUT", _path(tenant), json=body, params={"comment": comment}, headers=unchanged)
     _print_changed(answer.json())
 
 
@@ -119,9 +105,9 @@ def delete(
     state_dir: StateDir = None,
 ) -> None:
     """Let the configuration's policy hold for TENANT again."""
-    with _told():
+    with told():
         api = AdminApi(url, key, state_dir)
-        answer = api.ask("DELETE", _path(tenant), params={"comment": comment}, headers=_if_match(if_version))
+        answer = api.ask("DELETE", _path(tenant), params={"comment": comment}, headers=if_match(if_version))
     _print_changed(answer.json())
 
 
@@ -143,13 +129,13 @@ def stage(
     state_dir: StateDir = None,
 ) -> None:
     """Move the candidate of TENANT to STAGE."""
-    with _told():
+    with told():
         answer = AdminApi(url, key, state_dir).ask(
             "POST",
             f"{_path(tenant)}/stage",
             json={"stage": to, "share": share},
             params={"comment": comment},
-            headers=_if_match(if_version),
+            headers=if_match(if_version),
         )
     _print_changed(answer.json())
 
@@ -164,9 +150,9 @@ def promote(
     state_dir: StateDir = None,
 ) -> None:
     """Let the candidate of TENANT be its policy."""
-    with _told():
+    with told():
         answer = AdminApi(url, key, state_dir).ask(
-            "POST", f"{_path(tenant)}/promote", params={"comment": comment}, headers=_if_match(if_version)
+            "POST", f"{_path(tenant)}/promote", params={"comment": comment}, headers=if_match(if_version)
         )
     _print_changed(answer.json())
 
@@ -183,7 +169,7 @@ def history(
     """The versions of TENANT's policy, newest first; with --json what each of them said."""
     from pointsman.cli.story import printable
 
-    with _told():
+    with told():
         answer = (
             AdminApi(url, key, state_dir).ask("GET", f"{_path(tenant)}/history", params={"limit": limit}).json()
         )
@@ -210,7 +196,7 @@ def rollback(
     state_dir: StateDir = None,
 ) -> None:
     """Let an earlier version of TENANT's policy hold again, its predictor with it, as a new version."""
-    with _told():
+    with told():
         api = AdminApi(url, key, state_dir)
         before = None if to is None else to + 1
         found = api.ask("GET", f"{_path(tenant)}/history", params={"limit": 2, "before": before}).json()["data"]
@@ -220,20 +206,18 @@ def rollback(
             else api.ask("GET", f"{_path(tenant)}/history", params={"limit": 1}).json()["data"]
         )
         if not newest:
-            typer.echo(f"{tenant}: the configuration's policy holds, and no other one ever did.", err=True)
-            raise typer.Exit(WRONG_INPUT)
+            raise refuse(f"{tenant}: the configuration's policy holds, and no other one ever did.")
         wanted = newest[0]["version"] - 1 if to is None else to
         # Before the first version the configuration's held.
         document = next((one["document"] for one in found if one["version"] == wanted), None)
         if wanted and not any(one["version"] == wanted for one in found):
-            typer.echo(f"{tenant}: there is no version {wanted}.", err=True)
-            raise typer.Exit(WRONG_INPUT)
+            raise refuse(f"{tenant}: there is no version {wanted}.")
         answer = api.ask(
             "DELETE" if document is None else "PUT",
             _path(tenant),
             json=document,
             params={"comment": comment or f"back to version {wanted or 'of the configuration'}"},
-            headers=_if_match(newest[0]["version"]),
+            headers=if_match(newest[0]["version"]),
         )
     _print_changed(answer.json())
 
@@ -253,7 +237,7 @@ def simulate(
 ) -> None:
     """Estimate what another threshold would have done to the last decisions of TENANT."""
     body = {"tenant": tenant, "threshold": threshold, "decisions": last}
-    with _told():
+    with told():
         answer = AdminApi(url, key, state_dir).ask("POST", f"{PATH}/simulate", json=body).json()
     if as_json:
         typer.echo(json.dumps(answer))
@@ -284,24 +268,6 @@ def simulate(
         typer.echo(f"  {caveat}")
 
 
-@contextmanager
-def _told() -> Iterator[None]:
-    """Say what went wrong in one sentence."""
-    try:
-        yield
-    except AdminError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(REFUSED if error.status else WRONG_INPUT) from None
-
-
-def _path(tenant: str) -> str:
-    return f"{PATH}/{quote(tenant, safe='')}"
-
-
-def _if_match(version: int | None) -> dict[str, str]:
-    return {} if version is None else {"if-match": f'"{version}"'}
-
-
 def _stage(candidate: dict[str, Any] | None) -> str:
     """How far a candidate has gone live, in a word or two."""
     if candidate is None:
@@ -325,5 +291,4 @@ def _said(answer: dict[str, Any]) -> str:
 
 def _print_changed(answer: dict[str, Any]) -> None:
     typer.echo(_said(answer))
-    if not answer["live"]:
-        typer.echo("Redis is away: routers will hear of it when it is back.", err=True)
+    tell_live(answer["live"])

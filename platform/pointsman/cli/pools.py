@@ -6,31 +6,24 @@ Pools are YAML here, as in the configuration file; a mistake is told with its li
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url
+from pointsman.cli.admin_api import AdminApi, AsJson, Key, StateDir, Url, refuse, told
 from pointsman.cli.columns import print_columns
-from pointsman.cli.reports.query import refuse, told
+from pointsman.cli.versioned import IfVersion, Manager, body_called, if_match, path_of, tell_live
 
 app = typer.Typer(help="See what pools do; make, change and take them away while the platform runs.")
 
 PATH = "/admin/v1/pools"
+_path = partial(path_of, PATH)
 
 _HEADINGS = ("POOL", "MODEL", "MODES", "STATE", "REPLICAS", "RUNNING", "PLACES", "WAITING", "TOKENS TO DO")
 
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="The pool's name.", show_default=False)]
-IfVersion = Annotated[
-    int | None,
-    typer.Option(help="Change it only if this is its version. Default: whatever it is.", show_default=False),
-]
-Manager = Annotated[
-    str | None,
-    typer.Option(help="Who looks after the pool and alone may change it. Default: api", show_default=False),
-]
 Reprice = Annotated[
     bool,
     typer.Option(
@@ -38,7 +31,6 @@ Reprice = Annotated[
         help="Let its prices hold for the pools too that answer the same model and mode, as they must agree.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -97,7 +89,9 @@ def create(
     state_dir: StateDir = None,
 ) -> None:
     """Make POOL, as FILE describes it. Its replicas are somebody else's to start."""
-    body = _read(file, pool)
+    from pointsman.contracts.pool_file import load_pool
+
+    body = body_called(pool, file, load_pool)
     params = {"manager": manager, "twins": "reprice" if reprice else None}
     with told():
         answer = AdminApi(url, key, state_dir).ask("PUT", _path(pool), json=body, params=params)
@@ -119,7 +113,9 @@ def edit(
     state_dir: StateDir = None,
 ) -> None:
     """Let POOL be as FILE describes it; without a file as you leave it in your editor ($EDITOR)."""
-    body = None if file is None else _read(file, pool)
+    from pointsman.contracts.pool_file import load_pool
+
+    body = None if file is None else body_called(pool, file, load_pool)
     params = {"manager": manager, "twins": "reprice" if reprice else None}
     with told():
         api = AdminApi(url, key, state_dir)
@@ -169,25 +165,11 @@ def delete(
     state_dir: StateDir = None,
 ) -> None:
     """Take POOL away. Requests that run there run on."""
-    headers = {} if if_version is None else {"if-match": f'"{if_version}"'}
     with told():
-        AdminApi(url, key, state_dir).ask("DELETE", _path(pool), params={"manager": manager}, headers=headers)
+        AdminApi(url, key, state_dir).ask(
+            "DELETE", _path(pool), params={"manager": manager}, headers=if_match(if_version)
+        )
     typer.echo(f"{pool}: taken away")
-
-
-def _read(file: Path, pool: str) -> dict[str, Any]:
-    """The pool in `file`, as JSON has it; ends the command where there is something wrong with it."""
-    from pointsman.contracts.config_problems import ConfigError
-    from pointsman.contracts.pool_file import load_pool
-
-    try:
-        document = load_pool(file, name=pool)
-    except ConfigError as error:
-        raise refuse(str(error)) from None
-    if document.name != pool:
-        raise refuse(f"{file}: name: is {document.name}, not {pool}")
-    body: dict[str, Any] = document.model_dump(mode="json", exclude_unset=True)
-    return body
 
 
 def _edited(answer: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +179,7 @@ def _edited(answer: dict[str, Any]) -> dict[str, Any]:
     import subprocess
     import tempfile
 
-    from pointsman.contracts.pool_file import dump_pool, parse_pool
+    from pointsman.contracts.pool_file import dump_pool, load_pool, parse_pool
 
     text = dump_pool(parse_pool(answer["pool"]))
     with tempfile.TemporaryDirectory() as folder:
@@ -211,11 +193,7 @@ def _edited(answer: dict[str, Any]) -> dict[str, Any]:
         if file.read_text(encoding="utf-8") == text:
             typer.echo("Nothing was changed.")
             raise typer.Exit
-        return _read(file, answer["name"])
-
-
-def _path(pool: str) -> str:
-    return f"{PATH}/{quote(pool, safe='')}"
+        return body_called(answer["name"], file, load_pool)
 
 
 def _row(pool: dict[str, Any]) -> tuple[str, ...]:
@@ -246,5 +224,4 @@ def _print_changed(answer: dict[str, Any]) -> None:
     typer.echo(_said(answer))
     if answer["traffic"]:
         typer.echo(f"requests are divided: {_divided(answer['traffic'])}")
-    if not answer["live"]:
-        typer.echo("Redis is away: routers will hear of it when it is back.", err=True)
+    tell_live(answer["live"])

@@ -12,11 +12,10 @@ from urllib.parse import quote
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url
+from pointsman.cli.admin_api import AdminApi, AsJson, Key, StateDir, Url, refuse, told
 from pointsman.cli.columns import print_columns
-from pointsman.cli.policies import WRONG_INPUT
-from pointsman.cli.reports.query import told
 from pointsman.cli.story import printable
+from pointsman.cli.versioned import tell_live
 
 app = typer.Typer(help="See and change tenants' predictors while the platform runs.", no_args_is_help=True)
 
@@ -24,7 +23,6 @@ PATH = "/admin/v1/predictors"
 
 Version = Annotated[str, typer.Argument(metavar="VERSION", help="As `list` shows it.", show_default=False)]
 Comment = Annotated[str | None, typer.Option(help="Why; kept in the audit log.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
 @app.command("list")
@@ -39,7 +37,7 @@ def list_predictors(url: Url = None, key: Key = None, state_dir: StateDir = None
     rows += [(one["version"], _gate(one), _users(one), _made(one)) for one in answer["data"]]
     print_columns(rows)
     typer.echo(f"for everybody else: {answer['base']}")
-    _tell_live(all(one["live"] for one in answer["data"]))
+    tell_live(all(one["live"] for one in answer["data"]))
 
 
 @app.command()
@@ -63,7 +61,7 @@ def show(
         if figures := verdict.get(part):
             typer.echo(f"  {title:<11} accuracy {figures['accuracy_base']:.3f} -> {figures['accuracy']:.3f}")
     typer.echo(printable(f"  gate        {_gate(answer)}: {answer['refusal'] or verdict.get('reason', '')}"))
-    _tell_live(answer["live"])
+    tell_live(answer["live"])
 
 
 @app.command()
@@ -80,8 +78,7 @@ def put(
     try:
         content = file.read_bytes()
     except OSError as error:
-        typer.echo(f"cannot read {file}: {error.strerror or error}", err=True)
-        raise typer.Exit(WRONG_INPUT) from None
+        raise refuse(f"cannot read {file}: {error.strerror or error}") from None
     with told():
         answer = (
             AdminApi(url, key, state_dir)
@@ -92,7 +89,7 @@ def put(
         typer.echo(json.dumps(answer))
         return
     typer.echo(answer["version"])
-    _tell_live(answer["live"])
+    tell_live(answer["live"])
 
 
 @app.command()
@@ -120,8 +117,3 @@ def _users(one: dict[str, Any]) -> str:
 
 def _made(one: dict[str, Any]) -> str:
     return f"{one['created_at'][:19].replace('T', ' ')} by {one['created_by']}"
-
-
-def _tell_live(live: bool) -> None:
-    if not live:
-        typer.echo("Redis is away: routers will hear of it when it is back.", err=True)

@@ -8,16 +8,15 @@ from urllib.parse import quote
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url
-from pointsman.cli.reports.query import refuse, told
+from pointsman.cli.admin_api import AdminApi, AsJson, Key, StateDir, Url, refuse, told
 from pointsman.cli.story import printable
+from pointsman.cli.versioned import tell_live
 
 app = typer.Typer(help="See and change what pools cost, while the platform runs.", no_args_is_help=True)
 
 PATH = "/admin/v1/prices"
 
 PoolName = Annotated[str, typer.Argument(metavar="POOL", help="The pool's name.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 Per1M = "USD per 1M tokens."
 
 NAMES = ("input", "cached_input", "output", "reasoning", "cache_creation", "cache_storage", "cache_call")
@@ -127,8 +126,7 @@ def _print_changed(answer: dict[str, Any], number: int) -> None:
     changed = next(version for version in answer["versions"] if version["version"] == number)
     pools = ", ".join([answer["pool"], *answer["same_as"]])
     typer.echo(f"{pools}: {_period(changed)}")
-    if not answer["live"]:
-        typer.echo("Redis is away: routers will hear of it when it is back.", err=True)
+    tell_live(answer["live"])
 
 
 def _version(number: int) -> str:

@@ -6,19 +6,20 @@ Tenants are YAML here, as in the configuration file; a mistake is told with its 
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url
+from pointsman.cli.admin_api import AdminApi, AsJson, Key, StateDir, Url, told
 from pointsman.cli.columns import moment, print_columns
-from pointsman.cli.reports.query import refuse, told
+from pointsman.cli.versioned import IfVersion, Manager, body_called, if_match, if_unchanged, path_of, tell_live
 
 app = typer.Typer(help="See, make, change and delete tenants while the platform runs.", no_args_is_help=True)
 
 PATH = "/admin/v1/tenants"
+_path = partial(path_of, PATH)
 
 HEADING = ("TENANT", "VERSION", "MANAGED BY", "KEYS", "PRIORITY", "BUDGET A MONTH", "CHANGED")
 
@@ -26,15 +27,6 @@ PAGE = 1000
 """Tenants that are asked for at a time."""
 
 TenantName = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name.", show_default=False)]
-IfVersion = Annotated[
-    int | None,
-    typer.Option(help="Change it only if this is its version. Default: whatever it is.", show_default=False),
-]
-Manager = Annotated[
-    str | None,
-    typer.Option(help="Who looks after the tenant and alone may change it. Default: api", show_default=False),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 @app.command("list")
@@ -52,9 +44,7 @@ def list_tenants(
     as_json: AsJson = False,
 ) -> None:
     """Tenants by name, one line each; with --json one object a line."""
-    rows: list[tuple[str, ...]] = [
-        ("TENANT", "VERSION", "MANAGED BY", "KEYS", "PRIORITY", "BUDGET A MONTH", "CHANGED")
-    ]
+    rows: list[tuple[str, ...]] = [HEADING]
     with told():
         api = AdminApi(url, key, state_dir)
         while limit > 0:
@@ -109,7 +99,9 @@ def create(
     state_dir: StateDir = None,
 ) -> None:
     """Make TENANT, as FILE describes it; without a file everything is at its default."""
-    body = {"name": tenant} if file is None else _read(file, tenant)
+    from pointsman.contracts.tenant_file import load_tenant
+
+    body = {"name": tenant} if file is None else body_called(tenant, file, load_tenant)
     with told():
         answer = AdminApi(url, key, state_dir).ask("POST", PATH, json=body, params={"manager": manager})
     _print_changed(answer.json())
@@ -126,11 +118,13 @@ def set_tenant(
     state_dir: StateDir = None,
 ) -> None:
     """Let TENANT be as FILE describes it, from the next request of every router on."""
-    body = _read(file, tenant)
+    from pointsman.contracts.tenant_file import load_tenant
+
+    body = body_called(tenant, file, load_tenant)
     with told():
         api = AdminApi(url, key, state_dir)
-        tag = api.ask("GET", _path(tenant)).headers["etag"] if if_version is None else f'"{if_version}"'
-        answer = api.ask("PUT", _path(tenant), json=body, params={"manager": manager}, headers={"if-match": tag})
+        unchanged = if_unchanged(api, _path(tenant), if_version)
+        answer = api.ask("PUT", _path(tenant), json=body, params={"manager": manager}, headers=unchanged)
     _print_changed(answer.json())
 
 
@@ -144,29 +138,11 @@ def delete(
     state_dir: StateDir = None,
 ) -> None:
     """Delete TENANT and revoke its keys. Its name stays taken, as bills go by names."""
-    headers = {} if if_version is None else {"if-match": f'"{if_version}"'}
     with told():
-        AdminApi(url, key, state_dir).ask("DELETE", _path(tenant), params={"manager": manager}, headers=headers)
+        AdminApi(url, key, state_dir).ask(
+            "DELETE", _path(tenant), params={"manager": manager}, headers=if_match(if_version)
+        )
     typer.echo(f"{tenant}: deleted, its keys revoked")
-
-
-def _read(file: Path, tenant: str) -> dict[str, Any]:
-    """The tenant in `file`, as JSON has it; ends the command where there is something wrong with it."""
-    from pointsman.contracts.config_problems import ConfigError
-    from pointsman.contracts.tenant_file import load_tenant
-
-    try:
-        document = load_tenant(file, name=tenant)
-    except ConfigError as error:
-        raise refuse(str(error)) from None
-    if document.name != tenant:
-        raise refuse(f"{file}: name: is {document.name}, not {tenant}")
-    body: dict[str, Any] = document.model_dump(mode="json", exclude_unset=True)
-    return body
-
-
-def _path(tenant: str) -> str:
-    return f"{PATH}/{quote(tenant, safe='')}"
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
@@ -190,5 +166,4 @@ def _said(answer: dict[str, Any]) -> str:
 
 def _print_changed(answer: dict[str, Any]) -> None:
     typer.echo(_said(answer))
-    if not answer["live"]:
-        typer.echo("Redis is away: routers will hear of it when it is back.", err=True)
+    tell_live(answer["live"])

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url
-from pointsman.cli.reports.query import By, Mode, Model, Output, Pool, Since, Tenant, Until, opened, refuse, told
+from pointsman.cli.admin_api import AdminApi, Key, StateDir, Url, refuse, told
+from pointsman.cli.reports.query import By, Mode, Model, Output, Pool, Since, Tenant, Until, opened
 from pointsman.cli.reports.show import show
 
 app = typer.Typer(

@@ -11,10 +11,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, AdminError
-
-REFUSED, WRONG_INPUT = 1, 2
-"""Exit codes: the router refused, or was not to be reached; what was given can't be used."""
+from pointsman.cli.admin_api import AdminApi, refuse
 
 By = Annotated[
     str,
@@ -42,22 +39,6 @@ class Report(NamedTuple):
     since: str
     until: str
     rows: Iterator[dict[str, Any]]
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """Say what went wrong in one sentence, and end."""
-    try:
-        yield
-    except AdminError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(REFUSED if error.status else WRONG_INPUT) from None
-
-
-def refuse(message: str) -> typer.Exit:
-    """Say why what was given can't be used; to be raised."""
-    typer.echo(message, err=True)
-    return typer.Exit(WRONG_INPUT)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from typing import Any
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi
-from pointsman.cli.reports.query import Report, asked, copied, opened, refuse
+from pointsman.cli.admin_api import AdminApi, refuse
+from pointsman.cli.reports.query import Report, asked, copied, opened
 from pointsman.cli.reports.table import print_table
 
 
