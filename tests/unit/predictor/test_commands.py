@@ -212,11 +212,13 @@ def test_a_broken_weights_file_is_one_sentence(tmp_path: Path) -> None:
 def test_the_stored_report_is_no_worse_than_it_was() -> None:
     report = _json("evaluate")
     assert report["stored"] is True
-    assert report["auroc"] >= 0.91
-    assert report["ece"] <= 0.035
-    assert report["own_rows_by_author"]["auroc"] >= 0.9
-    assert report["own_rows_by_author"]["accuracy"] >= 0.83
-    assert report["own_rows_by_author"]["ece"] <= 0.03
+    assert report["auroc"] >= 0.9
+    assert report["ece"] <= 0.03
+    assert report["own_rows_by_author"]["auroc"] >= 0.915
+    assert report["own_rows_by_author"]["accuracy"] >= 0.84
+    assert report["own_rows_by_author"]["ece"] <= 0.025
+    assert 0 <= report["no_think_share"] <= 1
+    assert report["own_no_think_share"] >= 0.5
     assert report["ece_bins"] == 15
     assert len(report["families"]) >= 20
     assert len(report["data_sha256"]) == 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import orjson
@@ -11,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.router.predictor import corpus, lexicon
-from pointsman.router.predictor.evaluation import auroc, expected_calibration_error
+from pointsman.router.predictor.corpus import Row
+from pointsman.router.predictor.evaluation import auroc, expected_calibration_error, no_think_share
+from pointsman.router.predictor.wrapping import LONGEST, Wrapping, phrases
 
 _ROWS = st.lists(
     st.tuples(st.booleans(), st.integers(-3, 3), st.sampled_from([0.25, 1.0, 2.0])), min_size=2, max_size=30
@@ -42,6 +45,19 @@ def test_calibration_error_of_a_constant_lie() -> None:
     assert expected_calibration_error(think, np.full(3000, 0.9), np.ones(3000)) == pytest.approx(0.4, abs=0.01)
 
 
+@given(_ROWS)
+def test_the_no_think_share_is_that_of_the_best_threshold_of_all(rows: list[tuple[bool, int, float]]) -> None:
+    think, score, weight = (np.array(column) for column in zip(*rows, strict=True))
+    best = 0.0
+    for threshold in {*score.tolist(), 4}:
+        below = score < threshold
+        right = weight[below & ~think].sum() / weight[~think].sum()
+        wrong = weight[below & think].sum() / weight[think].sum()
+        if right and right / (right + wrong) >= 0.75:
+            best = max(best, right)
+    assert no_think_share(think, score.astype(float), weight, 0.75) == pytest.approx(best)
+
+
 def test_families_are_fixed_and_take_their_near_duplicates_along() -> None:
     families = corpus.source_families()
     listed = orjson.loads(corpus.FAMILIES.read_bytes())
@@ -54,10 +70,10 @@ def test_families_are_fixed_and_take_their_near_duplicates_along() -> None:
 
 def test_own_rows_are_many_varied_and_in_pairs() -> None:
     rows = corpus.own_rows()
-    assert len(rows) > 8000
+    assert len(rows) > 15_000
     for lang in ("en", "zh", "ja"):
         labels = [row.think for row in rows if row.lang == lang]
-        assert len(labels) > 2000
+        assert len(labels) > 4000
         assert 0.4 < sum(labels) / len(labels) < 0.6
     for kind in ("document", "agentic", "keyword_trap", "short_hard", "wrapped", "history", "wish", "minimal_pair"):
         assert sum(row.kind == kind for row in rows) > 150, kind
@@ -90,9 +106,46 @@ def test_nothing_that_is_reserved_is_trained_on() -> None:
     assert len(found) == 0, found
 
 
+def _own(text: str, lang: str = "en", kind: str = "short_easy", pair: str = "") -> Row:
+    return Row(text, False, 1.0, "somebody", corpus.OWN_FAMILY, corpus.CORE, lang, kind, pair)
+
+
+def test_a_question_is_copied_between_courtesies_and_beside_lines_of_another_document() -> None:
+    lines = [f"The {colour} shed holds nine rakes." for colour in ("red", "blue", "green", "grey", "black", "old")]
+    documents = [_own("\n".join(lines), lang, "document", f"doc-{lang}") for lang in phrases()]
+    around = Wrapping(documents)
+    for lang in phrases():
+        question = _own("What is a rake for?", lang)
+        courtesies, beside = (copies := around.copies(question))[:2], copies[2]
+        assert len(copies) == 3
+        assert all(question.text in copy and copy != question.text for copy in copies)
+        assert any(said in beside for said in lines)
+        assert not any(said in copy for copy in courtesies for said in lines)
+        assert Wrapping(documents).copies(question) == copies
+    assert around.copies(_own("Bonjour ?", "fr")) == []
+    assert around.copies(_own("a" * (LONGEST + 1))) == []
+
+
+def test_the_languages_wrap_with_many_phrases() -> None:
+    for lang in ("en", "zh", "ja"):
+        known = phrases()[lang]
+        assert len(known["before"]) >= 25
+        assert len(known["after"]) >= 25
+
+
+def test_copies_share_the_weight_of_their_row_and_leave_the_others_alone() -> None:
+    exam = Row("2+2?", True, 1.0, "exam", "exam", corpus.CORE)
+    row = _own("Who?")
+    alone = corpus.Corpus((exam, exam, row, row), "").family_weights()
+    copied = corpus.Corpus((exam, exam, row, replace(row, copy=True), row), "").family_weights()
+    assert sum(alone) == pytest.approx(4)
+    assert sum(copied) == pytest.approx(4)
+    assert copied[2] / copied[0] == pytest.approx(alone[2] / alone[0])
+
+
 def test_every_heading_of_the_lexicon_speaks_three_languages() -> None:
-    for heading, phrases in lexicon.LEXICON.items():
-        text = "".join(phrases)
+    for heading, said in lexicon.LEXICON.items():
+        text = "".join(said)
         assert any("a" <= letter <= "z" for letter in text), heading
         assert any("一" <= letter <= "鿿" for letter in text), heading
         assert any("ぁ" <= letter <= "ヿ" for letter in text), heading

@@ -2,23 +2,67 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.router.predictor import question_of
+from pointsman.router.predictor import Predictor, artefact, question_of
 from pointsman.router.predictor.excerpt import LONGEST, excerpt
+from pointsman.router.predictor.question import parted
 
 
-def test_only_the_last_user_message_counts() -> None:
-    messages = [
-        {"role": "system", "content": "Prove everything."},
-        {"role": "user", "content": "Prove that there are infinitely many primes."},
-        {"role": "assistant", "content": "Suppose there were finitely many…"},
-        {"role": "user", "content": "Thanks!"},
-        {"role": "assistant", "content": "You are welcome."},
-    ]
-    assert question_of(messages) == "Thanks!"
+def _talk(*turns: str) -> list[dict[str, object]]:
+    said: list[dict[str, object]] = [{"role": "system", "content": "Prove everything."}]
+    for turn in turns:
+        said += [{"role": "user", "content": turn}, {"role": "assistant", "content": "Suppose not…"}]
+    return said
+
+
+WIDE = "素数が無限にあることを、背理法を使わずに証明してもらえませんか？"
+PRIMES = "Prove that there are infinitely many primes, and say where the proof fails for a finite ring of numbers."
+
+
+def test_only_the_last_user_message_counts_where_it_is_not_short() -> None:
+    assert question_of(_talk("Which year was it?", PRIMES)) == PRIMES
+    assert question_of(_talk("Which year?", WIDE)) == WIDE
+    assert question_of(_talk("Thanks!")) == "Thanks!"
+
+
+def test_a_short_last_turn_brings_along_what_it_speaks_of() -> None:
+    assert parted(question_of(_talk(PRIMES, "and for rings?")) or "") == ("and for rings?", PRIMES)
+    assert parted(question_of(_talk(PRIMES, "why?", "环呢？")) or "") == ("环呢？", f"{PRIMES}\nwhy?")
+    assert parted(question_of(_talk("Hi!", "How are you?", "fine")) or "") == ("fine", "Hi!\nHow are you?")
+    assert parted(question_of(_talk("0", "1", "2", "3", "4", "5")) or "") == ("5", "1\n2\n3\n4")
+    long = question_of(_talk("a" * 5000 + "b" * 5000, "shorter")) or ""
+    assert long.startswith("shorter")
+    assert long.endswith("b")
+    assert len(long) < 2000
+    assert parted("no conversation") == ("no conversation", "")
+
+
+@given(st.text(max_size=80), st.text(max_size=80))
+def test_a_question_comes_apart_as_it_was_put_together(earlier: str, last: str) -> None:
+    question = question_of(_talk(earlier, last))
+    if question is not None and "\u241e" not in earlier + last:
+        assert parted(question)[0] == last
+        assert parted(question)[1] in ("", earlier)
+
+
+def test_a_short_turn_is_judged_in_the_light_of_what_was_asked_before() -> None:
+    for predictor in (Predictor.load(), Predictor(artefact.read(), compiled=False)):
+        hard = question_of(_talk(PRIMES, "and for rings?")) or ""
+        easy = question_of(_talk("Where can one buy cheap hooks for curtains?", "and for rings?"))
+        assert predictor.probability(hard) > predictor.probability(easy or "") + 0.1
+        assert predictor.probabilities([hard, PRIMES]) == pytest.approx(
+            [predictor.probability(hard), predictor.probability(PRIMES)]
+        )
+        assert predictor.probability(question_of(_talk(PRIMES, "Thanks a lot!")) or "") < 0.5
+        odds = math.log(predictor.probability(hard) / (1 - predictor.probability(hard)))
+        for told in (predictor.explain(hard), predictor.evidence(hard)):
+            assert "what was asked before" in [each.feature for each in told]
+            assert sum(each.contribution for each in told) == pytest.approx(odds, abs=1e-3)
 
 
 def test_a_tool_result_after_the_question_is_not_the_question() -> None:
@@ -75,14 +119,14 @@ def test_any_shape_of_messages_is_survived(messages: list[dict[str, object]]) ->
     assert question is None or question.strip()
 
 
-def test_only_what_follows_the_last_user_message_is_looked_at() -> None:
+def test_only_what_follows_a_last_user_message_that_is_not_short_is_looked_at() -> None:
     class Message(dict[str, object]):
         def get(self, key: str, default: object = None) -> object:
             raise AssertionError("an earlier message was read")
 
     earlier = Message(role="user", content="Prove it.")
-    last = {"role": "user", "content": "Thanks!"}
-    assert question_of([earlier, last, {"role": "tool", "content": "done"}]) == "Thanks!"
+    last = {"role": "user", "content": PRIMES}
+    assert question_of([earlier, last, {"role": "tool", "content": "done"}]) == PRIMES
 
 
 @given(st.text())
@@ -107,8 +151,8 @@ def test_a_text_that_is_nothing_but_a_document_is_kept() -> None:
 
 
 def test_first_and_last_lines_are_found() -> None:
-    seen = excerpt("Summarise this.\nIn one line.\nWho was late?\nAnswer:")
-    assert seen.text[: seen.opening] == "Summarise this."
+    seen = excerpt("Why so?\nWho was late?\nAnswer:")
+    assert seen.text[: seen.opening] == "Why so?"
     assert seen.text[-seen.closing :] == "Who was late?\nAnswer:"
 
 

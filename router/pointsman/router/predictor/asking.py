@@ -30,7 +30,7 @@ UNIT = 256
 """What counts 1 in a score."""
 LEAST = 0
 """A line whose score is above this is part of what is asked; the one with the highest score always is."""
-MATERIAL = 60
+MATERIAL = 20
 """Characters of other lines from which these are left out: fewer belong to what is asked."""
 LONGEST_LINE = 600
 """A line of at most as many characters is read as a whole where one of its sentences asks."""

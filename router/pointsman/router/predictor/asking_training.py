@@ -2,7 +2,8 @@
 
 Stands before training: the features read only what `asking` has chosen. Learns from the project's own rows alone.
 Rows of one pair with different labels share their document, so a line that only one label has is the question; and
-short questions of other rows are put beside those documents in several ways. Writes `data/asking.weights`.
+short questions of other rows are put beside those documents in several ways, and between courtesies, which ask for
+nothing. Writes `data/asking.weights`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pointsman.router.predictor import asking, corpus
+from pointsman.router.predictor import asking, corpus, wrapping
 from pointsman.router.predictor.asking import Sentence
 from pointsman.router.predictor.corpus import Row
 
@@ -26,6 +27,8 @@ _MOST_ASKED = 400
 _GAPS = ("\n\n", "\n", "\n---\n", "\n\n---\n\n", '\n"""\n', "\n```\n", "\n\n\n")
 _BESIDE = 3
 """How many other questions each document is shown with."""
+_OF_WRAPPED = 2
+"""Of so many questions between courtesies one is learnt from."""
 _OWN_WEIGHT = 2.0
 _INVERSE_REGULARISATION = 0.3
 _FLAG_PENALTY = 0.05
@@ -65,7 +68,12 @@ def examples(rows: Sequence[Row]) -> list[Example]:
             for sentence, so in zip(said, asks, strict=True):
                 document = document.replace(sentence, "") if so else document
             learnt += [_beside(chance.choice(short), document.strip(), chance) for _ in range(_BESIDE)]
-    return learnt
+    wrapped = [
+        _example(wrapping.among_courtesies(row.text, row.lang, chance), row.text)
+        for row in rows
+        if row.lang in wrapping.phrases() and row.kind not in _KINDS and len(row.text) < wrapping.LONGEST
+    ]
+    return learnt + [each for each in wrapped if not all(each.asks) and any(each.asks)][::_OF_WRAPPED]
 
 
 def _beside(question: str, document: str, chance: random.Random) -> Example:
@@ -82,6 +90,10 @@ def _beside(question: str, document: str, chance: random.Random) -> Example:
             f"{before}\n{question}\n{after}",
         )
     )
+    return _example(text, question)
+
+
+def _example(text: str, question: str) -> Example:
     found = asking.sentences(text)
     said = [text[each.begin : each.end] for each in found]
     return Example(text, found, [sentence in question or question in sentence for sentence in said], 1.0)

@@ -10,18 +10,22 @@ from __future__ import annotations
 import hashlib
 import lzma
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
 
-from pointsman.router.predictor.question import question_of
+from pointsman.router.predictor import wrapping
+from pointsman.router.predictor.question import parted, question_of
+from pointsman.router.predictor.wrapping import Wrapping
 
 ROWS_FILE = "train.jsonl.xz"
 OWN_FAMILY = "own_rows"
-OWN_FACTOR = 20.0
+OWN_FACTOR = 3.0
 """How much more an own row counts: they are what requests look like, the public sets are exams."""
+ORIGINAL_SHARE, COPY_SHARE = 0.5, 0.5
+"""What an own row that has wrapped copies (`wrapping.py`) counts, and what each copy; one without counts 1."""
 CORE = "core"
 """The tier of rows whose label is clear; other tiers are arguable."""
 OWN_ROWS = Path(__file__).with_name("data") / "rows"
@@ -46,7 +50,8 @@ class Row:
     One labelled query: `think` is the label, `weight` how sure that is; a `family` is left out as a whole.
 
     Of own rows `source` is the file, `kind` what sort of request it is, and `pair` what those share that differ by
-    little, or speak of the same document.
+    little, or speak of the same document; `earlier` is what the user said before a short last turn. A `copy` is one
+    of an own row, wrapped: trained on, never judged.
     """
 
     text: str
@@ -58,6 +63,8 @@ class Row:
     lang: str = ""
     kind: str = ""
     pair: str = ""
+    copy: bool = False
+    earlier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,20 +75,24 @@ class Corpus:
     sha256: str
 
     def family_weights(self) -> list[float]:
-        """Each row's weight times (rows of its family)^-0.5, own rows times `OWN_FACTOR`, scaled to a mean of 1."""
-        sizes = Counter(row.family for row in self.rows)
+        """
+        Each row's weight times (rows of its family)^-0.5, own rows times `OWN_FACTOR`.
+
+        They sum to the number of rows that are no copies.
+        """
+        sizes = Counter(row.family for row in self.rows if not row.copy)
         raw = [row.weight * sizes[row.family] ** -0.5 for row in self.rows]
         raw = [
             each * OWN_FACTOR if row.family == OWN_FAMILY else each
             for each, row in zip(raw, self.rows, strict=True)
         ]
-        mean = sum(raw) / len(raw)
+        mean = sum(raw) / sum(sizes.values())
         return [weight / mean for weight in raw]
 
 
 def load(folder: Path) -> Corpus:
     """
-    The rows of `folder` and Pointsman's own rows after them.
+    The rows of `folder`, and after them Pointsman's own rows, each with its wrapped copies.
 
     Raises `CorpusError` where a file is missing, holds no usable rows, or a line is not a labelled query.
     """
@@ -97,14 +108,23 @@ def load(folder: Path) -> Corpus:
     rows = [row for row in _rows(content, path, families) if row.source not in RESERVED]
     if len({row.think for row in rows}) < 2 or len({row.family for row in rows}) < 3:
         raise CorpusError(f"{path} needs rows of both labels and of three or more sources")
-    rows += own_rows()
-    own = b"".join(each.read_bytes() for each in _own_files())
+    rows += _with_copies(own_rows())
+    own = b"".join(each.read_bytes() for each in (*_own_files(), wrapping.FILE))
     return Corpus(tuple(rows), hashlib.sha256(packed + own).hexdigest())
 
 
 def own_rows() -> tuple[Row, ...]:
-    """The rows that Pointsman brings itself, file by file; a conversation counts by its question."""
+    """The rows that Pointsman brings itself, file by file; a conversation counts by its last turn."""
     return tuple(row for path in _own_files() for row in _own_rows(path))
+
+
+def _with_copies(rows: Sequence[Row]) -> Iterable[Row]:
+    around = Wrapping(rows)
+    for row in rows:
+        copies = around.copies(row)
+        yield replace(row, weight=ORIGINAL_SHARE) if copies else row
+        for text in copies:
+            yield replace(row, text=text, weight=COPY_SHARE, copy=True)
 
 
 def _own_files() -> list[Path]:
@@ -116,8 +136,9 @@ def _own_rows(path: Path) -> Iterable[Row]:
         row = orjson.loads(line)
         text = row["text"] if "text" in row else question_of(row["messages"])
         assert isinstance(text, str)
+        last, earlier = parted(text)
         yield Row(
-            text,
+            last,
             bool(row["label"]),
             1.0,
             path.stem,
@@ -126,6 +147,7 @@ def _own_rows(path: Path) -> Iterable[Row]:
             row["lang"],
             row["kind"],
             row.get("pair", ""),
+            earlier=earlier,
         )
 
 

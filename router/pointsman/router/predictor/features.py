@@ -25,7 +25,7 @@ from pointsman.router.predictor import alphabet, asking, lexicon
 from pointsman.router.predictor.alphabet import BEGINNING, TokenKind
 from pointsman.router.predictor.excerpt import LONGEST, Excerpt
 
-VERSION = f"3-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}"
+VERSION = f"4-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}"
 """Raise the number with every change to what a feature means: weights of another version are refused."""
 
 TABLE_BITS = 18
@@ -96,8 +96,12 @@ COUNT_NAMES = (
 )
 COUNT_SIZE = len(COUNT_NAMES)
 BIAS_NAME, REST_NAME = "where every question starts", "everything else"
-EVIDENCE_NAMES = (*GROUP_NAMES, *COUNT_NAMES, BIAS_NAME, REST_NAME)
-"""What evidence that names no word is called, by its place: groups, counts, the bias, and the sum of the rest."""
+EARLIER_NAME = "what was asked before"
+EVIDENCE_NAMES = (*GROUP_NAMES, *COUNT_NAMES, BIAS_NAME, REST_NAME, EARLIER_NAME)
+"""
+What evidence that names no word is called, by its place: groups, counts, the bias, the sum of the rest, and the
+turns before a short one.
+"""
 COUNT_SCALE = 0.15
 """How much a count may say against the hashed words before the data speaks."""
 _MOST_HITS = 3

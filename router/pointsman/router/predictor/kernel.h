@@ -22,7 +22,7 @@ enum { PART_ALL = 0, PART_CLOSING = 1, PART_OPENING = 2 };
 
 /* What asks in a text, as in `asking.py`; `UNIT` is what counts 1 in a score. */
 enum { ASKING_BITS = 14, ASKING_FLAGS = 26, ASKING_SIZE = (1 << ASKING_BITS) + ASKING_FLAGS, UNIT = 256 };
-enum { LEAST = 0, MATERIAL = 60, LONGEST_LINE = 600, MOST_SCORED = 200, CUT_FROM = 60, SHORTEST_SENTENCE = 20 };
+enum { LEAST = 0, MATERIAL = 20, LONGEST_LINE = 600, MOST_SCORED = 200, CUT_FROM = 60, SHORTEST_SENTENCE = 20 };
 enum { READ = 160 };
 
 /* How much room there is. */

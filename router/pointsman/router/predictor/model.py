@@ -18,7 +18,11 @@ from pointsman.router.predictor import alphabet, artefact, features, native
 from pointsman.router.predictor.artefact import Weights
 from pointsman.router.predictor.excerpt import excerpt, without_documents
 from pointsman.router.predictor.features import Part
+from pointsman.router.predictor.question import parted
 
+_EARLIER = features.EVIDENCE_NAMES.index(features.EARLIER_NAME)
+_FURTHEST = 12.0
+"""Log-odds of earlier turns that count at most, either way."""
 _SCALES = np.array([group.scale for group in features.GROUPS])
 
 
@@ -33,6 +37,9 @@ class Predictor:
     """
     Judges questions by one set of weights. Safe to share between threads.
 
+    A question is any string; of one that `question_of` has made of a conversation, what was asked before the last
+    turn is judged by itself, and its log-odds are added with a weight of their own.
+
     `compiled`: use the compiled kernel for single questions, where there is one.
     """
 
@@ -44,6 +51,7 @@ class Predictor:
         self._table = weights.table.astype(np.float32) * np.float32(weights.slope)
         self._counts: list[float] = (weights.counts * np.float64(weights.slope)).tolist()
         self._bias = weights.slope * weights.bias + weights.offset
+        self._earlier_slope, self._earlier_offset = weights.earlier_slope, weights.earlier_offset
         features.extract((excerpt(""),))  # builds the tables now, so that the first request does not pay for them
         self._kernel = native.kernel_of(self._table, self._counts, self._bias) if compiled else None
 
@@ -63,6 +71,12 @@ class Predictor:
 
     def probability(self, text: str) -> float:
         """P(think) in [0, 1] of one question, any string of any length."""
+        last, earlier = parted(text)
+        if earlier:
+            return _sigmoid(_log_odds(self._alone(last)) + self._light(earlier))
+        return self._alone(text)
+
+    def _alone(self, text: str) -> float:
         kernel = self._kernel
         if kernel is None:
             return _sigmoid(self._scores(features.extract((excerpt(text),)))[0])
@@ -75,9 +89,18 @@ class Predictor:
             return [self.probability(text) for text in texts]
         scores: list[float] = []
         for start in range(0, len(texts), features.BATCH):
-            batch = [excerpt(text) for text in texts[start : start + features.BATCH]]
-            scores += self._scores(features.extract(batch))
+            batch = [parted(text) for text in texts[start : start + features.BATCH]]
+            found = self._scores(features.extract([excerpt(last) for last, _ in batch]))
+            scores += [
+                score + self._light(earlier) if earlier else score
+                for score, (_, earlier) in zip(found, batch, strict=True)
+            ]
         return [_sigmoid(score) for score in scores]
+
+    def _light(self, earlier: str) -> float:
+        """What earlier turns add to the log-odds of the last one."""
+        odds = _log_odds(self._alone(earlier))
+        return self._earlier_slope * max(-_FURTHEST, min(_FURTHEST, odds)) + self._earlier_offset
 
     def evidence(self, text: str, *, limit: int = 8) -> list[Evidence]:
         """
@@ -90,6 +113,16 @@ class Predictor:
 
     def ranked(self, text: str, limit: int) -> list[tuple[int, float]]:
         """`evidence` as it is worked out: places in `features.EVIDENCE_NAMES`, with contributions."""
+        last, earlier = parted(text)
+        if not earlier:
+            return self._ranked_alone(text, limit)
+        *ranked, (rest_place, rest) = self._ranked_alone(last, limit)
+        ranked.append((_EARLIER, self._light(earlier)))
+        ranked.sort(key=lambda entry: -abs(entry[1]))
+        rest += sum(contribution for _, contribution in ranked[limit:])
+        return [*ranked[:limit], (rest_place, rest)]
+
+    def _ranked_alone(self, text: str, limit: int) -> list[tuple[int, float]]:
         kernel = self._kernel
         if kernel is None:
             return self._ranked(text, limit)
@@ -103,9 +136,12 @@ class Predictor:
         At most `limit` entries, then `everything else`; the contributions add up to the log-odds of `probability`.
         What `shortened` has left of a text is explained as the whole of it.
         """
-        found = features.extract((excerpt(text),))
+        last, earlier = parted(text)
+        found = features.extract((excerpt(last),))
         seen: defaultdict[str, float] = defaultdict(float)
         seen[features.BIAS_NAME] = self._bias
+        if earlier:
+            seen[features.EARLIER_NAME] = self._light(earlier)
         for name, contribution in self._hashed(found):
             seen[name] += contribution
         for place, value in found.counts[0].items():
@@ -167,6 +203,10 @@ def _quoted(hit: str) -> str:
     if hit.startswith(alphabet.PAD):
         return f"begins with “{words}”"
     return f"ends with “{words}”" if hit.endswith(alphabet.PAD) else f"“{words}”"
+
+
+def _log_odds(probability: float) -> float:
+    return math.log(max(probability, 1e-300)) - math.log(max(1 - probability, 1e-16))
 
 
 def _sigmoid(score: float) -> float:

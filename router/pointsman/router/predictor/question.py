@@ -1,7 +1,8 @@
 """Which words of a conversation are the question.
 
-Stands before the excerpt: the system prompt, the history and attached documents say much about the conversation and
-little about how hard its next answer is, so only the last user message counts. Reads any shape of message without
+Stands before the excerpt: the system prompt, the answers and attached documents say much about the conversation and
+little about how hard its next answer is, so the last user message counts. Only where that is short, as "and with
+five of them?" is, does what the user said before come along, behind a mark. Reads any shape of message without
 raising: judging a request's form is the parser's work.
 """
 
@@ -15,20 +16,64 @@ from pointsman.router.predictor.excerpt import shortened
 DOCUMENT_LENGTH = 1500
 """Characters from which one text part among several is taken for an attached document."""
 _MOST_PARTS = 64
+MARK = "\n\u241e "
+"""What stands between a last turn and what was asked before it."""
+SHORT, SHORT_WIDE = 60, 24
+"""Characters of a last turn at most that is read in the light of earlier ones; the latter with ideographs in it."""
+_FIRST_WIDE = "\u2e80"
+_REACH = SHORT + len(MARK)
+_MOST_MESSAGES, _MOST_TURNS = 32, 4
+_EARLIER = 600
+"""Characters from each end of what was asked before that are kept."""
 
 
 def question_of(messages: Sequence[Mapping[str, Any]]) -> str | None:
     """
     The text of the last user message, or None where there is none to judge.
 
-    `messages` are OpenAI chat messages as JSON was read; `content` may be a string or a list of parts. Among
+    Behind a short one stand `MARK` and the user messages before it, of several the last; `parted` takes the two
+    apart. `messages` are OpenAI chat messages as JSON was read; `content` may be a string or a list of parts. Among
     several text parts those of `DOCUMENT_LENGTH` characters or more are left out, unless all are that long. Costs
-    nothing for what stands before that message, nor for the length of its text.
+    nothing for the length of a text, nor for what stands before a last user message that is not short.
     """
-    for message in reversed(messages):
+    for place in range(len(messages) - 1, -1, -1):
+        message = messages[place]
         if isinstance(message, dict) and message.get("role") == "user":
-            return _text_of(message.get("content"))
+            text = _text_of(message.get("content"))
+            if place and text is not None and _is_short(text):
+                earlier = _asked_before(messages, place)
+                if earlier is not None:
+                    return f"{text}{MARK}{earlier}"
+            return text
     return None
+
+
+def parted(question: str) -> tuple[str, str]:
+    """A question of `question_of` as (last turn, what was asked before or nothing)."""
+    at = question.find(MARK, 0, _REACH)
+    return (question, "") if at <= 0 else (question[:at], question[at + len(MARK) :])
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= SHORT and (len(text) <= SHORT_WIDE or max(text) < _FIRST_WIDE)
+
+
+def _asked_before(messages: Sequence[Mapping[str, Any]], end: int) -> str | None:
+    """What the user said in the turns before the message at `end`, one a line; None where that is nothing."""
+    turns: list[str] = []
+    for place in range(end - 1, max(-1, end - 1 - _MOST_MESSAGES), -1):
+        message = messages[place]
+        if isinstance(message, dict) and message.get("role") == "user":
+            text = _text_of(message.get("content"))
+            if text is not None:
+                turns.append(_ends(text))
+            if len(turns) == _MOST_TURNS:
+                break
+    return _ends("\n".join(reversed(turns))) if turns else None
+
+
+def _ends(text: str) -> str:
+    return text if len(text) <= 2 * _EARLIER else f"{text[:_EARLIER]}\n{text[-_EARLIER:]}"
 
 
 def _text_of(content: object) -> str | None:
