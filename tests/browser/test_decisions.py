@@ -19,7 +19,7 @@ NEWER = "(old) => document.querySelector('tbody a').getAttribute('href') !== old
 
 def decisions(platform: ConsoleGateway, key: str, **params: str) -> list[dict[str, Any]]:
     headers = {"authorization": f"Bearer {key}"}
-    answer = httpx.get(f"{platform.url}/v1/decisions", params=params, headers=headers, timeout=10)
+    answer = httpx.get(f"{platform.url}/v1/decisions", params=params, headers=headers, timeout=60)
     data: list[dict[str, Any]] = answer.raise_for_status().json()["data"]
     return data
 

@@ -43,7 +43,7 @@ def named(page: Page) -> str:
 
 
 def decision_of(platform: ConsoleGateway, key: str) -> str:
-    answer = httpx.get(f"{platform.url}/v1/decisions", headers={"authorization": f"Bearer {key}"}, timeout=10)
+    answer = httpx.get(f"{platform.url}/v1/decisions", headers={"authorization": f"Bearer {key}"}, timeout=60)
     return str(answer.raise_for_status().json()["data"][0]["id"])
 
 

@@ -89,5 +89,5 @@ def test_what_a_model_says_is_text(visit: Visit, platform: ConsoleGateway) -> No
 def cost(platform: ConsoleGateway) -> Decimal:
     headers = {"authorization": f"Bearer {platform.admin_key}"}
     params = {"by": "tenant", "tenant": "demo"}
-    answer = httpx.get(f"{platform.url}/admin/v1/costs", params=params, headers=headers, timeout=10)
+    answer = httpx.get(f"{platform.url}/admin/v1/costs", params=params, headers=headers, timeout=60)
     return sum((Decimal(row["cost_usd"]) for row in answer.raise_for_status().json()["data"]), Decimal(0))

@@ -15,7 +15,7 @@ Visit = Callable[..., Visitor]
 
 def policy(platform: ConsoleGateway, tenant: str = "rival") -> dict[str, Any]:
     headers = {"authorization": f"Bearer {platform.admin_key}"}
-    answer = httpx.get(f"{platform.url}/admin/v1/policies/{tenant}", headers=headers, timeout=10)
+    answer = httpx.get(f"{platform.url}/admin/v1/policies/{tenant}", headers=headers, timeout=60)
     present: dict[str, Any] = answer.raise_for_status().json()
     return present
 

@@ -39,12 +39,12 @@ def test_a_pool_is_watched_while_it_works(visit: Visit, platform: ConsoleGateway
     try:
         with ThreadPoolExecutor() as others:
             asked_for = others.submit(ask)
-            expect(main.get_by_text("1 of 64 places taken")).to_be_visible(timeout=15_000)
+            expect(main.get_by_text("1 of 64 places taken")).to_be_visible(timeout=60_000)
             replica.process.popen.send_signal(signal.SIGCONT)
             asked_for.result()
     finally:
         replica.process.popen.send_signal(signal.SIGCONT)
-    expect(main.get_by_text("0 of 64 places taken")).to_be_visible(timeout=15_000)
+    expect(main.get_by_text("0 of 64 places taken")).to_be_visible(timeout=60_000)
     assert page.locator("canvas").count() == 1
 
 

@@ -74,7 +74,7 @@ class Watched:
                     found[target.stem] = process
         return found
 
-    def end(self, signum: signal.Signals, *, seconds: float = 20) -> int:
+    def end(self, signum: signal.Signals, *, seconds: float = 60) -> int:
         """Send `signum` and wait for the exit code."""
         self.living()
         self.process.send_signal(signum)

@@ -82,7 +82,7 @@ def serve(scenario: Scenario, *, answer: bytes = b"ok", endless: bool = False) -
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    for _ in range(1000):
+    for _ in range(6000):
         if condition():
             return
         await asyncio.sleep(0.01)
