@@ -41,7 +41,7 @@ while words:
 
             class Handler(http.server.BaseHTTPRequestHandler):
                 def do_GET(self) -> None:
-                    self.send_response(200 if self.path == "/startupz" else 404)
+                    self.send_response({"/startupz": 200, "/v1/whoami": 401}.get(self.path, 404))
                     self.send_header("content-length", "0")
                     self.end_headers()
 
