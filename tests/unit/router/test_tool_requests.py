@@ -33,6 +33,14 @@ def calls(*made: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": None, "tool_calls": list(made)}
 
 
+CHOICE = {"type": "allowed_tools"}
+
+
+def allowed(*names: str, mode: str = "auto", **fields: Any) -> dict[str, Any]:
+    named = [{"type": "function", "function": {"name": name}} for name in names]
+    return {"tools": [FIND], "tool_choice": {**CHOICE, "allowed_tools": {"mode": mode, "tools": named}}, **fields}
+
+
 def result(name: str = "a") -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": name, "content": "18 C"}
 
@@ -86,6 +94,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"tools": [FIND], "tool_choice": {"type": "function", "function": {"name": "lose"}}},
         "tool_choice.function.name",
     ),
+    "none of the tools allowed": (allowed(), "tool_choice.allowed_tools.tools"),
+    "tools allowed and forbidden": (allowed("find", mode="none"), "tool_choice.allowed_tools.mode"),
+    "a tool allowed by a word": (
+        {"tools": [FIND], "tool_choice": {**CHOICE, "allowed_tools": {"mode": "auto", "tools": ["find"]}}},
+        "tool_choice.allowed_tools.tools[0]",
+    ),
+    "a tool allowed that is not offered": (allowed("find", "lose"), "tool_choice.allowed_tools.tools[1]"),
     "parallel calls by word": ({"tools": [FIND], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
     "tools in a message": (talk({"role": "system", "content": "x", "tools": [FIND]}), "messages[1].tools"),
     "a result of no call": (talk(result()), "messages[1].tool_call_id"),
@@ -172,6 +187,16 @@ def test_an_image_that_the_engine_would_fetch_is_a_need_of_its_own() -> None:
         "images": "messages[0].content",
         "remote_images": IMAGE + ".url",
     }
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_of_the_tools_those_that_are_allowed_go_on(mode: str) -> None:
+    others = [tool(name="keep"), tool(name="lose")]
+    exchange = read(**allowed("lose", "find", mode=mode, tools=[others[0], FIND, others[1]]))
+    assert exchange.payload["tools"] == [FIND, others[1]]
+    assert exchange.payload["tool_choice"] == mode
+    assert exchange.toolbox is not None
+    assert set(exchange.toolbox) == {"find", "lose"}
 
 
 def test_without_tools_nothing_is_said_of_calling_them() -> None:

@@ -29,6 +29,7 @@ INNER = {
     ".image_url.url": ".image_url",
     ".image_url.detail": ".detail",
     ".json_schema": "",
+    ".allowed_tools": "",
     ".function": "",
     ".tool_call_id": ".call_id",
 }
@@ -162,14 +163,31 @@ def _tool(tool: Any, place: str) -> dict[str, Any]:
 
 
 def _tool_choice(value: Any, payload: dict[str, Any]) -> None:
-    if type(value) is dict and value.get("type") == "function":
-        only(value, "tool_choice", ("type", "name"))
-        fields.string(value.get("name"), "tool_choice.name")
-        payload["tool_choice"] = {"type": "function", "function": {"name": value["name"]}}
-    elif value in ("auto", "none", "required"):
+    if value in ("auto", "none", "required"):
         payload["tool_choice"] = value
+    elif type(value) is dict and value.get("type") == "function":
+        payload["tool_choice"] = _named(value, "tool_choice")
+    elif type(value) is dict and value.get("type") == "allowed_tools":
+        only(value, "tool_choice", ("type", "mode", "tools"))
+        fields.one_of("auto", "required")(value.get("mode"), "tool_choice.mode")
+        if type(value.get("tools")) is not list or not value["tools"]:
+            raise wrong("tool_choice.tools", "a list of the tools that may be called")
+        allowed = [_named(tool, f"tool_choice.tools[{index}]") for index, tool in enumerate(value["tools"])]
+        payload["tool_choice"] = {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": value["mode"], "tools": allowed},
+        }
     else:
-        raise wrong("tool_choice", "auto, none, required, or an object of type function")
+        raise wrong("tool_choice", "auto, none, required, or an object of type function or allowed_tools")
+
+
+def _named(value: Any, place: str) -> dict[str, Any]:
+    fields.mapping(value, place)
+    if value.get("type") != "function":
+        raise wrong(f"{place}.type", "function: there are no tools of the platform's own here")
+    only(value, place, ("type", "name"))
+    fields.string(value.get("name"), f"{place}.name")
+    return {"type": "function", "function": {"name": value["name"]}}
 
 
 # -- items

@@ -90,12 +90,31 @@ def check_tools(value: Any, field: str) -> None:
 
 
 def check_choice(value: Any, field: str) -> None:
-    """One of OpenAI's words, or the name of one function."""
+    """One of OpenAI's words, the name of one function, or those of the functions that may be called."""
     if isinstance(value, str):
         fields.one_of("none", "auto", "required")(value, field)
         return
     if not isinstance(value, dict):
-        raise wrong(field, "none, auto, required, or an object that names a function")
+        raise wrong(field, "none, auto, required, or an object that names functions")
+    if value.get("type") != "allowed_tools":
+        _check_named(value, field)
+        return
+    _only(value, ("type", "allowed_tools"), field)
+    place = f"{field}.allowed_tools"
+    allowed = value.get("allowed_tools")
+    fields.mapping(allowed, place)
+    assert isinstance(allowed, dict)
+    _only(allowed, ("mode", "tools"), place)
+    fields.one_of("auto", "required")(allowed.get("mode"), f"{place}.mode")
+    named = allowed.get("tools")
+    if not isinstance(named, list) or not 1 <= len(named) <= MAX_TOOLS:
+        raise wrong(f"{place}.tools", f"a list of 1 to {MAX_TOOLS} tools")
+    for index, tool in enumerate(named):
+        fields.mapping(tool, f"{place}.tools[{index}]")
+        _check_named(tool, f"{place}.tools[{index}]")
+
+
+def _check_named(value: dict[str, Any], field: str) -> None:
     _only(value, ("type", "function"), field)
     if value.get("type") != "function":
         raise wrong(f"{field}.type", "function")
@@ -136,8 +155,8 @@ def settle_choice(payload: dict[str, Any]) -> Toolbox | None:
     """
     The tools of a request whose fields have been checked one by one, or None where it offers none.
 
-    A request without tools loses the fields that say how to call them. Raises `InvalidRequest` where `tool_choice`
-    demands what is not offered.
+    A request without tools loses the fields that say how to call them, and one that allows some of its tools the
+    others: engines know no such choice. Raises `InvalidRequest` where `tool_choice` demands what is not offered.
     """
     tools, choice = payload.get("tools"), payload.get("tool_choice")
     if not tools:
@@ -151,13 +170,23 @@ def settle_choice(payload: dict[str, Any]) -> Toolbox | None:
             payload.pop(name, None)
         return None
     box = toolbox_of(tools)
-    if isinstance(choice, dict) and choice["function"]["name"] not in box:
-        raise InvalidRequest(
-            "'tool_choice.function.name' is not the name of a tool in 'tools'.",
-            param="tool_choice.function.name",
-            code="invalid_value",
-        )
-    return box
+    if not isinstance(choice, dict):
+        return box
+    if choice["type"] == "function":
+        _check_offered(choice, box, "tool_choice.function.name")
+        return box
+    allowed = choice["allowed_tools"]
+    for index, tool in enumerate(allowed["tools"]):
+        _check_offered(tool, box, f"tool_choice.allowed_tools.tools[{index}]")
+    names = {tool["function"]["name"] for tool in allowed["tools"]}
+    payload["tools"] = [tool for tool in tools if tool["function"]["name"] in names]
+    payload["tool_choice"] = allowed["mode"]
+    return {name: tool for name, tool in box.items() if name in names}
+
+
+def _check_offered(named: dict[str, Any], box: Toolbox, field: str) -> None:
+    if named["function"]["name"] not in box:
+        raise InvalidRequest(f"'{field}' names no tool in 'tools'.", param=field, code="invalid_value")
 
 
 def demands_call(payload: dict[str, Any]) -> bool:

@@ -98,6 +98,13 @@ def test_fields_are_translated_and_the_platforms_own_have_no_effect() -> None:
     assert (payload["max_tokens"], payload["reasoning"]) == (50, {"effort": "low"})
 
 
+def test_some_of_the_tools_may_be_allowed() -> None:
+    choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]}
+    payload = chat(tools=[{**TOOL, "name": "g"}, TOOL], tool_choice=choice)
+    assert [tool["function"]["name"] for tool in payload["tools"]] == ["f"]
+    assert payload["tool_choice"] == "required"
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "stored": ({"store": True}, "store"),
     "in the background": ({"background": True}, "background"),
@@ -128,6 +135,24 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "tool that is not there": (
         {"tools": [TOOL], "tool_choice": {"type": "function", "name": "g"}},
         "tool_choice.name",
+    ),
+    "allowed tool that is not there": (
+        {
+            "tools": [TOOL],
+            "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]},
+        },
+        "tool_choice.tools[0]",
+    ),
+    "allowed tools of no mode": (
+        {"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "tools": [{"type": "function", "name": "f"}]}},
+        "tool_choice.mode",
+    ),
+    "hosted tool that is allowed": (
+        {
+            "tools": [TOOL],
+            "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "web_search"}]},
+        },
+        "tool_choice.tools[0].type",
     ),
     "format": ({"text": {"format": {"type": "grammar"}}}, "text.format.type"),
     "schema of the format": (
