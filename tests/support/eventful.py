@@ -258,8 +258,9 @@ class EventfulRun:
         time.sleep(2.5)  # rules look once more
 
         def scraped() -> bool:
-            self.ended = time.time()
-            return self.prometheus.now("up", self.ended)[0].value == 1  # else the present would be empty
+            # The moment of a scrape that is over: one that still runs may fail, which would empty the present.
+            self.ended = self.prometheus.now("timestamp(up)")[0].value
+            return self.prometheus.now("up", self.ended)[0].value == 1
 
         wait_for(scraped, "Prometheus to scrape")
 

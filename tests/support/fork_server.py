@@ -91,7 +91,8 @@ def become(asked: dict[str, Any], descriptors: list[int]) -> None:
 
 
 def take_terminal() -> None:
-    """Make stdin the terminal of this process, which leaves the one that it had."""
+    """Make stdin the terminal of this process, which leaves the one that it had; `nohup` meant that one."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 

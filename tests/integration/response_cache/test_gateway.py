@@ -132,13 +132,14 @@ def test_a_stream_outlives_the_client_it_was_made_for(gateway: Gateway) -> None:
         text = f"slowly {attempt}"
         body = {**ASKED, "messages": [{"role": "user", "content": text}], "stream": True}
         with httpx.stream("POST", gateway.url + PATH, json=body, headers=headers, timeout=60) as first:
-            seen = next(first.iter_raw())
+            begun = first.iter_raw()
+            seen = next(begun)
             with httpx.stream("POST", gateway.url + PATH, json=body, headers=headers, timeout=60) as second:
                 if (first.headers[Header.CACHE], second.headers[Header.CACHE]) != ("miss", "hit"):
                     time.sleep(1.5)  # the machine is so busy that one of them went alone, for Redis took too long
                     continue
                 told = [next(pieces := second.iter_raw())]
-                first.close()
+                begun.close()  # and with it the connection
                 told += pieces
         break
     else:
