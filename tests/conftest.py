@@ -1,7 +1,13 @@
-"""What holds for every test: a busy machine is no failure, so Hypothesis sets no deadline for one example."""
+"""
+What holds for every test: a busy machine is no failure, so Hypothesis sets no deadline for one example.
+
+It tries the same examples each time, so that a run judges the change and not its luck. HYPOTHESIS_PROFILE=explore
+has it look for others; what that finds becomes an `@example`.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,8 +15,9 @@ from hypothesis import settings
 
 from support import forking
 
-settings.register_profile("pointsman", deadline=None)
-settings.load_profile("pointsman")
+settings.register_profile("pointsman", deadline=None, derandomize=True)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "pointsman"))
 
 
 @pytest.fixture(scope="session")

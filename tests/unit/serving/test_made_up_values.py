@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pointsman.serving.simulated.made_up import NotFollowed, made_up
@@ -74,11 +74,21 @@ SCHEMAS = st.recursive(
 )
 
 
+CLOSED = {"type": "object", "additionalProperties": False}
+
+
 @given(SCHEMAS)
+@example({"allOf": [{"type": "object", "properties": {"a": {}}}, {**CLOSED, "required": ["a"]}]})
+@example({"allOf": [{"type": "array", "prefixItems": [{}], "minItems": 1}, {"items": {"type": "null"}}]})
 def test_what_is_made_up_fits(schema: dict[str, Any]) -> None:
     with contextlib.suppress(NotFollowed):
         value = made_up(schema)
         assert jsonschema_rs.is_valid(schema, value), value
+
+
+def test_an_object_may_be_closed_beside_its_alternatives() -> None:
+    schema = {**CLOSED, "properties": {"a": {}, "b": {}}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}
+    assert made_up(schema) == {"a": "[simulated]"}
 
 
 def test_what_clients_send_is_followed() -> None:

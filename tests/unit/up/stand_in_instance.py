@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -29,6 +30,7 @@ def part(name: str, orders: list[str]) -> Part:
 
 
 def main() -> int:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under `nohup`
     orphans.GRACE = 0.5
     folder = StateFolder(Path(sys.argv[1]))
     folder.open()

@@ -140,6 +140,8 @@ def _both(one: dict[str, Any], other: Any) -> dict[str, Any]:
         return one
     if not isinstance(other, dict):
         raise NotFollowed("allOf")
+    if _reaches(one, other) or _reaches(other, one):
+        raise NotFollowed("allOf")
     merged = {**one, **other}
     for name in one.keys() & other.keys():
         if name in ("properties", "$defs"):
@@ -151,6 +153,15 @@ def _both(one: dict[str, Any], other: Any) -> dict[str, Any]:
         elif name not in ("title", "description", "default", "examples") and one[name] != other[name]:
             raise NotFollowed("allOf")
     return merged
+
+
+def _reaches(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether what `one` says of all that it does not name would be said of what `other` names."""
+    if one.get("additionalProperties", True) is not True:
+        return bool(other.get("properties", {}).keys() - one.get("properties", {}).keys())
+    return one.get("items", True) is not True and len(other.get("prefixItems", ())) > len(
+        one.get("prefixItems", ())
+    )
 
 
 def _listed(schema: dict[str, Any]) -> Any:
