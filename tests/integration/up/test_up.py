@@ -20,6 +20,7 @@ import openai
 import psutil
 import pytest
 
+from support.fork_server import take_terminal
 from support.instances import Up, wait_until
 
 Begin = Callable[..., Up]
@@ -264,13 +265,6 @@ class Terminal:
         self.screen = b""
 
     def popen(self) -> dict[str, Any]:
-        def take_terminal() -> None:
-            import fcntl
-            import termios
-
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
         return {
             "stdin": self._slave,
             "stdout": self._slave,
