@@ -99,6 +99,27 @@ def test_who_leaves_is_noticed(gateway: Gateway, engine: Engine, stream: bool, v
     stopped(engine)
 
 
+def test_who_leaves_before_the_answer_is_billed_the_prompt_alone(gateway: Gateway, engine: Engine) -> None:
+    """What the engine had written when it was stopped is known to nobody."""
+
+    def billed(token_class: str) -> float:
+        return gateway.total("pointsman_tokens_total", token_class=token_class)
+
+    before = {name: billed(name) for name in ("input", "answer")}
+    estimated = gateway.total("pointsman_estimated_usage_total")
+    cost = gateway.total("pointsman_cost_usd_total")
+    sent = request(gateway, max_tokens=300)
+    with connect(gateway) as wire:
+        wire.sendall(sent)
+        reached(engine)
+    stopped(engine)
+    wait_for(lambda: gateway.total("pointsman_estimated_usage_total") == estimated + 1, "its bill", gateway.router)
+    body = sent.partition(b"\r\n\r\n")[2]
+    assert billed("input") - before["input"] == len(body) // 4
+    assert billed("answer") == before["answer"]
+    assert gateway.total("pointsman_cost_usd_total") > cost
+
+
 def test_who_stops_sending_and_then_leaves_is_noticed(gateway: Gateway, engine: Engine) -> None:
     wire = connect(gateway)
     wire.sendall(request(gateway))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ class Site(NamedTuple):
     gateway: Gateway
     kat: ScriptedEngine
     qwen: ScriptedEngine
+    oss: ScriptedEngine
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +38,22 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         {"name": "judging", "policy": judging},
         {"name": "fast", "policy": {**judging, "default_mode": "no_think", "escalation": {"triggers": []}}},
     ]
-    with ScriptedEngine() as kat, ScriptedEngine() as qwen:
+    with ScriptedEngine() as kat, ScriptedEngine() as qwen, ScriptedEngine() as oss:
         shared = {"modes": ["think", "no_think"], "prices": {"input": 1, "output": 2, "reasoning": 3}}
         pools = [
             {"name": "kat", "model": "kat", "family": "kat", "engine": "sglang", "urls": [kat.url], **shared},
             {"name": "qwen", "model": "qwen", "family": "qwen3", "engine": "vllm", "urls": [qwen.url], **shared},
+            {"name": "oss", "model": "oss", "family": "gpt_oss", "engine": "openai", "urls": [oss.url], **shared},
         ]
         with Gateway(tmp_path_factory.mktemp("families"), pools=pools, tenants=tenants) as gateway:
-            yield Site(gateway, kat, qwen)
+            yield Site(gateway, kat, qwen, oss)
 
 
 @pytest.fixture
 def site(shared_site: Site) -> Site:
     shared_site.kat.forget()
     shared_site.qwen.forget()
+    shared_site.oss.forget()
     return shared_site
 
 
@@ -60,10 +64,11 @@ def ask(site: Site, model: str, tenant: str = "demo", **more: Any) -> httpx.Resp
 
 
 def stream_of(*deltas: dict[str, Any]) -> list[Step]:
-    """The steps of a stream as SGLang and vLLM send it: a role, `deltas`, a finish reason, the usage."""
+    """As SGLang and vLLM stream: a role, `deltas` (`logprobs` beside them), a finish reason, the usage."""
 
     def sent(delta: dict[str, Any], finish: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        logprobs = delta.pop("logprobs", None)
+        choice = {"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         return b"data: " + json.dumps({**CHUNK, "choices": [choice]}).encode() + b"\n\n"
 
     usage = b"data: " + json.dumps({**CHUNK, "choices": [], "usage": USAGE}).encode() + b"\n\n"
@@ -91,7 +96,7 @@ class Told(NamedTuple):
 
 def told(answer: httpx.Response) -> Told:
     assert answer.status_code == 200, answer.text
-    for tag in ("judge>", "<think", "think>", "answer>"):
+    for tag in ("judge>", "<think", "think>", "answer>", "<|", "|>"):
         assert tag not in answer.text
     if not answer.headers["content-type"].startswith("text/event-stream"):
         message, usage = answer.json()["choices"][0]["message"], answer.json()["usage"]
@@ -107,6 +112,45 @@ def told(answer: httpx.Response) -> Told:
     assert not any(part["choices"][0]["finish_reason"] for part in parts[:-1])
     judgement = parts[-1].get("pointsman", {}).get("judgement")
     return Told(said["reasoning_content"], said["content"], judgement, usage["usage"])
+
+
+HARMONY = (
+    "<|channel|>analysis<|message|>If n = 2k.<|end|>"
+    "<|start|>assistant<|channel|>final<|message|>n² is even: a < b.<|return|>"
+)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("effort", ["high", "none"])
+def test_channels_that_come_as_text(site: Site, stream: bool, size: int, effort: str) -> None:
+    # In mode think the tokens of thinking are counted: the engine is asked to stream either way.
+    streams = stream or effort == "high"
+    site.oss.script(*(stream_of(*texts(HARMONY, size)) if streams else [answer_of({"content": HARMONY})]))
+    found = told(ask(site, "oss", reasoning_effort=effort, **options(stream)))
+    assert found[:3] == ("If n = 2k.", "n² is even: a < b.", None)
+    assert 0 < found.usage["completion_tokens_details"]["reasoning_tokens"] < 40
+    (asked,) = site.oss.requests
+    assert asked["reasoning_effort"] == ("high" if effort == "high" else "low")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_no_tag_is_among_the_log_probabilities(site: Site, stream: bool) -> None:
+    tokens = re.split(r"(<[^>]+>|\s+)", PROOF)
+    others = [
+        {"token": "<think_off>", "bytes": None, "logprob": -3.0},
+        {"token": "I", "bytes": None, "logprob": -4.0},
+    ]
+    entries = [{"token": each, "bytes": None, "logprob": -0.1, "top_logprobs": others} for each in tokens if each]
+    steps = stream_of(*({"content": entry["token"], "logprobs": {"content": [entry]}} for entry in entries))
+    site.kat.script(*steps)
+    answer = ask(site, "kat", "judging", logprobs=True, top_logprobs=2, **options(stream))
+    assert told(answer).answer == "n² is even."
+    parts = events(answer.text)[:-2] if stream else [answer.json()]
+    shown = [part["choices"][0]["logprobs"] for part in parts]
+    seen = [entry for logprobs in shown if logprobs for entry in logprobs["content"]]
+    assert "".join(entry["token"] for entry in seen) == re.sub(r"<[^>]+>", "", PROOF)
+    assert {other["token"] for entry in seen for other in entry["top_logprobs"]} == {"I"}
 
 
 def options(stream: bool) -> dict[str, Any]:

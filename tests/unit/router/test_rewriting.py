@@ -148,14 +148,87 @@ def test_tool_calls_and_logprobs_and_usage_stay() -> None:
     assert called["choices"][0]["delta"] == {"tool_calls": [call]}
     held = of_sglang("<", usage={"completion_tokens": 3})
     held["choices"][0]["logprobs"] = {"content": [{"token": "<", "logprob": -0.5}]}
-    (kept,) = rewriter.feed(held)
-    assert kept["choices"][0]["logprobs"] == held["choices"][0]["logprobs"]
-    assert not kept["choices"][0]["delta"].get("content")
+    assert rewriter.feed(held) == [], "it may be the beginning of a tag, the text as well as the token"
+    first, last = rewriter.feed(chunk({"content": " 2"})), rewriter.feed(chunk({}, finish="stop"))
+    assert gathered(first + last)[0]["content"] == "< 2"
+    assert last[-1]["choices"][0]["logprobs"] == held["choices"][0]["logprobs"]
     usage = {"id": "x", "choices": [], "usage": {"completion_tokens": 3}}
     assert rewriter.feed(usage) == [usage]
     border = StreamRewriter(QWEN_POOL, THINK)
     first, second = border.feed(of_sglang("a</think>b", usage={"completion_tokens": 3}))
     assert (first["usage"], second["usage"]) == (None, {"completion_tokens": 3})
+
+
+THOUGHT = "<|channel|>analysis<|message|>first<|end|>"
+HARMONY = THOUGHT + "<|start|>assistant<|channel|>final<|message|>43 <b> and |c|<|return|>"
+GPT_OSS_POOL = pool_of(Family.GPT_OSS, "vllm")
+TAGGED = {
+    "kat": (KAT_POOL, KAT, "hard\n\nfirst", "43", "hardfirst43"),
+    "gpt_oss": (GPT_OSS_POOL, HARMONY, "first", "43 <b> and |c|", "first43<b>and|c|"),
+}
+
+
+def tokens_of(text: str, cuts: list[int]) -> list[dict[str, Any]]:
+    """The tokens of an output that is cut at `cuts`, as engines tell them, each with a tag for an alternative."""
+    places = sorted({0, len(text), *(cut % len(text) for cut in cuts)})
+    others = [{"token": token, "logprob": -2.0, "bytes": None} for token in (" or", "<think>", "<|end|>", "<")]
+    return [
+        {"token": text[begin:end], "logprob": -0.5, "bytes": None, "top_logprobs": others}
+        for begin, end in pairwise(places)
+    ]
+
+
+def shown(chunks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tokens that clients see."""
+    told = [choice["logprobs"] for sent in chunks for choice in sent["choices"] if choice["logprobs"]]
+    return [entry for logprobs in told for entry in logprobs["content"]]
+
+
+@pytest.mark.parametrize("family", TAGGED)
+@given(st.lists(st.integers(1, 10_000), max_size=60), st.booleans())
+@example(cuts=list(range(200)), ends=True)
+def test_no_token_of_a_tag_is_among_the_log_probabilities(family: str, cuts: list[int], ends: bool) -> None:
+    pool, raw, reasoning, answer, bare = TAGGED[family]
+    tokens = tokens_of(raw, cuts)
+    chunks = [chunk({"content": token["token"]}) for token in tokens]
+    for each, token in zip(chunks, tokens, strict=True):
+        each["choices"][0]["logprobs"] = {"content": [token], "refusal": None}
+    if ends:
+        chunks.append(chunk({}, finish="stop"))
+    rewriter = StreamRewriter(pool, THINK, forced=False)
+    out = [sent for each in chunks for sent in rewriter.feed(each)] + rewriter.finish()
+    assert gathered(out) == {0: {"reasoning_content": reasoning, "content": answer}}
+    whole_answer = whole({"content": raw})
+    whole_answer["choices"][0]["logprobs"] = {"content": tokens}
+    rewrite_answer(whole_answer, pool, THINK, forced=False)
+    seen = shown(out)
+    assert seen == shown([whole_answer])
+    text = "".join(entry["token"] for entry in seen)
+    tags = {
+        "kat": ("judge>", "<think", "think>", "answer>"),
+        "gpt_oss": ("<|", "|>", "assistant", "analysis", "final"),
+    }
+    assert not any(tag in text for tag in tags[family])
+    assert all(entry["logprob"] == -0.5 for entry in seen)
+    assert all([other["token"] for other in entry["top_logprobs"]] != [] for entry in seen)
+    alternatives = {other["token"] for entry in seen for other in entry["top_logprobs"]}
+    assert not alternatives & {"<think>"} if family == "kat" else not alternatives & {"<|end|>"}
+    # Tokens that are text and nothing else are all there.
+    assert len(seen) <= len(tokens)
+    if len(tokens) == len(raw):
+        assert "".join(text.split()) == bare
+
+
+def test_tags_in_what_an_engine_calls_thinking_are_taken_out_too() -> None:
+    rewriter = StreamRewriter(KAT_POOL, THINK, forced=False)
+    thought = "<judge>\nhard\n</judge>\n<think_on>\n<think>\nfirst"
+    out = [sent for letter in thought for sent in rewriter.feed(chunk({"reasoning_content": letter}))]
+    out += rewriter.feed(chunk({"content": "\n<answer>\n43\n</answer>"})) + rewriter.feed(chunk({}, finish="stop"))
+    assert gathered(out) == {0: {"reasoning_content": "hard\n\nfirst", "content": "43"}}
+    assert rewriter.judgement is THINK
+    answer = whole({"content": "<answer>43</answer>", "reasoning_content": thought})
+    assert rewrite_answer(answer, KAT_POOL, THINK, forced=False) == Rewritten(THINK, len("hard\n\nfirst"), 2)
+    assert "<" not in str(answer["choices"][0]["message"])
 
 
 @pytest.mark.parametrize("pool", [THEIRS, pool_of(Family.DEEPSEEK, "vllm"), pool_of(Family.PLAIN, "openai")])

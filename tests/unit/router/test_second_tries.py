@@ -483,6 +483,29 @@ def test_a_client_that_leaves_stops_the_part_that_runs_and_is_billed_for_all_of_
     assert all(replica.outstanding == 0 for replica in scene.replicas.values())
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_the_answer_is_billed_the_prompt(scene: Scene, stream: bool) -> None:
+    exchange = scene.ask(NO_THINK, stream=stream, max_tokens=64)
+    engine = scene.sent()
+    scene.pipeline.abandon(exchange)
+    assert engine.stopped
+    assert exchange.usage is not None
+    assert exchange.usage.estimated
+    assert exchange.usage.input == max(1, len(exchange.body) // 4)
+    assert exchange.usage.completion_tokens == 0, "nobody knows what the engine had written"
+    assert exchange.cost is not None
+    assert exchange.cost.total == exchange.usage.input * 1000
+    assert [part.pool for part in exchange.parts] == ["fast"]
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_who_leaves_while_the_engine_refuses_is_billed_nothing(scene: Scene, status: int) -> None:
+    exchange = scene.ask(NO_THINK)
+    scene.sent().receive(b"HTTP/1.1 %d X\r\ncontent-length: 2\r\n\r\n{" % status)
+    scene.pipeline.abandon(exchange)
+    assert (exchange.usage, exchange.cost, exchange.parts) == (None, None, ())
+
+
 PIECES = [
     said(role="assistant", content=""),
     said(content=""),

@@ -16,9 +16,20 @@ from pointsman.router.families.gpt_oss import GPT_OSS
 from pointsman.router.families.granite import GRANITE
 from pointsman.router.families.kat import KAT
 from pointsman.router.families.kimi_k2 import KIMI_K2
-from pointsman.router.families.output import ANSWER, REASONING, THINK_TAGS, Kind, OutputParser, Piece, Tags
+from pointsman.router.families.output import (
+    ANSWER,
+    REASONING,
+    THINK_TAGS,
+    Kind,
+    OutputParser,
+    Parser,
+    Piece,
+    Tags,
+    joined,
+)
 from pointsman.router.families.plain import PLAIN
 from pointsman.router.families.qwen3 import QWEN3
+from pointsman.router.families.tokens import TagFreeTokens
 
 __all__ = [
     "ANSWER",
@@ -27,12 +38,16 @@ __all__ = [
     "Kind",
     "ModelFamily",
     "OutputParser",
+    "Parser",
     "Piece",
+    "TagFreeTokens",
     "closing",
+    "joined",
     "output_ceiling",
     "parser_of",
     "parses",
     "prefill",
+    "tags_of",
 ]
 
 FAMILIES: dict[Family, ModelFamily] = {
@@ -54,7 +69,7 @@ def parses(pool: Pool) -> bool:
 
 def parser_of(
     pool: Pool, mode: Mode, *, forced: bool = True, constrained: bool = False, continued: bool = False
-) -> OutputParser | None:
+) -> Parser | None:
     """
     A parser for one choice of one answer of `pool` in `mode`; None where the router parses nothing.
 
@@ -63,15 +78,22 @@ def parser_of(
     """
     family = FAMILIES[pool.family]
     if continued:  # the engine's own parser, if any, has nothing to parse any more
-        return OutputParser(family.tags or THINK_TAGS, answering=True)
+        return OutputParser(tags_of(pool), answering=True)
     tags = _tags(pool)
     if tags is None:
         return None
+    if family.read_by is not None:
+        return family.read_by()
     if constrained:
         return OutputParser(tags)
     if prefill(pool, mode, forced=forced) is not None:
         return OutputParser(tags, thinking=mode is Mode.THINK, answering=mode is Mode.NO_THINK)
     return OutputParser(tags, thinking=mode is Mode.THINK and (family.thinks_at_once or pool.opens_thinking))
+
+
+def tags_of(pool: Pool) -> Tags:
+    """The tags that no client shall see of an output of `pool` that a parser of ours reads."""
+    return FAMILIES[pool.family].tags or THINK_TAGS
 
 
 def prefill(pool: Pool, mode: Mode, *, forced: bool, constrained: bool = False) -> str | None:
@@ -98,7 +120,7 @@ def closing(pool: Pool, reasoning: str, answer: str = "") -> str | None:
     family = FAMILIES[pool.family]
     # SGLang puts the message behind the generation prompt, vLLM lets the chat template render it.
     opening = "" if pool.opens_thinking and pool.engine is Engine.SGLANG else family.opening
-    reasoning = (family.tags or THINK_TAGS).removed_from(reasoning)  # one in it would be taken for ours
+    reasoning = tags_of(pool).removed_from(reasoning)  # one in it would be taken for ours
     return f"{opening}{reasoning.strip()}{family.closing}{answer}"
 
 

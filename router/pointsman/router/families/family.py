@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pointsman.contracts.modes import Mode
-from pointsman.router.families.output import Tags
+from pointsman.router.families.output import Parser, Tags
 
 Switch = Callable[[dict[str, Any], Mode, str | None], None]
 """Edits an upstream request (a chat request's JSON object) for a mode; the last argument is the client's effort."""
@@ -32,6 +32,8 @@ class ModelFamily:
     """Whether its tags are special tokens, which engines leave out of the text unless told otherwise."""
     tags: Tags | None = None
     """Its tags; None where its output has none, or none that a text shows."""
+    read_by: Callable[[], Parser] | None = None
+    """What reads its output where that is more than tags with text behind them."""
     always_parsed: bool = False
     """Whether the router parses its output even where the engine has a reasoning parser."""
     thinks_at_once: bool = False

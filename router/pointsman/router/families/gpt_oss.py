@@ -1,7 +1,9 @@
 """gpt-oss: always reasons a little; `reasoning_effort` says how much, and `low` stands for not thinking.
 
-Its output is not one text but several channels, which its engines tell apart by their tokens: nothing is left to
-parse, and thinking that was cut can't be closed by text. Sampling as its makers' README has it.
+Its output is not one text but several channels. SGLang and vLLM tell them apart by their tokens; an engine that
+gives them as text is read here. Thinking that was cut can't be closed by text.
+
+Sampling as its makers' README has it.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from pointsman.contracts.modes import Mode
+from pointsman.router.families.channels import CHANNEL_TAGS, ChannelParser
 from pointsman.router.families.family import ModelFamily
 
 _LEVELS = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
@@ -24,4 +27,9 @@ def switch(request: dict[str, Any], mode: Mode, effort: str | None) -> None:
         request["reasoning_effort"] = _LEVELS.get(effort or "", "medium")
 
 
-GPT_OSS = ModelFamily(switch=switch, sampling={Mode.THINK: _SAMPLING, Mode.NO_THINK: _SAMPLING})
+GPT_OSS = ModelFamily(
+    switch=switch,
+    sampling={Mode.THINK: _SAMPLING, Mode.NO_THINK: _SAMPLING},
+    tags=CHANNEL_TAGS,
+    read_by=ChannelParser,
+)

@@ -10,14 +10,19 @@ the answer has begun a tag no longer changes what follows it, so that an answer 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from pointsman.contracts.modes import Mode
 
 _TRIMMED = 2
 """Line ends before a closing tag that belong to the tag."""
+
+
+MOST_HEADER = 256
+"""Characters of what follows a tag and is part of the markup; more is text."""
 
 
 class Kind(Enum):
@@ -50,15 +55,31 @@ class Tag(NamedTuple):
 
 
 class Tags:
-    """The tags of a family, prepared once. Each begins with the one `<` that is in it."""
+    """
+    The tags of a family, prepared once. Each begins with the one `<` that is in it.
 
-    __slots__ = ("by_text", "longest", "partial", "split")
+    What follows one that is `headed`, up to the next tag, is part of the markup where `is_header` says so.
+    """
 
-    def __init__(self, by_text: Mapping[str, Tag]) -> None:
+    __slots__ = ("by_text", "headed", "is_header", "longest", "partial", "split")
+
+    def __init__(
+        self,
+        by_text: Mapping[str, Tag],
+        *,
+        headed: AbstractSet[str] = frozenset(),
+        is_header: Callable[[str], bool] = bool,
+    ) -> None:
         self.by_text = dict(by_text)
+        self.headed = frozenset(headed)
+        self.is_header = is_header
         self.split = re.compile("(" + "|".join(map(re.escape, by_text)) + ")").split
         self.partial = frozenset(tag[:end] for tag in by_text for end in range(1, len(tag)))
         self.longest = max(map(len, by_text))
+
+    def are_in(self, text: str) -> bool:
+        """Whether `text` holds one."""
+        return len(self.split(text)) > 1
 
     def removed_from(self, text: str) -> str:
         """`text` without the tags that are in it."""
@@ -68,6 +89,26 @@ class Tags:
         """Where the tag begins that `text` ends in the middle of; the length of `text` where there is none."""
         at = text.rfind("<", -self.longest)
         return at if at >= 0 and text[at:] in self.partial else len(text)
+
+
+class Parser(Protocol):
+    """Tells thinking from the answer in the output of one choice of one answer."""
+
+    judgement: Mode | None
+    """The mode that the model itself judged right, where it has said so."""
+
+    @property
+    def kind(self) -> Kind:
+        """What the text that was given last is."""
+
+    def feed(self, text: str) -> list[Piece]:
+        """The pieces that are certain once `text` has come, neighbours always of different kinds."""
+
+    def begin_answer(self) -> None:
+        """What comes now is the answer: somebody else has taken the thinking out."""
+
+    def finish(self) -> list[Piece]:
+        """What was held back, now that the output has ended."""
 
 
 THINK_TAGS = Tags({"<think>": Tag(REASONING), "</think>": Tag(ANSWER)})
@@ -169,3 +210,14 @@ class OutputParser:
         self._kind = tag.follows
         self._begun = tag.answers
         self._fresh = True
+
+
+def joined(pieces: Iterable[Piece]) -> list[Piece]:
+    """`pieces`, neighbours of one kind made one."""
+    found: list[Piece] = []
+    for piece in pieces:
+        if found and found[-1].kind is piece.kind:
+            found[-1] = Piece(piece.kind, found[-1].text + piece.text)
+        else:
+            found.append(piece)
+    return found

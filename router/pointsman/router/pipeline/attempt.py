@@ -15,7 +15,7 @@ import orjson
 
 from pointsman.contracts.errors import ApiError, InvalidRequest, UpstreamFailed, UpstreamTimeout
 from pointsman.contracts.pricing import Usage
-from pointsman.router.exchange import Exchange, Headers
+from pointsman.router.exchange import Endpoint, Exchange, Headers
 from pointsman.router.http.call import Call
 from pointsman.router.http.upstream import UpstreamConnection
 from pointsman.router.pipeline.events import Events
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from pointsman.router.pipeline.relay import Relay
 
 log = logging.getLogger(__name__)
+
+_COUNT_TOKENS = Endpoint.COUNT_TOKENS  # which costs nothing
 
 MAX_SENDS = 2
 """How often one request is sent to replicas at most: a request that kills engines must not kill them all."""
@@ -82,12 +84,19 @@ class Attempt(Call):
     # -- exchange.Work
 
     def abort(self) -> None:
-        """The client has gone: drop the connection, which stops the engine's work, and bill what was seen."""
+        """
+        The client has gone: drop the connection, which stops the engine's work, and bill what is known of it.
+
+        That is what was seen of the answer; where nothing was, the prompt that the engine had been given.
+        """
         if self._ended:
             return
+        given = self._sent > 0.0 and self._status in (0, 200)
         self._end_attempt()
         if self._begun:
             self._exchange.usage = self._divided(self._seen())
+        elif given and self._exchange.endpoint is not _COUNT_TOKENS:
+            self._exchange.usage = self._estimated(0, 0)
 
     # -- Receiver
 

@@ -2,8 +2,9 @@
 
 Stands between the engine's answer and the client only where it has to: where the router itself tells thinking from
 the answer (see `families/`), where an engine calls the field `reasoning` (newer vLLM), and where an answer goes on
-from thinking that was cut. All else passes untouched. Nothing but these fields is changed: tool calls,
-log-probabilities and finish reasons stay with the text they came with.
+from thinking that was cut. All else passes untouched. Nothing but these fields is changed: tool calls and finish
+reasons stay with the text they came with. Where tags are taken out of the text, their tokens are taken out of the
+log-probabilities.
 """
 
 from __future__ import annotations
@@ -13,7 +14,19 @@ from typing import Any, NamedTuple
 from pointsman.contracts.config import Engine, Pool
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.pricing import Usage
-from pointsman.router.families import ANSWER, REASONING, Kind, OutputParser, Piece, parser_of, parses
+from pointsman.router.families import (
+    ANSWER,
+    REASONING,
+    Kind,
+    OutputParser,
+    Parser,
+    Piece,
+    TagFreeTokens,
+    joined,
+    parser_of,
+    parses,
+    tags_of,
+)
 
 
 class MalformedOutput(Exception):
@@ -92,11 +105,13 @@ class StreamRewriter:
     def finish(self) -> list[dict[str, Any]]:
         """What was held back, where the stream ends without saying why."""
         head = self._head | {"usage": None} if "usage" in self._head else self._head
-        return [
-            head | {"choices": [_bare(index, piece)]}
+        bare = [_bare(index, piece) for index, choice in self._choices.items() for piece in joined(choice.finish())]
+        bare += [
+            {"index": index, "delta": {}, "logprobs": left, "finish_reason": None}
             for index, choice in self._choices.items()
-            for piece in choice.finish()
+            if (left := choice.cleared(None, ended=True)) is not None
         ]
+        return [head | {"choices": [choice]} for choice in bare]
 
     def _rewrite(self, found: Any) -> list[dict[str, Any]]:
         """The choices, in chunks of their own, that stand for one choice of a chunk."""
@@ -113,18 +128,22 @@ class StreamRewriter:
                 constrained=self._constrained,
                 continued=self.continued,
             )
-            choice = self._choices[index] = _Choice(parser, self.continued)
+            choice = self._choices[index] = _Choice(self._pool, parser, self.continued)
         delta = dict(_dict(found.get("delta"), "choices[].delta"))
         pieces = choice.feed(delta)
+        ended = bool(found.get("finish_reason"))  # some engines say "" until there is one
+        if choice.parser is not None and (
+            found.get("logprobs") is not None or (ended and choice.tokens is not None)
+        ):
+            found = found | {"logprobs": choice.cleared(found.get("logprobs"), ended=ended)}
         kinds: set[Kind | None] = {piece.kind for piece in pieces} or {choice.last}
         self.reasoning += REASONING in kinds
         self.answer += ANSWER in kinds or bool(delta.get("tool_calls"))
-        if self.judgement is None and choice.parser is not None:
-            self.judgement = choice.parser.judgement
-        ended = bool(found.get("finish_reason"))  # some engines say "" until there is one
+        if self.judgement is None:
+            self.judgement = choice.judgement
         if ended:
             pieces += choice.finish()
-        pieces = _joined(pieces)
+        pieces = joined(pieces)
         if pieces:
             delta[pieces[-1].kind.value] = pieces[-1].text
         elif choice.last is not None and not (ended or found.get("logprobs") or any(delta.values())):
@@ -147,16 +166,18 @@ def rewrite_answer(
     for found in _list(answer.get("choices"), "choices"):
         message = _dict(_dict(found, "choices[]").get("message"), "choices[].message")
         parser = parser_of(pool, mode, forced=forced, constrained=constrained, continued=continued)
-        choice = _Choice(parser, continued)
+        choice = _Choice(pool, parser, continued)
         pieces = choice.feed(message) + choice.finish()
+        if parser is not None and found.get("logprobs") is not None:
+            found["logprobs"] = choice.cleared(found["logprobs"], ended=True)
         thought = "".join(text for kind, text in pieces if kind is REASONING)
         content = "".join(text for kind, text in pieces if kind is ANSWER)
         message["reasoning_content"] = thought or None
         message["content"] = content or (None if message.get("tool_calls") else "")
         reasoning += len(thought)
         said += len(content) + _length(message.get("tool_calls"))
-        if judgement is None and choice.parser is not None:
-            judgement = choice.parser.judgement
+        if judgement is None:
+            judgement = choice.judgement
     return Rewritten(judgement, reasoning, said)
 
 
@@ -179,12 +200,22 @@ def split_output(usage: Usage, reasoning: int, answer: int) -> Usage:
 class _Choice:
     """One choice of an answer: its parser, until it turns out that the engine has one itself."""
 
-    __slots__ = ("_continued", "last", "parser")
+    __slots__ = ("_aside", "_continued", "_pool", "last", "parser", "tokens")
 
-    def __init__(self, parser: OutputParser | None, continued: bool) -> None:
+    def __init__(self, pool: Pool, parser: Parser | None, continued: bool) -> None:
         self.parser = parser
+        self._pool = pool
         self._continued = continued
+        self._aside: OutputParser | None = None  # takes the tags out of what the engine itself calls thinking
+        self.tokens: TagFreeTokens | None = None
         self.last: Kind | None = None
+
+    @property
+    def judgement(self) -> Mode | None:
+        """The mode that the model itself judged right, where it has said so."""
+        if self.parser is None or self.parser.judgement is not None or self._aside is None:
+            return None if self.parser is None else self.parser.judgement
+        return self._aside.judgement
 
     def feed(self, message: dict[str, Any]) -> list[Piece]:
         """Take the text out of `message`, a delta or a whole message, and tell its kinds."""
@@ -192,39 +223,56 @@ class _Choice:
         other = _text(message.pop("reasoning", None), "reasoning")
         said = _text(message.pop("content", None), "content")
         thought = thought or other  # some versions of vLLM say it under both names
-        self.last = REASONING if thought else None
+        if self._continued:
+            said, thought = thought + said, ""
+        parser = self.parser
+        if parser is None:
+            pieces = [Piece(kind, text) for kind, text in ((REASONING, thought), (ANSWER, said)) if text]
+            self.last = pieces[-1].kind if pieces else None
+            return pieces
         pieces = []
+        self.last = None
         if thought:
-            if self._continued:
-                pieces.append(Piece(ANSWER, thought))
-                self.last = ANSWER
-            else:
-                pieces.append(Piece(REASONING, thought))
-                if self.parser is not None:
-                    # The engine tells them apart itself: what it calls content is no thinking.
-                    self.parser.begin_answer()
+            parser.begin_answer()  # the engine tells them apart itself: what it calls content is no thinking
+            if self._aside is None:
+                self._aside = OutputParser(tags_of(self._pool), thinking=True)
+            pieces += _as_thinking(self._aside.feed(thought))
+            self.last = REASONING
         if said:
-            if self.parser is None:
-                pieces.append(Piece(ANSWER, said))
-                self.last = ANSWER
-            else:
-                pieces += self.parser.feed(said)
-                self.last = pieces[-1].kind if pieces else self.parser.kind
-        return pieces
+            if self._aside is not None:
+                pieces += _as_thinking(self._aside.finish())
+            told = parser.feed(said)
+            self.last = told[-1].kind if told else parser.kind
+            pieces += told
+        return joined(pieces)
+
+    def cleared(self, logprobs: Any, *, ended: bool) -> dict[str, Any] | None:
+        """
+        The log-probabilities of the tokens that are known to be text, once `logprobs` have come; None for none.
+
+        `ended`: nothing more is to come.
+        """
+        entries = _dict(logprobs, "logprobs").get("content") if logprobs is not None else None
+        tokens = self.tokens
+        if tokens is None:
+            if not entries:
+                return None
+            tokens = self.tokens = TagFreeTokens(tags_of(self._pool))
+        kept = tokens.feed(
+            [_dict(entry, "logprobs.content[]") for entry in _list(entries or [], "logprobs.content")]
+        )
+        if ended:
+            kept += tokens.finish()
+        return {"content": kept} if kept else None
 
     def finish(self) -> list[Piece]:
-        return [] if self.parser is None else self.parser.finish()
+        """What was held back, now that the output has ended."""
+        aside = [] if self._aside is None else _as_thinking(self._aside.finish())
+        return aside + ([] if self.parser is None else self.parser.finish())
 
 
-def _joined(pieces: list[Piece]) -> list[Piece]:
-    """`pieces`, neighbours of one kind made one."""
-    joined: list[Piece] = []
-    for piece in pieces:
-        if joined and joined[-1].kind is piece.kind:
-            joined[-1] = Piece(piece.kind, joined[-1].text + piece.text)
-        else:
-            joined.append(piece)
-    return joined
+def _as_thinking(pieces: list[Piece]) -> list[Piece]:
+    return [Piece(REASONING, text) for _, text in pieces]
 
 
 def _bare(index: int, piece: Piece) -> dict[str, Any]:

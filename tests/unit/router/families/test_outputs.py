@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pointsman.contracts.config import Family, Pool
 from pointsman.contracts.modes import Mode
-from pointsman.router.families import ANSWER, FAMILIES, REASONING, Kind, OutputParser, Piece, parser_of
+from pointsman.router.families import ANSWER, FAMILIES, REASONING, Kind, Parser, Piece, parser_of
 
 THINK, NO_THINK = Mode.THINK, Mode.NO_THINK
 
@@ -125,10 +125,41 @@ OUTPUTS = [
     ),
     Output(Family.GRANITE, THINK, "It is 43.", "", "It is 43."),
     Output(Family.GRANITE, NO_THINK, "It is 43.", "", "It is 43."),
+    Output(
+        Family.GPT_OSS,
+        THINK,
+        f"<|channel|>analysis<|message|>{SUM}<|end|>"
+        "<|start|>assistant<|channel|>final<|message|>It is 43.<|return|>",
+        SUM,
+        "It is 43.",
+    ),
+    Output(Family.GPT_OSS, NO_THINK, "<|channel|>final<|message|>a < b <| c", "", "a < b <| c"),
+    Output(Family.GPT_OSS, NO_THINK, "It is 43.", "", "It is 43."),
+    Output(  # more than one message of a kind, and one for a tool
+        Family.GPT_OSS,
+        THINK,
+        "<|channel|>analysis<|message|>Look it up.<|end|><|start|>assistant<|channel|>commentary<|message|>I look."
+        "<|end|><|start|>assistant<|channel|>analysis<|message|>Now.<|end|><|start|>assistant<|channel|>commentary "
+        'to=functions.look <|constrain|>json<|message|>{"at": 1}<|call|>',
+        "Look it up.\n\nNow.",
+        'I look.\n\n{"at": 1}',
+    ),
+    Output(  # the answer is about the format
+        Family.GPT_OSS,
+        THINK,
+        "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>"
+        "Write <|channel|>analysis<|message|> first.",
+        "hm",
+        "Write analysis first.",
+    ),
+    Output(Family.GPT_OSS, THINK, "<|channel|>analysis<|message|>Cut while it thou", "Cut while it thou", ""),
+    Output(Family.GPT_OSS, THINK, "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>", "hm", ""),
+    Output(Family.GPT_OSS, THINK, "<|start|>no header at all<|message|>yes", "", "no header at allyes"),
+    Output(Family.GPT_OSS, THINK, "<|channel|>" + "x" * 300 + "<|message|>yes", "", "x" * 300 + "yes"),
 ]
 
 
-def told(parser: OutputParser, chunks: list[str]) -> tuple[str, str]:
+def told(parser: Parser, chunks: list[str]) -> tuple[str, str]:
     """Reasoning and answer of an output that comes in `chunks`."""
     pieces = [piece for chunk in chunks for piece in parser.feed(chunk)] + parser.finish()
     return said(pieces, REASONING), said(pieces, ANSWER)
@@ -138,7 +169,7 @@ def said(pieces: list[Piece], kind: Kind) -> str:
     return "".join(piece.text for piece in pieces if piece.kind is kind)
 
 
-def parser_for(output: Output) -> OutputParser:
+def parser_for(output: Output) -> Parser:
     parser = parser_of(pool_of(output.family), output.mode, forced=output.forced)
     assert parser is not None
     return parser
@@ -148,7 +179,7 @@ def test_every_family_has_recorded_outputs_of_both_modes_or_no_tags() -> None:
     recorded = {(output.family, output.mode) for output in OUTPUTS}
     tagged = {family for family, model in FAMILIES.items() if model.tags is not None}
     assert recorded == {(family, mode) for family in tagged for mode in Mode}
-    assert set(Family) - tagged == {Family.PLAIN, Family.KIMI_K2, Family.GPT_OSS}
+    assert set(Family) - tagged == {Family.PLAIN, Family.KIMI_K2}
 
 
 @pytest.mark.parametrize("output", OUTPUTS, ids=lambda output: f"{output.family}-{output.mode}")
