@@ -132,7 +132,9 @@ def _by_predictor(case: Case) -> Opinion:
     _, probability, policy, threshold, raised, _, _ = case
     if probability is None or policy.abstain_below <= probability < policy.abstain_above:
         return None
-    word = "threshold" if threshold == policy.threshold else "cost_of_wrong_fast"
+    word = (
+        "threshold" if policy.cost_of_wrong_fast is None or threshold == policy.threshold else "cost_of_wrong_fast"
+    )
     if probability >= raised:
         return _THINK, word
     return (_NO_THINK, word) if probability < threshold else None
@@ -163,6 +165,10 @@ PRECEDENCE = (
 _BELOW_BUDGET = PRECEDENCE[2:]
 
 ALL_MODES = frozenset(Mode)
+
+HYSTERESIS = "hysteresis"
+"""What a decision of the predictor gives as its reason that its threshold alone would have decided otherwise: the
+field of the policy that moved it."""
 
 
 def choose_mode(
@@ -236,6 +242,21 @@ def threshold_by_cost(cost_of_wrong_fast: float, extra: float) -> float:
     if extra <= 0.0:
         return 0.0
     return extra / cost_of_wrong_fast if extra < cost_of_wrong_fast else 1.0
+
+
+def threshold_by_history(threshold: float, most: float, extra: float, history: float) -> float:
+    """
+    `threshold`, moved by what a conversation's history costs, by `most` at most, and within [0, 1].
+
+    Thinking costs `extra` US dollars more than not thinking, the history aside, and is worth it from `threshold`
+    on: a wrong answer without thinking thus costs `extra / threshold`. With the history thinking costs `extra +
+    history`: above `extra` where the history is cached on the track that does not think, below it where on the one
+    that does. The threshold moves in proportion; nothing moves where `extra` is not above 0.
+    """
+    if extra <= 0.0:
+        return threshold
+    moved = threshold * (extra + history) / extra
+    return min(max(moved, threshold - most, 0.0), threshold + most, 1.0)
 
 
 def threshold_by_load(threshold: float, highest: float, from_load: float, full_load: float, load: float) -> float:

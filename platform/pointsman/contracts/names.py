@@ -269,4 +269,6 @@ class StateFile:
     """The prices that the router knew last, for one that starts while Redis is away or empty."""
     KNOWN_PREDICTORS = "predictors"
     """Folder of tenants' predictors that the router knew last, a file for each version."""
+    TRACKS = "tracks"
+    """Which track each conversation was answered on last: shared by the workers of an instance."""
     LOGS = "logs"

@@ -182,6 +182,9 @@ class Policy(Strict):
     `wake_timeout`. Default: `refuse`."""
     saturation: Saturation | None = None
     """How far load may raise the threshold. Default: not at all."""
+    hysteresis: Probability | None = None
+    """How far the threshold may move, either way, so that a conversation stays on its track. It moves by what the
+    history costs more on the other one, where its beginning is not cached. Default: not at all."""
     thinking_budget: Tokens | None = None
     """Thinking tokens per request at most. Default: the pool's."""
     daily_thinking_tokens: Tokens | None = None

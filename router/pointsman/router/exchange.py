@@ -192,6 +192,7 @@ class Exchange:
         "cache",
         "clamped",
         "client",
+        "conversation",
         "cost",
         "course",
         "decision",
@@ -281,6 +282,7 @@ class Exchange:
         # decide
         self.predictor: Predictor | None = None
         self.decision: ModeDecision | None = None
+        self.conversation = 0  # its key, where the policy wants to know which track it is on
         # admit
         self.admission: Admission | None = None
         self.at = 0  # milliseconds since 1970, once the ledger was asked

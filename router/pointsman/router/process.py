@@ -28,6 +28,7 @@ from pointsman.router.budget_gauges import BudgetGauges
 from pointsman.router.change_bell import ChangeBell
 from pointsman.router.decision_log import DecisionLog
 from pointsman.router.demand_report import DemandReport
+from pointsman.router.exchange import Exchange
 from pointsman.router.fleet import Fleet
 from pointsman.router.fleet.last_known import LastKnown
 from pointsman.router.health import Health
@@ -62,6 +63,7 @@ from pointsman.router.savings import Savings
 from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.tenant_watch import TenantWatch
 from pointsman.router.thinking_spend import ThinkingSpend
+from pointsman.router.tracks import Tracks
 from pointsman.store.demand import DemandWriter
 from pointsman.store.leases import LeaseStore
 from pointsman.store.live import LiveRouters
@@ -144,16 +146,22 @@ async def _serve(config: Config, settings: Settings) -> None:
     budgets = BudgetGauges(leases, metrics)
     admit = Admit(leases, Bounds(snapshot.prices), ledger, metrics)
     savings = Savings(place, snapshot.prices, metrics)
+    tracks = Tracks(settings.state_dir / StateFile.TRACKS)
+
+    def decided(exchange: Exchange, status: int, seconds: float) -> None:
+        tracks.note(exchange, status)
+        decisions.note(exchange, status, seconds)
+
     pipeline = Pipeline(
         [
             Authenticate(snapshot),
             Parse(),
-            Decide(predictors, metrics, fleet, ThinkingPrice(place, snapshot.prices)),
+            Decide(predictors, metrics, fleet, ThinkingPrice(place, snapshot.prices), tracks),
             admit,
             recall,
             place,
             relay,
-            Settle(snapshot, metrics, decisions.note, ledger, savings.note),
+            Settle(snapshot, metrics, decided, ledger, savings.note),
         ],
         metrics,
     )

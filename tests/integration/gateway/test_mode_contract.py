@@ -17,7 +17,7 @@ GERMAN = "Was ist die Hauptstadt von Frankreich?"
 TOOLS = {"capabilities": {"tools": True}}
 POOLS = (
     {**FAST, **TOOLS},
-    {**DEEP, **TOOLS, "max_ongoing_requests": 4},
+    {**DEEP, **TOOLS, "max_ongoing_requests": 4, "prices": {**DEEP["prices"], "cached_input": 0.01}},
     {**FAST, "name": "hasty", "model": "hasty"},
     {**DEEP, "name": "ponder", "model": "ponder"},
 )
@@ -42,6 +42,7 @@ TENANTS = (
             "saturation": {"highest_threshold": 1.0, "from_load": 0.3, "full_load": 0.7},
         },
     },
+    {"name": "steady", "policy": {"hysteresis": 0.2}},
     {"name": "strict", "policy": {"daily_thinking_tokens": 1, "on_thinking_budget_spent": "refuse"}},
     {
         "name": "watched",
@@ -249,6 +250,24 @@ def test_the_price_of_a_wrong_answer_sets_the_threshold_once_both_modes_are_know
     wait_for(lambda: derived() != 1.0, "the figure to be worked out anew")
     assert 0 < derived() < 1e-6, "thinking costs some millionths of a dollar, a wrong answer a thousand"
     assert said(ask(gateway, "rich")) == ("think", "predictor", None)
+
+
+def test_a_conversation_stays_where_its_history_is_cached(gateway: Gateway) -> None:
+    def threshold(first: str, wish: dict[str, Any]) -> float:
+        said(ask(gateway, "steady", first, **wish))
+        turns = [("user", first), ("assistant", "So it is."), ("user", "Go on.")]
+        messages = [{"role": role, "content": content} for role, content in turns]
+        return float(ask(gateway, "steady", messages=messages).headers[Header.THRESHOLD])
+
+    story = "The ship was late and the harbour was full. " * 100
+    assert threshold(f"1. {story}", FAST_ONE) == 0.5, "what thinking costs more is not known yet"
+    for mode in (THINKING, FAST_ONE):
+        for _ in range(8):
+            said(ask(gateway, "steady", **mode))
+    wait_for(lambda: threshold(f"2. {story}", FAST_ONE) != 0.5, "the figure to be worked out anew")
+    assert 0.5 < threshold(f"3. {story}", FAST_ONE) <= 0.7
+    assert 0.3 <= threshold(f"4. {story}", THINKING) < 0.5
+    assert float(ask(gateway, "steady", f"3. {story}").headers[Header.THRESHOLD]) == 0.5, "a first turn is free"
 
 
 def test_who_holds_in_the_first_and_in_the_last_stage(gateway: Gateway) -> None:

@@ -20,11 +20,15 @@ from pointsman.contracts.modes import (
     choose_mode,
     thinking_allowance,
     threshold_by_cost,
+    threshold_by_history,
     threshold_by_load,
 )
 
 THINK, NO_THINK = Mode.THINK, Mode.NO_THINK
 FIELDS = ("reasoning_effort", "x-pointsman-mode", "model")
+
+
+DOLLARS = st.floats(-10, 10).map(lambda dollars: round(dollars, 6))
 
 
 def signals(*modes: Mode) -> tuple[ClientSignal, ...]:
@@ -249,7 +253,8 @@ def test_the_threshold_by_cost() -> None:
     assert threshold_by_cost(0.0, 0.0) == 0.0
     assert threshold_by_cost(0.0, 0.02) == 1.0
     assert threshold_by_cost(0.10, -0.02) == 0.0
-    assert choose_mode((), probability=0.3, policy=ModePolicy(), threshold=0.2).detail == "cost_of_wrong_fast"
+    priced = ModePolicy(cost_of_wrong_fast=0.1)
+    assert choose_mode((), probability=0.3, policy=priced, threshold=0.2).detail == "cost_of_wrong_fast"
 
 
 @given(
@@ -267,6 +272,25 @@ def test_load_raises_the_threshold_evenly_and_never_lowers_it(
     assert threshold_by_load(threshold, highest, one, full, full) == max(threshold, highest)
     half = threshold_by_load(threshold, highest, one, full, one + width / 2)
     assert half == pytest.approx((threshold + max(threshold, highest)) / 2, abs=1e-6)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), DOLLARS, DOLLARS, DOLLARS)
+def test_a_history_moves_the_threshold_in_proportion_and_so_far_only(
+    threshold: float, most: float, extra: float, history: float, more: float
+) -> None:
+    moved = threshold_by_history(threshold, most, extra, history)
+    assert 0.0 <= moved <= 1.0
+    assert abs(moved - threshold) <= most + 1e-12
+    assert threshold_by_history(threshold, most, extra, 0.0) == pytest.approx(threshold)
+    assert threshold_by_history(threshold, most, extra, history + abs(more)) >= moved
+    if extra > 0 and abs(moved - threshold) < most - 1e-9 and 0.0 < moved < 1.0:
+        # What a wrong answer costs is the same before and after.
+        assert moved * extra == pytest.approx(threshold * (extra + history))
+
+
+def test_where_thinking_is_not_dearer_a_history_moves_nothing() -> None:
+    assert threshold_by_history(0.5, 0.4, 0.0, 1.0) == 0.5
+    assert threshold_by_history(0.5, 0.4, -1.0, 1.0) == 0.5
 
 
 def test_a_mode_has_one_other() -> None:

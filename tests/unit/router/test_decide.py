@@ -22,14 +22,23 @@ from pointsman.router.policies import ArmName, compile_policy
 from pointsman.router.predictor import Predictor
 from pointsman.router.predictors import Predictors
 from pointsman.router.snapshot import TenantView, compile_snapshot
+from pointsman.router.tracks import Tracks
 from support.exchanges import exchange_with
 from support.fleets import add, config_with, fleet_of, metrics_in
 
 THINK, NO_THINK = Mode.THINK, Mode.NO_THINK
 POOLS: tuple[dict[str, Any], ...] = (
-    {"name": "fast", "modes": ["no_think"], "prices": {"input": 1, "output": 2}},
-    {"name": "deep", "max_ongoing_requests": 2, "prices": {"input": 1, "output": 10, "reasoning": 20}},
-    {"name": "deeper", "max_ongoing_requests": 3, "prices": {"input": 1, "output": 10, "reasoning": 20}},
+    {"name": "fast", "modes": ["no_think"], "prices": {"input": 1, "cached_input": 0.1, "output": 2}},
+    {
+        "name": "deep",
+        "max_ongoing_requests": 2,
+        "prices": {"input": 1, "cached_input": 0.1, "output": 10, "reasoning": 20},
+    },
+    {
+        "name": "deeper",
+        "max_ongoing_requests": 3,
+        "prices": {"input": 1, "cached_input": 0.1, "output": 10, "reasoning": 20},
+    },
 )
 
 
@@ -53,7 +62,8 @@ class Deciding:
         self.parse = Parse()
         metrics = metrics_in(folder)
         self.predictors = Predictors(cast(Predictor, Half()), metrics)
-        self.decide = Decide(self.predictors, metrics, self.fleet, self.price)
+        self.tracks = Tracks(folder / "tracks")
+        self.decide = Decide(self.predictors, metrics, self.fleet, self.price, self.tracks)
 
     def policy(self, **document: Any) -> None:
         self.tenant.policy = compile_policy(PolicyDocument.model_validate(document), version="7")
@@ -217,6 +227,72 @@ def test_a_figure_holds_for_a_while(deciding: Deciding, monkeypatch: pytest.Monk
     for mode in Mode:
         deciding.answered(mode, 50, ENOUGH)
     assert deciding.price.extra(deciding.tenant, model) is None
+
+
+# -- hysteresis
+
+
+def turn(deciding: Deciding, *said: str) -> Exchange:
+    """A request of a conversation in which `said` was said by turns, the user first."""
+    roles = ("user", "assistant")
+    messages = [{"role": roles[place % 2], "content": text} for place, text in enumerate(said)]
+    return deciding.exchange(messages=messages)
+
+
+def decided(exchange: Exchange) -> ModeDecision:
+    assert exchange.decision is not None
+    return exchange.decision
+
+
+def on(deciding: Deciding, mode: Mode, *said: str) -> None:
+    """The conversation in which `said` was said has been answered in `mode`."""
+    exchange = turn(deciding, *said)
+    exchange.decision = decided(exchange)._replace(mode=mode)
+    deciding.tracks.note(exchange, 200)
+
+
+LONG = "word " * 4000
+"""Five thousand tokens, as the router counts them: 0.005 dollars where they are not cached, see `POOLS`."""
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_conversation_stays_on_its_track_by_what_moving_it_costs(deciding: Deciding, mode: Mode) -> None:
+    deciding.answered(THINK, 1100, ENOUGH)
+    deciding.answered(NO_THINK, 125, ENOUGH)
+    extra = deciding.price.extra(deciding.tenant, deciding.tenant.models["m"])
+    assert extra is not None
+    deciding.policy(policy={"threshold": 0.45, "hysteresis": 0.4})
+    assert decided(turn(deciding, LONG, "so", "on")).threshold == 0.45, "nobody knows its track"
+    on(deciding, mode, LONG)
+    decision = decided(turn(deciding, LONG, "so", "on"))
+    history = 0.005 * (0.9 if mode is NO_THINK else -0.9)  # dollars: a cached token costs a tenth
+    assert decision.threshold == pytest.approx(0.45 * (1 + history / extra), rel=0.01)
+    # The predictor says 0.5: above the policy's threshold, and below what it costs to leave the fast track.
+    stayed = (NO_THINK, Source.PREDICTOR, "hysteresis")
+    assert (*decision[:2], decision.detail) == (
+        stayed if mode is NO_THINK else (THINK, Source.PREDICTOR, "threshold")
+    )
+    assert decided(turn(deciding, LONG)).threshold == 0.45, "a first turn has no track yet"
+    assert decided(turn(deciding, LONG + "!", "so", "on")).threshold == 0.45, "nor has another conversation"
+
+
+def test_hysteresis_moves_the_threshold_only_so_far_and_only_where_asked_for(deciding: Deciding) -> None:
+    deciding.answered(THINK, 600, ENOUGH)
+    deciding.answered(NO_THINK, 500, ENOUGH)
+    for most in (0.0, 0.05):
+        deciding.policy(policy={"threshold": 0.48, "hysteresis": most})
+        on(deciding, NO_THINK, LONG)
+        decision = decided(turn(deciding, LONG, "so", "on"))
+        assert decision.threshold == pytest.approx(0.48 + most)
+        assert decision.mode is (NO_THINK if most else THINK)  # the predictor says 0.5
+    deciding.policy(policy={"threshold": 0.48})
+    assert decided(turn(deciding, LONG, "so", "on")).threshold == 0.48
+
+
+def test_hysteresis_waits_until_it_is_known_what_thinking_costs(deciding: Deciding) -> None:
+    deciding.policy(policy={"threshold": 0.5, "hysteresis": 0.4})
+    on(deciding, NO_THINK, LONG)
+    assert decided(turn(deciding, LONG, "so", "on")).threshold == 0.5
 
 
 # -- load

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.contracts.decisions import Decision
-from pointsman.contracts.modes import Mode, Source
+from pointsman.contracts.modes import HYSTERESIS, Mode, Source
 from pointsman.contracts.policies import Policy, Trigger
 from pointsman.router.admin.simulation import BINS, ENOUGH, simulate, sweep
 
@@ -66,6 +66,7 @@ def decision(probability: float | None, mode: Mode | None = None, **fields: Any)
             "to_think",
         ),
         (decision(0.4, arm="candidate"), 0.1, PLAIN, "candidate"),
+        (decision(0.4, Mode.THINK, detail=HYSTERESIS, threshold=0.3), 0.1, PLAIN, "hysteresis"),
     ],
 )
 def test_what_a_threshold_changes(made: Decision, threshold: float, policy: Policy, changed: str | None) -> None:

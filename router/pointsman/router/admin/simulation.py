@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pointsman.contracts.decisions import Decision
-from pointsman.contracts.modes import Mode, Source
+from pointsman.contracts.modes import HYSTERESIS, Mode, Source
 from pointsman.contracts.policies import Policy
 
 BINS = 20
@@ -167,6 +167,8 @@ def _kept(decision: Decision, policy: Policy, ruled: frozenset[str]) -> str | No
         return "rule"
     if decision.by_candidate:
         return "candidate"
+    if decision.detail == HYSTERESIS:
+        return HYSTERESIS
     return Source.SATURATION.value if decision.source is Source.SATURATION and _raised(decision, policy) else None
 
 

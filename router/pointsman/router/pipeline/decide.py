@@ -8,14 +8,17 @@ those who know. Where there are two policies both decide; what the other one wou
 from __future__ import annotations
 
 from time import time
+from zlib import crc32
 
 from pointsman.contracts.errors import ApiError, KeyOutOfScope, ModeNotOffered, ThinkingBudgetSpent
 from pointsman.contracts.modes import (
+    HYSTERESIS,
     Mode,
     ModeDecision,
     Source,
     choose_mode,
     threshold_by_cost,
+    threshold_by_history,
     threshold_by_load,
 )
 from pointsman.contracts.names import Metric
@@ -23,27 +26,36 @@ from pointsman.router.exchange import Exchange
 from pointsman.router.fleet import Fleet
 from pointsman.router.key_scope import Scope
 from pointsman.router.metrics import PROBABILITY_BUCKETS, Cell, Histogram, Metrics
+from pointsman.router.pipeline.conversation import conversation_key
 from pointsman.router.pipeline.outcome import Outcome
+from pointsman.router.pipeline.place import BYTES_OF_A_TOKEN
 from pointsman.router.pipeline.thinking_price import ThinkingPrice
 from pointsman.router.policies import Arm
 from pointsman.router.predictors import Predictors
-from pointsman.router.tenant_view import ModelView
+from pointsman.router.tenant_view import ModelView, TenantView
+from pointsman.router.tracks import Tracks
 
 DAY = 86_400
 
 
 class Decide:
-    """Fills `decision`."""
+    """Fills `predictor`, `decision` and `conversation`."""
 
     name = "decide"
 
     def __init__(
-        self, predictors: Predictors, metrics: Metrics, fleet: Fleet, thinking_price: ThinkingPrice
+        self,
+        predictors: Predictors,
+        metrics: Metrics,
+        fleet: Fleet,
+        thinking_price: ThinkingPrice,
+        tracks: Tracks,
     ) -> None:
         self._predictors = predictors
         self._metrics = metrics
         self._fleet = fleet
         self._thinking_price = thinking_price
+        self._tracks = tracks
         self._cells: dict[tuple[str, Mode, Source], Cell] = {}
         self._probabilities: dict[str, Histogram] = {}
         self._thresholds: dict[str, float] = {}
@@ -108,6 +120,9 @@ class Decide:
             extra = self._thinking_price.extra(tenant, model)
             if extra is not None:
                 threshold = threshold_by_cost(modes.cost_of_wrong_fast, extra)
+        unmoved = modes.threshold if threshold is None else threshold
+        if arm.hysteresis:
+            threshold = self._moved(exchange, tenant, model, unmoved, arm.hysteresis)
         limits = arm.saturation
         if limits is not None:
             raised = threshold_by_load(
@@ -118,7 +133,7 @@ class Decide:
                 self._fleet.load_of(model.pools.get(Mode.THINK, ())),
             )
         try:
-            return choose_mode(
+            decision = choose_mode(
                 exchange.signals,
                 probability=probability,
                 policy=modes,
@@ -128,6 +143,9 @@ class Decide:
                 threshold=threshold,
                 raised=raised,
             )
+            if threshold is not None and _stayed(decision, unmoved, threshold):
+                decision = decision._replace(detail=HYSTERESIS)
+            return decision
         except ThinkingBudgetSpent as error:
             error.retry_after = DAY - int(time()) % DAY
             raise
@@ -136,12 +154,42 @@ class Decide:
                 raise
             raise KeyOutOfScope("The mode that is asked for is not open to this key.", param=error.param) from None
 
+    def _moved(
+        self, exchange: Exchange, tenant: TenantView, model: ModelView, threshold: float, most: float
+    ) -> float:
+        """`threshold`, moved by `most` at most towards the track that the conversation of `exchange` is on."""
+        messages = exchange.payload.get("messages")
+        if messages is None:
+            return threshold
+        conversation = exchange.conversation
+        if not conversation:
+            seed = crc32(f"{tenant.cache_salt}\0{model.name}".encode())
+            conversation = exchange.conversation = conversation_key(exchange, seed)
+        if not any(message["role"] == "assistant" for message in messages):
+            return threshold
+        track = self._tracks.last(conversation)
+        if track is None:
+            return threshold
+        extra = self._thinking_price.extra(tenant, model)
+        if extra is None:
+            return threshold
+        history = self._thinking_price.history(model, track, len(exchange.body) // BYTES_OF_A_TOKEN)
+        return threshold_by_history(threshold, most, extra, history)
+
     def _shadow(self, exchange: Exchange, arm: Arm, probability: float | None) -> Mode | None:
         """What `arm`, which does not hold, would have decided; None where it would have refused."""
         try:
             return self._decision(exchange, arm, probability).mode
         except ApiError:
             return None
+
+
+def _stayed(decision: ModeDecision, unmoved: float, moved: float) -> bool:
+    """Whether the predictor decided so only because the history has `moved` its threshold."""
+    probability = decision.probability
+    if probability is None or decision.source is not Source.PREDICTOR:
+        return False
+    return (probability >= unmoved) != (probability >= moved)
 
 
 def _offered(scope: Scope, model: ModelView) -> frozenset[Mode]:

@@ -46,6 +46,19 @@ class ThinkingPrice:
             known = self._known[key] = (now + FRESH, self._worked_out(tenant, model))
         return known[1]
 
+    def history(self, model: ModelView, cached: Mode, tokens: int) -> float:
+        """
+        US dollars that `tokens` of a conversation's history cost more with thinking than without, where they are
+        cached on the track `cached` and the other one would have to read them anew: above 0 where that is the one
+        that thinks, below 0 where it is the one that does not.
+        """
+        pools = model.pools.get(cached.other)
+        if pools is None:
+            return 0.0
+        prices = self._prices[pools[0].name]
+        nano = tokens * (_rate(prices, INPUT) - _rate(prices, CACHED))
+        return (nano if cached is Mode.NO_THINK else -nano) / NANO
+
     def _worked_out(self, tenant: TenantView, model: ModelView) -> float | None:
         route = self._place.route(tenant, model)
         if route.think is None or route.no_think is None:
@@ -67,7 +80,7 @@ class ThinkingPrice:
 MOST = 10_000
 """Pairs of tenant and model that are remembered; with more, all are worked out anew."""
 
-REASONING, ANSWER = 2, 3
+INPUT, CACHED, REASONING, ANSWER = range(4)
 """Places of the token classes in a list of prices."""
 
 

@@ -30,7 +30,8 @@ class Arm:
     One of the two policies of a tenant: which one, of which version, and how far the candidate has gone live.
 
     `stage` is None where there is no candidate. `modes` is what holds where no rule matches; `saturation` is how
-    far load may raise the threshold; `predictor` the version that judges, None for the platform's own.
+    far load may raise the threshold; `hysteresis` how far a conversation's history may move it, 0 for not at all;
+    `predictor` the version that judges, None for the platform's own.
     """
 
     name: ArmName
@@ -40,6 +41,7 @@ class Arm:
     modes: ModePolicy
     rules: Rules | None
     saturation: Saturation | None
+    hysteresis: float
     predictor: str | None
 
 
@@ -100,4 +102,6 @@ def _arm(name: ArmName, policy: Policy, version: str, stage: Stage | None) -> Ar
         cost_of_wrong_fast=None if cost is None else float(cost),
     )
     rules = Rules(policy.rules, modes) if policy.rules else None
-    return Arm(name, policy, version, stage, modes, rules, policy.saturation, policy.predictor)
+    return Arm(
+        name, policy, version, stage, modes, rules, policy.saturation, policy.hysteresis or 0.0, policy.predictor
+    )
