@@ -33,14 +33,15 @@ class Buckets:
     in Redis and at other runs at `known_at`.
     """
 
-    __slots__ = ("_aims", "_alone_since", "_known", "elsewhere", "known_at", "limits", "most", "told_tokens")
+    __slots__ = ("_aims", "_alone_since", "_known", "_lines", "_told", "elsewhere", "known_at", "limits", "most")
 
     def __init__(self) -> None:
         self.limits: list[int | None] = [None] * 4
         self.most = [BOUNDLESS] * 4
         self.elsewhere = [0] * 4
         self.known_at = 0.0
-        self.told_tokens: int | None = None
+        self._told: list[tuple[int, int]] = []  # the kinds that headers tell of, and their limits
+        self._lines = b""
         self._known: list[RateGrant | None] = [None] * 4
         self._aims = [Aim() for _ in _KINDS]
         self._alone_since = [0.0] * 4
@@ -59,7 +60,15 @@ class Buckets:
         ]
         self.limits = wanted
         self.most = [BOUNDLESS if limit is None else limit for limit in wanted]
-        self.told_tokens = next((kind for kind in _KINDS[_TOKENS:] if wanted[kind] is not None), None)
+        tokens = next((kind for kind in _KINDS[_TOKENS:] if wanted[kind] is not None), None)
+        named = ((_REQUESTS, _OF_REQUESTS), (tokens, _OF_TOKENS))
+        told = [
+            (kind, limit, names)
+            for kind, names in named
+            if kind is not None and (limit := wanted[kind]) is not None
+        ]
+        self._told = [(kind, limit) for kind, limit, _ in told]
+        self._lines = b"".join(_lines_of(limit, names) for _, limit, names in told)
         self.known_at = 0.0
         return held
 
@@ -146,30 +155,20 @@ class Buckets:
 
     def header_lines(self, left: Sequence[int], now: float) -> bytes:
         """The header lines that tell how much is left of requests and of tokens, as far as they are limited."""
-        lines, since = b"", now - self.known_at
-        limit = self.limits[_REQUESTS]
-        if limit is not None:
-            lines = _told(_OF_REQUESTS, limit, left[_REQUESTS] + self.elsewhere[_REQUESTS] + since * limit / 60)
-        kind = self.told_tokens
-        if kind is not None and (limit := self.limits[kind]) is not None:
-            lines += _told(_OF_TOKENS, limit, left[kind] + self.elsewhere[kind] + since * limit / 60)
-        return lines
+        since, elsewhere = now - self.known_at, self.elsewhere
+        values: list[float] = []
+        for kind, limit in self._told:
+            amount = left[kind] + elsewhere[kind] + since * limit / 60
+            whole = 0 if amount < 0.0 else limit if amount > limit else int(amount)
+            values += (whole, (limit - whole) * 60 / limit)
+        return self._lines % tuple(values)
 
 
-def _told(template: bytes, limit: int, left: float) -> bytes:
-    """The lines that tell of `limit` a minute, of which so many are `left`."""
-    whole = 0 if left < 0.0 else limit if left > limit else int(left)
-    seconds, thousandths = divmod((limit - whole) * 60_000 // limit, 1000)
-    return template % (limit, whole, seconds, thousandths)
+def _lines_of(limit: int, names: Sequence[str]) -> bytes:
+    """The lines that tell of `limit` a minute, but for what is left of it, and the seconds until it is whole."""
+    told, remaining, reset = (name.encode() for name in names)
+    return b"%b: %d\r\n%b: %%d\r\n%b: %%.3fs\r\n" % (told, limit, remaining, reset)
 
 
-_OF_REQUESTS = b"%b: %%d\r\n%b: %%d\r\n%b: %%d.%%03ds\r\n" % (
-    Header.LIMIT_REQUESTS.encode(),
-    Header.REMAINING_REQUESTS.encode(),
-    Header.RESET_REQUESTS.encode(),
-)
-_OF_TOKENS = b"%b: %%d\r\n%b: %%d\r\n%b: %%d.%%03ds\r\n" % (
-    Header.LIMIT_TOKENS.encode(),
-    Header.REMAINING_TOKENS.encode(),
-    Header.RESET_TOKENS.encode(),
-)
+_OF_REQUESTS = (Header.LIMIT_REQUESTS, Header.REMAINING_REQUESTS, Header.RESET_REQUESTS)
+_OF_TOKENS = (Header.LIMIT_TOKENS, Header.REMAINING_TOKENS, Header.RESET_TOKENS)

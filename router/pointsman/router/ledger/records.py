@@ -12,6 +12,7 @@ from typing import Any
 from orjson import dumps, loads
 
 from pointsman.contracts.ledger import Entry, Kind, Outcome, Part
+from pointsman.contracts.modes import Mode
 from pointsman.contracts.pricing import Cost, Usage
 
 _USED = len(("input", "cached_input", "reasoning", "answer", "estimated"))
@@ -48,10 +49,9 @@ def settlement(
     The entry of the request that was `intended`. Its run and its number follow from where it lies, its total from
     its parts.
     """
-    written = [
-        (pool, by if type(by) is str else str(by), usage[:_USED], cost[:_BILLED], version)
-        for pool, by, usage, cost, version in parts
-    ]
+    written = []
+    for pool, by, usage, cost, version in parts:  # a comprehension is a call
+        written.append((pool, by._value_ if type(by) is Mode else by, usage[:_USED], cost[:_BILLED], version))
     return b"[%b,%b" % (intended, dumps((ended_at, mode, status, outcome, cache, written))[1:])
 
 

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 LARGEST = 128 * 1024
 """Bytes of one batch, about."""
 
-MOST_ENTRIES = 250
+MOST_ENTRIES = 500
 """Entries of one batch."""
 
 MOST_FRESH = 5000

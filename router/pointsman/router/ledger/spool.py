@@ -298,15 +298,16 @@ class Spool:
     def append(self, kind: int, record: bytes) -> Segment:
         """Add `record`; returns the segment that it is in. Raises `SpoolFull`, unless there was `room`."""
         segments = self.segments
-        if not segments or not segments[-1].append(kind, record):
-            if not self._spares:
-                self.prepare()
-            segment = self._spares.pop(0)
-            segment.use(self.number)
-            segments.append(segment)
-            if not segment.append(kind, record):
-                raise SpoolFull
-        return segments[-1]
+        if segments and (segment := segments[-1]).append(kind, record):
+            return segment
+        if not self._spares:
+            self.prepare()
+        segment = self._spares.pop(0)
+        segment.use(self.number)
+        segments.append(segment)
+        if not segment.append(kind, record):
+            raise SpoolFull
+        return segment
 
     def forget(self, committed: int) -> None:
         """Let go of the segments whose settlements are all numbered below `committed`, and no intent is open."""
