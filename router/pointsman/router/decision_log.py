@@ -54,6 +54,9 @@ MOST_IN_REDIS = 64 * 1024 * 1024
 EVIDENCE = 8
 """Pieces of evidence that a record names, apart from the sum of all others."""
 
+MOST_SALTS = 10_000
+"""Tenants whose salts are remembered; with more, all are worked out anew."""
+
 LAST_FLUSH = 2.0
 """Seconds that the last batches get to reach Redis when the process ends."""
 
@@ -258,6 +261,8 @@ class DecisionLog:
     def _question(self, question: str, tenant: str, *, keep: bool) -> dict[str, Any]:
         salt = self._salts.get(tenant)
         if salt is None:
+            if len(self._salts) >= MOST_SALTS:
+                self._salts.clear()
             salt = self._salts[tenant] = hashlib.sha256(self._secret + b"\0" + tenant.encode()).digest()
         ends = shortened(question)  # what a question of megabytes is told by, like all that reads it here
         content = f"{len(question)}\0{ends}".encode(errors="replace")

@@ -261,15 +261,13 @@ class Metrics:
 
     def account(self, tenant: str, model: str, mode: str, pool: str) -> Account:
         """The cells of one tenant, model, mode and pool; an empty string where a request never got that far."""
-        key = (tenant, model, mode, pool)
-        account = self._accounts.get(key)
+        account = self._accounts.get((tenant, model, mode, pool))
         if account is None:
-            shown = self._shown(tenant)
-            if shown == tenant:
-                account = Account(self, tenant, model, mode, pool)
-            else:
-                account = self.account(shown, model, mode, pool)
-            self._accounts[key] = account
+            shown = self.label_of(tenant)
+            key = (shown, model, mode, pool)
+            account = self._accounts.get(key)
+            if account is None:
+                account = self._accounts[key] = Account(self, shown, model, mode, pool)
         return account
 
     def latencies(self, model: str, mode: str, pool: str) -> Latencies:
@@ -288,7 +286,7 @@ class Metrics:
         """The counter `name` (as scraped, ending in `_total`) with `labels`; a tenant's may be all others'."""
         tenant = labels.get("tenant")
         if tenant is not None:
-            labels = {**labels, "tenant": self._shown(tenant)}
+            labels = {**labels, "tenant": self.label_of(tenant)}
         return self.cell("counter", name.removesuffix("_total"), name, labels)
 
     def gauge(self, name: str, labels: dict[str, str]) -> Cell:
@@ -297,11 +295,19 @@ class Metrics:
 
     def tenants_gauge(self, name: str, labels: dict[str, str]) -> Cell:
         """As `gauge`; `labels` has a `tenant`, who may be one of all others."""
-        return self.gauge(name, {**labels, "tenant": self._shown(labels["tenant"])})
+        return self.gauge(name, {**labels, "tenant": self.label_of(labels["tenant"])})
 
     def shows(self, tenant: str) -> bool:
         """Whether `tenant` has numbers of its own."""
-        return self._shown(tenant) == tenant
+        return self.label_of(tenant) == tenant
+
+    def label_of(self, tenant: str) -> str:
+        """The label of `tenant`: his name, or that of all who came later than `MAX_TENANTS` others."""
+        if tenant not in self._tenants:
+            if len(self._tenants) >= MAX_TENANTS + 2:
+                return OTHERS
+            self._tenants.add(tenant)
+        return tenant
 
     def step_time(self, step: str) -> Cell:
         return self.counter(Metric.STEP, {"step": step})
@@ -318,14 +324,6 @@ class Metrics:
         """Take the gauges back: those of a process that has ended say nothing any more."""
         for path in self._directory.glob(f"gauge_*_{os.getpid()}.db"):
             path.unlink()
-
-    def _shown(self, tenant: str) -> str:
-        """The label of `tenant`: his name, or that of all who came later than `MAX_TENANTS` others."""
-        if tenant not in self._tenants:
-            if len(self._tenants) >= MAX_TENANTS + 2:
-                return OTHERS
-            self._tenants.add(tenant)
-        return tenant
 
     def _place(self, kind: str, family: str, sample: str, labels: dict[str, str]) -> tuple[memoryview[float], int]:
         help_text = _HELP[sample] if sample in _HELP else _HELP[family]

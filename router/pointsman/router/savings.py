@@ -111,10 +111,10 @@ class Savings:
         )
 
     def _cells_of(self, key: tuple[str, str]) -> list[tuple[Cell, Cell]]:
-        cells = self._cells.get(key)
+        tenant, model = self._metrics.label_of(key[0]), key[1]
+        cells = self._cells.get((tenant, model))
         if cells is None:
-            tenant, model = key
-            cells = self._cells[key] = []
+            cells = self._cells[tenant, model] = []
             for estimate in ESTIMATES:
                 labels = {"tenant": tenant, "model": model, "method": "estimated", "estimate": estimate}
                 counter = self._metrics.counter

@@ -11,8 +11,10 @@ import pytest
 from pointsman.contracts.errors import ApiError
 from pointsman.contracts.modes import Mode, ModeDecision, Source
 from pointsman.contracts.policies import PolicyDocument, Stage
+from pointsman.router import metrics as metrics_module
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.fleet import Fleet
+from pointsman.router.metrics import OTHERS
 from pointsman.router.pipeline import thinking_price
 from pointsman.router.pipeline.decide import Decide
 from pointsman.router.pipeline.parse import Parse
@@ -87,6 +89,23 @@ class Deciding:
         assert track is not None
         for _ in range(count):
             track.output_length.learn(tokens)
+
+
+def test_tenants_beyond_the_most_that_are_shown_take_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_module, "MAX_TENANTS", 3)
+    deciding = Deciding(tmp_path)
+    for number in range(50):
+        deciding.tenant.name = f"t{number}"
+        for effort in ("none", "high"):
+            deciding.exchange(reasoning_effort=effort)
+    decide = deciding.decide
+    assert len(decide._thresholds) == 3
+    assert sorted(decide._cells) == [
+        (tenant, mode, Source.CLIENT) for tenant in (OTHERS, "t0", "t1", "t2") for mode in (NO_THINK, THINK)
+    ]
+    assert decide._cells[OTHERS, THINK, Source.CLIENT].value == 47
 
 
 @pytest.fixture

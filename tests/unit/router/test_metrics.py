@@ -71,6 +71,7 @@ def test_of_too_many_tenants_the_later_ones_are_counted_together(
             OTHERS: 2 * one,
         }
     assert round(sample_sum(text, Metric.COST, tenant=OTHERS) * NANO) == 4 * 26
+    assert {tenant for tenant, *_ in metrics._accounts} == {"", "a", "b", OTHERS}
 
 
 @settings(max_examples=40)

@@ -14,11 +14,12 @@ import pytest
 from pointsman.contracts.limits import Budget
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.names import Metric
+from pointsman.router import metrics as metrics_module
 from pointsman.router.admission.lease_book import LeaseBook
 from pointsman.router.admission.purse import Purse
 from pointsman.router.budget_gauges import SOME, BudgetGauges
 from pointsman.router.exchange import Endpoint, Exchange
-from pointsman.router.metrics import Metrics
+from pointsman.router.metrics import OTHERS, Metrics
 from pointsman.router.pipeline.place import Place
 from pointsman.router.savings import ENOUGH, Savings
 from pointsman.router.snapshot import compile_snapshot
@@ -60,6 +61,24 @@ class Saving:
 @pytest.fixture
 def saving(tmp_path: Path) -> Saving:
     return Saving(tmp_path)
+
+
+def test_of_too_many_tenants_the_later_ones_are_told_together(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_module, "MAX_TENANTS", 3)
+    names = [f"t{number}" for number in range(50)]
+    for name in names:
+        saving.tenant.name = name
+        saving.answered(Mode.NO_THINK, *[100] * ENOUGH)
+        saving.answered(Mode.THINK, *[1000] * ENOUGH)
+        saving.savings.note(saving.exchange())
+        saving.savings.tell(0.0)
+    assert len(saving.savings._cells) == 3 + 1
+    labels = {"model": "m", "method": "estimated", "estimate": "middle"}
+    together = saving.metrics.counter(Metric.AVOIDED_TOKENS, {**labels, "tenant": OTHERS}).value
+    alone = saving.metrics.counter(Metric.AVOIDED_TOKENS, {**labels, "tenant": names[0]}).value
+    assert together == pytest.approx(47 * alone, rel=0.2)
 
 
 def test_what_is_spared_is_the_difference_of_the_medians_between_quartiles(saving: Saving) -> None:

@@ -80,19 +80,24 @@ class Decide:
                 judged = judge.probability(question) if question else None
             decision = decision._replace(shadow=self._shadow(exchange, other, judged))
         exchange.decision = decision
-        key = (tenant.name, decision.mode, decision.source)
-        cell = self._cells.get(key)
-        if cell is None:
-            labels = {"tenant": key[0], "mode": key[1].value, "source": key[2].value}
-            cell = self._cells[key] = self._metrics.counter(Metric.DECISIONS, labels)
-        cell.add(1)
+        name, mode, source = tenant.name, decision.mode, decision.source
+        (self._cells.get((name, mode, source)) or self._cell(name, mode, source)).add(1)
         if probability is not None:
             assert exchange.model is not None
-            name = exchange.model.name
-            (self._probabilities.get(name) or self._histogram(name)).observe(probability)
-            if self._thresholds.get(tenant.name) != decision.threshold:
-                self._show_threshold(tenant.name, decision.threshold)
+            model = exchange.model.name
+            (self._probabilities.get(model) or self._histogram(model)).observe(probability)
+            if self._thresholds.get(name) != decision.threshold:
+                self._show_threshold(name, decision.threshold)
         return Outcome.NEXT
+
+    def _cell(self, tenant: str, mode: Mode, source: Source) -> Cell:
+        """Who has no numbers of his own is counted with all others, and not remembered."""
+        tenant = self._metrics.label_of(tenant)
+        cell = self._cells.get((tenant, mode, source))
+        if cell is None:
+            labels = {"tenant": tenant, "mode": mode.value, "source": source.value}
+            cell = self._cells[tenant, mode, source] = self._metrics.counter(Metric.DECISIONS, labels)
+        return cell
 
     def _histogram(self, model: str) -> Histogram:
         labels = {"model": model}
@@ -102,8 +107,9 @@ class Decide:
         return found
 
     def _show_threshold(self, tenant: str, threshold: float) -> None:
-        self._thresholds[tenant] = threshold
-        self._metrics.tenants_gauge(Metric.THRESHOLD, {"tenant": tenant}).set(threshold)
+        if self._metrics.shows(tenant):  # thresholds of several have no sum
+            self._thresholds[tenant] = threshold
+            self._metrics.tenants_gauge(Metric.THRESHOLD, {"tenant": tenant}).set(threshold)
 
     def _decision(self, exchange: Exchange, arm: Arm, probability: float | None) -> ModeDecision:
         tenant, model = exchange.tenant, exchange.model

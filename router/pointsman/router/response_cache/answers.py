@@ -185,7 +185,7 @@ class Answers:
         tenant, model = exchange.tenant, exchange.model
         assert tenant is not None
         assert model is not None
-        key = (tenant.name, model.name, status.value)
+        key = (self._metrics.label_of(tenant.name), model.name, status.value)
         cell = self._counters.get(key)
         if cell is None:
             labels = {"tenant": key[0], "model": key[1], "status": key[2]}
@@ -201,7 +201,7 @@ class Answers:
             self._metrics.counter(Metric.REPLAYS, {"tenant": tenant.name}).add(1)
             return
         self.tell(exchange, CacheStatus.HIT)
-        name = (tenant.name, model.name)
+        name = (self._metrics.label_of(tenant.name), model.name)
         dollars = self._saved.get(name)
         if dollars is None:
             labels = {"tenant": name[0], "model": name[1]}
