@@ -216,6 +216,18 @@ REFUSED = {
     "a stop sequence": ({"stop_sequences": [1]}, "stop_sequences[0]"),
     "system": ({"system": [{"type": "image"}]}, "system[0].type"),
     "metadata": ({"metadata": "x"}, "metadata"),
+    "examples": ({"tools": [{**WEATHER, "input_examples": "x"}]}, "tools[0].input_examples"),
+    "callers": ({"tools": [{**WEATHER, "allowed_callers": ["code"]}]}, "tools[0].allowed_callers"),
+    "a tool to be found later": ({"tools": [{**WEATHER, "defer_loading": True}]}, "tools[0].defer_loading"),
+    "a kept conversation": ({"thread": {"type": "create"}}, "thread"),
+    "calls taken out": (
+        {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}},
+        "context_management.edits[0].type",
+    ),
+    "thoughts taken out": (
+        {"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}},
+        "context_management.edits[0].keep",
+    ),
 }
 
 
@@ -225,6 +237,21 @@ def test_what_is_refused_is_named_as_the_caller_names_it(wrong: dict[str, Any], 
         read(asked(**wrong))
     assert refused.value.param == field
     assert f"'{field}'" in refused.value.message
+
+
+def test_what_agents_send_besides() -> None:
+    tool = {
+        **WEATHER,
+        "input_examples": [{"city": "Rome"}],
+        "allowed_callers": ["direct"],
+        "defer_loading": False,
+        "eager_input_streaming": True,
+    }
+    keeps = {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}
+    payload = read(asked(tools=[tool], context_management=keeps)).payload
+    (told,) = payload["tools"]
+    assert told["function"]["parameters"] == {**WEATHER["input_schema"], "examples": [{"city": "Rome"}]}
+    assert payload.keys() == {"model", "max_tokens", "messages", "tools"}
 
 
 def test_the_version() -> None:

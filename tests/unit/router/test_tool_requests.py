@@ -126,6 +126,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "data that is no image": (image("data:text/html,x"), IMAGE + ".url"),
     "an image without a URL": (image(None), IMAGE + ".url"),
     "a detail that is none": (image("https://a/b.png", detail="most"), IMAGE + ".detail"),
+    "a switch beside an image": (
+        {"messages": [{"role": "user", "content": [{**PNG, "modalities": "video"}]}]},
+        "messages[0].content[0].modalities",
+    ),
+    "a refusal of the user's": (talk({"role": "user", "content": "x", "refusal": "y"}), "messages[1].refusal"),
+    "a refusal without words": (
+        talk({"role": "assistant", "content": [{"type": "refusal"}]}),
+        "messages[1].content[0].refusal",
+    ),
     "an engine's own switch": (image("https://a/b.png", max_dynamic_patch=9), IMAGE + ".max_dynamic_patch"),
     "a form without a schema": (form(name="a"), "response_format.json_schema.schema"),
     "a form without a name": (form(schema=CITY), "response_format.json_schema.name"),
@@ -134,6 +143,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "response_format.json_schema.schema.properties.a.minLength",
     ),
     "a form of an engine's own": ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
+    "more than text": ({"modalities": ["text", "audio"]}, "modalities"),
+    "words that no model heeds": ({"verbosity": "low"}, "verbosity"),
     "alternatives of nothing": ({"top_logprobs": 2}, "top_logprobs"),
     "alternatives of what is not wanted": ({"logprobs": False, "top_logprobs": 2}, "top_logprobs"),
 }  # fmt: skip
@@ -176,10 +187,38 @@ def test_a_conversation_with_tools_goes_on_as_it_came() -> None:
     ]
     asked = {"tools": [FIND], "tool_choice": "auto", "parallel_tool_calls": False, "messages": messages}
     exchange = read(**asked)
-    messages[2] = {name: item for name, item in messages[2].items() if name != "annotations"}
+    messages[0] = {**messages[0], "role": "system"}  # of which more chat templates know
+    messages[2] = {name: item for name, item in messages[2].items() if name not in ("annotations", "refusal")}
     assert openai_request.forwarded(exchange) == asked
     assert exchange.needs == {"tools": "tools", "images": "messages[6].content"}
     assert exchange.toolbox == {"find": tools.Tool(("city",), False, CITY)}
+
+
+def test_what_sdks_add_is_taken_out_and_a_refusal_is_a_text() -> None:
+    marked = {"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}
+    refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
+    asked = talk(
+        {"role": "assistant", "content": "{}", "parsed": {"a": 1}, "refusal": None},
+        {"role": "user", "content": [marked]},
+        {"role": "assistant", "content": None, "refusal": "Never."},
+        {"role": "assistant", "content": "Well.", "refusal": "Never."},
+        refused,
+    )
+    fields = {
+        "stream": True,
+        "stream_options": {"include_usage": True, "include_obfuscation": False},
+        "modalities": ["text"],
+        "verbosity": "medium",
+        "prediction": {"type": "content", "content": "x"},
+        "prompt_cache_retention": "24h",
+    }
+    assert openai_request.forwarded(read(**asked, **fields)) == talk(
+        {"role": "assistant", "content": "{}"},
+        {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        {"role": "assistant", "content": "Never."},
+        {"role": "assistant", "content": "Well.\nNever."},
+        {"role": "assistant", "content": [{"type": "text", "text": "No."}]},
+    )
 
 
 def test_an_image_that_the_engine_would_fetch_is_a_need_of_its_own() -> None:

@@ -120,7 +120,9 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
 
     @app.get("/v1/models", tags=["models"], summary="List the models this key may use")
     def models(caller: Caller = asking) -> dict[str, Any]:
-        return {"object": "list", "data": [_model(name) for name in sorted(caller.tenant.models)]}
+        names = sorted(caller.tenant.models)
+        ends = {"first_id": names[0], "last_id": names[-1]} if names else {"first_id": None, "last_id": None}
+        return {"object": "list", "data": [_model(name) for name in names], "has_more": False, **ends}
 
     @app.get("/v1/models/{model}", tags=["models"], summary="One model")
     def model(model: str, caller: Caller = asking) -> dict[str, Any]:
@@ -178,7 +180,9 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
 
 
 def _model(name: str) -> dict[str, Any]:
-    return {"id": name, "object": "model", "created": 0, "owned_by": "pointsman"}
+    """A model as OpenAI's clients read it, and as Anthropic's do; when it was made is not known."""
+    openais = {"id": name, "object": "model", "created": 0, "owned_by": "pointsman"}
+    return {**openais, "type": "model", "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
 
 
 def _first_problem(error: RequestValidationError) -> InvalidRequest:

@@ -277,7 +277,9 @@ def usage_object(usage: Usage) -> dict[str, Any]:
 
 def _error_object(error: ApiError, request_id: str) -> dict[str, Any]:
     kind = ERROR_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-    told = {"type": kind, "message": error.message, "param": error.param, "code": error.code}
+    told: dict[str, Any] = {"type": kind, "message": error.message, "param": error.param, "code": error.code}
+    if error.code == "thread_unsupported_request":
+        told["details"] = {"error_code": error.code, "unsupported": [error.param]}
     return {"type": "error", "error": told, "request_id": request_id or None}
 
 

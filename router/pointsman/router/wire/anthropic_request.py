@@ -166,10 +166,19 @@ def _tool(tool: Any, place: str) -> dict[str, Any]:
     fields.mapping(tool, place)
     if tool.get("type") not in (None, "custom"):
         raise wrong(f"{place}.type", "custom: there are no tools of the platform's own here")
-    only(tool, place, ("type", "name", "description", "input_schema", "strict", "cache_control", *_UNHEEDED))
+    only(tool, place, _TOOL)
     fields.string(tool.get("name"), f"{place}.name")
     fields.mapping(tool.get("input_schema"), f"{place}.input_schema")
-    function = {"name": tool["name"], "parameters": tool["input_schema"]}
+    for name, wanted in _WITHOUT_SERVER_TOOLS.items():
+        if tool.get(name) not in (None, wanted):
+            told = orjson.dumps(wanted).decode()
+            raise wrong(f"{place}.{name}", f"{told}: the platform runs no tools")
+    schema, examples = tool["input_schema"], tool.get("input_examples")
+    if examples is not None:
+        if type(examples) is not list:
+            raise wrong(f"{place}.input_examples", "a list")
+        schema = {**schema, "examples": examples}  # which is JSON Schema's word for it
+    function = {"name": tool["name"], "parameters": schema}
     for name, check in (("description", fields.string), ("strict", fields.boolean)):
         if tool.get(name) is not None:
             check(tool[name], f"{place}.{name}")
@@ -178,8 +187,39 @@ def _tool(tool: Any, place: str) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-_UNHEEDED = ("eager_input_streaming",)
-"""Fields of a tool that say what is done here anyway: arguments are streamed as they are made."""
+_WITHOUT_SERVER_TOOLS = {"allowed_callers": ["direct"], "defer_loading": False}
+"""Fields of a tool that other tools, which run on the platform, would make use of; each with its one value here."""
+
+_TOOL = (
+    *("type", "name", "description", "input_schema", "input_examples", "strict", "cache_control"),
+    "eager_input_streaming",  # as is done anyway: arguments are streamed as they are made
+    *_WITHOUT_SERVER_TOOLS,
+)
+
+
+def _context_management(value: Any, payload: dict[str, Any]) -> None:
+    """What is to be left out of a conversation: nothing is, so that only an edit that keeps all can be had."""
+    fields.mapping(value, "context_management")
+    only(value, "context_management", ("edits",))
+    edits = value.get("edits") or []
+    if type(edits) is not list:
+        raise wrong("context_management.edits", "a list of edits")
+    for index, edit in enumerate(edits):
+        place = f"context_management.edits[{index}]"
+        fields.mapping(edit, place)
+        only(edit, place, ("type", "keep"))
+        if edit.get("type") != "clear_thinking_20251015":
+            raise wrong(f"{place}.type", "clear_thinking_20251015: conversations are not shortened here")
+        if edit.get("keep") not in ("all", {"type": "all"}):
+            raise wrong(f"{place}.keep", "all: conversations are not shortened here")
+
+
+def _thread(value: Any, payload: dict[str, Any]) -> None:
+    raise InvalidRequest(
+        "'thread' is not supported: nothing is kept between requests.",
+        param="thread",
+        code="thread_unsupported_request",  # which Anthropic's SDK knows: it then sends the whole conversation
+    )
 
 
 def _tool_choice(value: Any, payload: dict[str, Any]) -> None:
@@ -398,6 +438,8 @@ _TRANSLATE: dict[str, Translate] = {
     "thinking": _thinking,
     "output_config": _output_config,
     "metadata": same("metadata"),
+    "context_management": _context_management,
+    "thread": _thread,
     # fields that concern Anthropic's own platform: accepted, since SDKs send them, and of no effect
     "service_tier": checked("service_tier", fields.one_of("auto", "standard_only")),
     "cache_control": checked("cache_control", _cache_control),
@@ -414,6 +456,7 @@ COUNTED_FIELDS = frozenset(
         "thinking",
         "output_config",
         "cache_control",
+        "context_management",
     }
 )
 """Fields of a request that asks how long a prompt is."""

@@ -25,11 +25,11 @@ DETAILS = ("auto", "low", "high")
 INLINE = "data:image/"
 """Begins an image that comes with the request."""
 
-_PLAIN_ROLES = ("user", "system", "assistant", "developer")
+_PLAIN_ROLES = ("user", "system", "assistant")
 _FIELDS = frozenset({"role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content", "refusal"})
 """What a message may hold. SDKs send back an assistant's message as it came, with null for what it has not."""
 
-_NOTES = ("annotations", "provider_specific_fields", "thinking_blocks")
+_NOTES = ("annotations", "parsed", "provider_specific_fields", "thinking_blocks")
 """What SDKs add to an assistant's message for themselves, and send back: taken out, of no use to engines."""
 
 
@@ -85,34 +85,52 @@ def _message(message: Any, field: str) -> None:
         raise wrong(f"{field}.role", "one of " + ", ".join(ROLES))
     for name in _NOTES:
         message.pop(name, None)
+    if role == "developer":
+        message["role"] = "system"  # the same in other words, which most chat templates don't know and leave out
     for name, item in message.items():
         if name not in _FIELDS and item is not None:
             raise unknown(f"{field}.{name}")
     for name in ("name", "reasoning_content", "refusal"):
         if message.get(name) is not None:
             fields.string(message[name], f"{field}.{name}")
-    for name, owner in (("tool_calls", "assistant"), ("tool_call_id", "tool")):
+    for name, owner in (("tool_calls", "assistant"), ("refusal", "assistant"), ("tool_call_id", "tool")):
         if message.get(name) is not None and role != owner:
             raise wrong(f"{field}.{name}", f"in messages of role {owner} only")
-    content = message.get("content")
+    content, refusal = message.get("content"), message.pop("refusal", None)
+    if refusal:  # a text like any other to engines, which read no such field
+        if isinstance(content, list):
+            content = [*content, {"type": "text", "text": refusal}]
+        else:
+            content = f"{content}\n{refusal}" if content else refusal
+        message["content"] = content
     if isinstance(content, str):
         return
     if content is None:
-        said = ("tool_calls", "reasoning_content", "refusal")
+        said = ("tool_calls", "reasoning_content")
         if role != "assistant" or not any(message.get(name) for name in said):
             raise wrong(f"{field}.content", "a string or a list of content parts")
         return
     if not isinstance(content, list) or not content:
         raise wrong(f"{field}.content", "a string or a list of content parts")
     for index, part in enumerate(content):
-        _part(part, f"{field}.content[{index}]")
+        if role == "assistant" and type(part) is dict and part.get("type") == "refusal":
+            fields.string(part.get("refusal"), f"{field}.content[{index}].refusal")
+            content[index] = {"type": "text", "text": part["refusal"]}
+        else:
+            _part(part, f"{field}.content[{index}]")
 
 
 def _part(part: Any, place: str) -> None:
+    if type(part) is dict and len(part) == 2 and part.get("type") == "text" and type(part.get("text")) is str:
+        return  # the usual part, told at a glance
     fields.mapping(part, place)
     kind = part.get("type")
     if kind not in PARTS:
         raise wrong(f"{place}.type", "one of " + ", ".join(PARTS))
+    part.pop("cache_control", None)  # a mark of other platforms, which engines have no need of
+    for name, item in part.items():
+        if name not in ("type", PARTS[kind]) and item is not None:
+            raise unknown(f"{place}.{name}")
     if kind == "text":
         fields.string(part.get("text"), f"{place}.text")
         return

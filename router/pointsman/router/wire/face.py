@@ -19,6 +19,7 @@ from pointsman.contracts.errors import ApiError, InvalidRequest, UpstreamFailed
 from pointsman.router.exchange import Answer, Client, Exchange
 from pointsman.router.http.wire import header_lines, unframed
 from pointsman.router.wire import openai, openai_request
+from pointsman.router.wire.logprobs import AnswersTokens
 
 _JSON = header_lines([("content-type", "application/json")])
 _QUOTE = b'"'
@@ -53,7 +54,8 @@ class Face(ABC):
     `said`, `more`, `called` and `closing`. Texts that these get are JSON-escaped bytes, as an event holds them.
 
     `finish_reason` is the chat's; `matched_stop` what the engine says ended the output, where it says so.
-    `places` are the caller's names for the places of the chat's messages, by their index.
+    `places` are the caller's names for the places of the chat's messages, by their index. `tokens` gets those of
+    the output, with their log-probabilities, before their text is told; None where the caller wants none.
     """
 
     renamed: Mapping[str, str] = {}
@@ -74,11 +76,13 @@ class Face(ABC):
         "model",
         "peer",
         "places",
+        "tokens",
     )
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self.peer = client.peer
+        self.tokens: AnswersTokens | None = None
         self._before = self._after = self._framed_after = _NEVER
         self._start = self._stop = 0
         self.finish_reason: str | None = None
@@ -255,6 +259,9 @@ class Face(ABC):
             return b""  # what has no known shape is left out, here and below
         pieces, texts, plain = [], 0, True
         for choice in _dicts(chunk, "choices"):
+            if self.tokens is not None:
+                self.tokens.add(choice.get("logprobs"))
+                plain = False
             delta = choice.get("delta")
             if delta and type(delta) is dict:
                 for kind, name in _KINDS:

@@ -83,6 +83,16 @@ def _thinking(value: Any, field: str) -> None:
         raise wrong(f"{field}.budget_tokens", "left out where thinking is disabled")
 
 
+def _text_alone(value: Any, field: str) -> None:
+    if value != ["text"]:
+        raise wrong(field, '["text"]: models here say nothing else')
+
+
+def _medium(value: Any, field: str) -> None:
+    if value != "medium":
+        raise wrong(field, "medium: models here have no other")
+
+
 _EFFORT = fields.one_of(*EFFORTS)
 
 _COMMON: dict[str, Field] = {
@@ -92,7 +102,7 @@ _COMMON: dict[str, Field] = {
     "top_p": Field(fields.number(0, 1, above_low=True)),
     "n": Field(fields.integer(1, 16)),
     "stream": _kept(fields.boolean),
-    "stream_options": _kept(_switches("include_usage")),
+    "stream_options": _kept(_switches("include_usage", "include_obfuscation")),
     "stop": Field(fields.strings(16)),
     "seed": Field(fields.integer(-(2**63), 2**63 - 1)),
     "presence_penalty": Field(fields.number(-2, 2)),
@@ -125,6 +135,10 @@ CHAT_FIELDS: dict[str, Field] = {
     "chat_template_kwargs": _kept(_switches(*TEMPLATE_SWITCHES)),
     # fields of OpenAI's that concern its own platform: accepted, since SDKs send them, and of no effect
     "metadata": _kept(fields.mapping),
+    "modalities": _kept(_text_alone),
+    "prediction": _kept(fields.mapping),
+    "verbosity": _kept(_medium),
+    "prompt_cache_retention": _kept(fields.string),
     "store": _kept(fields.boolean),
     "service_tier": _kept(fields.string),
     "safety_identifier": _kept(fields.string),

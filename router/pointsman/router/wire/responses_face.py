@@ -17,10 +17,11 @@ from pointsman.contracts.pricing import Usage
 from pointsman.router.exchange import Answer, Client, Exchange
 from pointsman.router.wire import openai, responses_request
 from pointsman.router.wire.face import Face, Kind
+from pointsman.router.wire.logprobs import AnswersTokens
 
 _ECHOED = (
     *("instructions", "max_output_tokens", "metadata", "temperature", "top_p", "user", "service_tier"),
-    *("safety_identifier", "prompt_cache_key"),
+    *("safety_identifier", "prompt_cache_key", "prompt_cache_retention", "top_logprobs", "max_tool_calls"),
 )
 """Fields of a request that its answer repeats as they were; None where they were left out."""
 
@@ -30,6 +31,7 @@ _REWRITTEN = ("parallel_tool_calls", "reasoning", "text", "tool_choice", "tools"
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """A chat's finish reasons that mean that the answer lacks something, and what they are called here."""
 
+_NO_LOGPROBS = b'"logprobs":[],'
 _THINKING, _REFUSAL = Kind.THINKING, Kind.REFUSAL
 
 
@@ -91,6 +93,8 @@ class ResponsesFace(Face):
         payload = responses_request.chat(body, self.places)
         self._body = {name: body.get(name) for name in (*_ECHOED, *_REWRITTEN)}
         self._summarizes = responses_request.summarizes(body)
+        if payload.get("logprobs"):
+            self.tokens = AnswersTokens()
         return payload
 
     # -- whole answers
@@ -100,9 +104,18 @@ class ResponsesFace(Face):
         self.ended(choice)
         message = choice.get("message") or {}
         status = self._status
+        tokens = self.tokens
+        if tokens is not None:
+            tokens.add(choice.get("logprobs"))
         if thought := message.get("reasoning_content"):
             self._output.append(self._reasoning_item(self._new_id("rs"), thought, "completed"))
-        said = [_part(kind, message[kind.value]) for kind in (Kind.ANSWER, _REFUSAL) if message.get(kind.value)]
+            if tokens is not None:
+                tokens.skip(thought)
+        if tokens is not None and message.get("content"):
+            tokens.take(message["content"])
+        said = [
+            self._shown(kind, message[kind.value]) for kind in (Kind.ANSWER, _REFUSAL) if message.get(kind.value)
+        ]
         if said:
             self._output.append(_message_item(self._new_id("msg"), said, status))
         for call in message.get("tool_calls") or ():
@@ -134,7 +147,19 @@ class ResponsesFace(Face):
     def more(self, text: bytes) -> bytes:
         self._texts.append(text)
         self._number += 1
+        if self.tokens is not None:
+            return self._scored(text, self.tokens)
         return b"%b%b%b%d}\n\n" % (self._delta, text, self._delta_end, self._number - 1)
+
+    def _scored(self, text: bytes, tokens: AnswersTokens) -> bytes:
+        """`more` with the log-probabilities of the text's tokens, where it is the answer's."""
+        plainly: str = orjson.loads(b'"%b"' % text)
+        end = self._delta_end
+        if self._kind is Kind.ANSWER:
+            end = end.replace(_NO_LOGPROBS, b'"logprobs":%b,' % orjson.dumps(tokens.take(plainly)))
+        elif self._kind is _THINKING:
+            tokens.skip(plainly)
+        return b"%b%b%b%d}\n\n" % (self._delta, text, end, self._number - 1)
 
     def called(self, index: int, call: dict[str, Any]) -> bytes:
         function = call.get("function")
@@ -189,12 +214,14 @@ class ResponsesFace(Face):
             begun = self._event("response.output_item.added", output_index=len(self._output), item=item)
             self._output.append(None)
         self._kind, self._texts = kind, []
+        if self.tokens is not None:
+            self.tokens.taken = []
         name = self._delta_name(kind)
         place = self._place()
         head = b"".join(b'"%b":%b,' % (key.encode(), orjson.dumps(value)) for key, value in place.items())
         self._delta = b'event: %b\ndata: {"type":"%b",%b"delta":"' % (name, name, head)
         # A message's text may come with log-probabilities; clients read the list even where it is empty.
-        logprobs = b'"logprobs":[],' if kind is Kind.ANSWER else b""
+        logprobs = _NO_LOGPROBS if kind is Kind.ANSWER else b""
         self._delta_end = b'",%b"sequence_number":' % logprobs
         if thinks and not self._summarizes:
             return begun
@@ -213,7 +240,7 @@ class ResponsesFace(Face):
         name = self._delta_name(kind).decode().removesuffix("delta") + "done"
         told: dict[str, Any] = {"refusal" if kind is _REFUSAL else "text": text}
         if kind is Kind.ANSWER:
-            told["logprobs"] = []
+            told["logprobs"] = part["logprobs"]
         self._parts.append(part)
         end = self._event(name, **place, **told)
         if kind is _THINKING and not self._summarizes:
@@ -249,7 +276,10 @@ class ResponsesFace(Face):
     def _shown(self, kind: Kind, text: Any) -> dict[str, Any]:
         if kind is _THINKING:
             return {"type": "summary_text" if self._summarizes else "reasoning_text", "text": text}
-        return _part(kind, text)
+        if kind is _REFUSAL:
+            return {"type": "refusal", "refusal": text}
+        logprobs = self.tokens.taken if self.tokens is not None and text else []
+        return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
 
     def _event(self, name: str, /, **fields: Any) -> bytes:
         number = self._number
@@ -337,13 +367,6 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
-
-
-def _part(kind: Kind, text: Any) -> dict[str, Any]:
-    """A part of a message."""
-    if kind is _REFUSAL:
-        return {"type": "refusal", "refusal": text}
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
 def _message_item(item_id: str, parts: list[dict[str, Any]], status: str) -> dict[str, Any]:

@@ -22,7 +22,12 @@ from pointsman.router.wire.translation import Translate, checked, later, only, p
 SUMMARIES = ("auto", "concise", "detailed")
 """Values of `reasoning.summary`. Thinking is never summarized here: as a summary it is shown as it is."""
 
-RENAMED = {"messages": "input", "max_tokens": "max_output_tokens", "response_format": "text.format"}
+RENAMED = {
+    "messages": "input",
+    "max_tokens": "max_output_tokens",
+    "response_format": "text.format",
+    "logprobs": "include",
+}
 """Fields of a chat, and what they are called here."""
 
 INNER = {
@@ -35,8 +40,23 @@ INNER = {
 }
 """What stands behind an item's place or a tool's in a chat, and what it is called here."""
 
-INCLUDABLE = ("reasoning.encrypted_content",)
-"""What may be asked to be included. Thinking is always told in clear, so that it can be sent back."""
+LOGPROBS = "message.output_text.logprobs"
+"""Asks for the log-probabilities of the answer's tokens."""
+
+INCLUDABLE = (
+    LOGPROBS,
+    "reasoning.encrypted_content",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "message.input_image.image_url",
+)
+"""
+What may be asked to be included. Thinking is always told in clear, so that it can be sent back; the others would
+stand in items that no answer has here.
+"""
 
 ROLES = ("user", "assistant", "system", "developer")
 ITEM_TYPES = ("message", "reasoning", "function_call", "function_call_output")
@@ -52,6 +72,10 @@ def chat(body: dict[str, Any], places: list[str]) -> dict[str, Any]:
     payload = translated(body, _TRANSLATE)
     if body.get("input") is None:
         raise InvalidRequest("'input' is missing.", param="input", code="missing_required_parameter")
+    if "top_logprobs" in payload and "logprobs" not in payload and payload.pop("top_logprobs") != 0:
+        raise InvalidRequest(
+            f"'top_logprobs' needs 'include' to have {LOGPROBS}.", param="top_logprobs", code="invalid_value"
+        )
     payload["messages"] = _Messages(places).of(body["input"], body.get("instructions"))
     return payload
 
@@ -95,6 +119,8 @@ def _include(value: Any, payload: dict[str, Any]) -> None:
     for index, name in enumerate(value):
         if name not in INCLUDABLE:
             raise wrong(f"include[{index}]", "one of " + ", ".join(INCLUDABLE))
+        if name == LOGPROBS:
+            payload["logprobs"] = True
 
 
 def _stream_options(value: Any, payload: dict[str, Any]) -> None:
@@ -153,13 +179,18 @@ def _tools(value: Any, payload: dict[str, Any]) -> None:
     payload["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in enumerate(value)]
 
 
-def _tool(tool: Any, place: str) -> dict[str, Any]:
-    fields.mapping(tool, place)
-    if tool.get("type") != "function":
+def _function(value: Any, place: str, known: tuple[str, ...]) -> dict[str, Any]:
+    """The function that `value` describes, or only names, as a chat has it; it may hold what is `known`."""
+    fields.mapping(value, place)
+    if value.get("type") != "function":
         raise wrong(f"{place}.type", "function: there are no tools of the platform's own here")
-    only(tool, place, ("type", "name", "description", "parameters", "strict"))
-    function = {name: item for name, item in tool.items() if name != "type" and item is not None}
+    only(value, place, ("type", *known))
+    function = {name: item for name, item in value.items() if name != "type" and item is not None}
     return {"type": "function", "function": function}
+
+
+def _tool(tool: Any, place: str) -> dict[str, Any]:
+    return _function(tool, place, ("name", "description", "parameters", "strict"))
 
 
 def _tool_choice(value: Any, payload: dict[str, Any]) -> None:
@@ -182,12 +213,9 @@ def _tool_choice(value: Any, payload: dict[str, Any]) -> None:
 
 
 def _named(value: Any, place: str) -> dict[str, Any]:
-    fields.mapping(value, place)
-    if value.get("type") != "function":
-        raise wrong(f"{place}.type", "function: there are no tools of the platform's own here")
-    only(value, place, ("type", "name"))
+    named = _function(value, place, ("name",))
     fields.string(value.get("name"), f"{place}.name")
-    return {"type": "function", "function": {"name": value["name"]}}
+    return named
 
 
 # -- items
@@ -270,7 +298,7 @@ class _Messages:
             fields.mapping(part, where)
             kind = part.get("type")
             if kind in ("output_text", "input_text"):
-                only(part, where, ("type", "text", "annotations", "logprobs"))
+                only(part, where, ("type", "text", "annotations", "logprobs", "parsed"))
                 fields.string(part.get("text"), f"{where}.text")
                 texts.append(part["text"])
             elif kind == "refusal":
@@ -296,7 +324,7 @@ class _Messages:
             turn["reasoning_content"] = thought if before is None else f"{before}\n\n{thought}"
 
     def _call(self, item: dict[str, Any], place: str) -> None:
-        only(item, place, ("type", "id", "call_id", "name", "arguments", "status"))
+        only(item, place, ("type", "id", "call_id", "name", "arguments", "parsed_arguments", "status"))
         for name in ("call_id", "name", "arguments"):
             fields.string(item.get(name), f"{place}.{name}")
         try:
@@ -375,6 +403,7 @@ _TRANSLATE: dict[str, Translate] = {
     "metadata": same("metadata"),
     "user": same("user"),
     "include": _include,
+    "top_logprobs": same("top_logprobs"),
     "stream_options": _stream_options,
     "store": _must_be("store", False, _KEPT_NOWHERE),
     "background": _must_be("background", False, _KEPT_NOWHERE),
@@ -382,7 +411,8 @@ _TRANSLATE: dict[str, Translate] = {
     "previous_response_id": _never("previous_response_id", _KEPT_NOWHERE),
     "conversation": _never("conversation", _KEPT_NOWHERE),
     "prompt": _never("prompt", _KEPT_NOWHERE),
-    # fields that concern OpenAI's own platform: accepted, since SDKs send them, and of no effect
+    # fields that concern OpenAI's own platform, and its own tools: accepted, since SDKs send them, and of no effect
+    "max_tool_calls": checked("max_tool_calls", fields.integer(1)),
     "service_tier": same("service_tier"),
     "safety_identifier": same("safety_identifier"),
     "prompt_cache_key": same("prompt_cache_key"),

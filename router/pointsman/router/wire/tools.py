@@ -97,7 +97,7 @@ def check_choice(value: Any, field: str) -> None:
     if not isinstance(value, dict):
         raise wrong(field, "none, auto, required, or an object that names functions")
     if value.get("type") != "allowed_tools":
-        _check_named(value, field)
+        _named(value, field)
         return
     _only(value, ("type", "allowed_tools"), field)
     place = f"{field}.allowed_tools"
@@ -110,19 +110,12 @@ def check_choice(value: Any, field: str) -> None:
     if not isinstance(named, list) or not 1 <= len(named) <= MAX_TOOLS:
         raise wrong(f"{place}.tools", f"a list of 1 to {MAX_TOOLS} tools")
     for index, tool in enumerate(named):
-        fields.mapping(tool, f"{place}.tools[{index}]")
-        _check_named(tool, f"{place}.tools[{index}]")
+        _named(tool, f"{place}.tools[{index}]")
 
 
-def _check_named(value: dict[str, Any], field: str) -> None:
-    _only(value, ("type", "function"), field)
-    if value.get("type") != "function":
-        raise wrong(f"{field}.type", "function")
-    function = value.get("function")
-    fields.mapping(function, f"{field}.function")
-    assert isinstance(function, dict)
-    _only(function, ("name",), f"{field}.function")
-    fields.string(function.get("name"), f"{field}.function.name")
+def _named(value: Any, place: str) -> None:
+    function = _function(value, place, ("name",))
+    fields.string(function.get("name"), f"{place}.function.name")
 
 
 def check_response_format(value: Any, field: str) -> None:
@@ -195,15 +188,23 @@ def demands_call(payload: dict[str, Any]) -> bool:
     return choice == "required" or type(choice) is dict
 
 
-def _tool(tool: Any, place: str) -> tuple[str, Tool]:
-    fields.mapping(tool, place)
-    if tool.get("type") != "function":
+def _function(value: Any, place: str, known: tuple[str, ...]) -> dict[str, Any]:
+    """The function that `value` describes, or only names; raises `InvalidRequest` for more than what is `known`."""
+    fields.mapping(value, place)
+    if value.get("type") != "function":
         raise wrong(f"{place}.type", "function")
-    _only(tool, ("type", "function"), place)
-    function, place = tool.get("function"), f"{place}.function"
-    fields.mapping(function, place)
-    _only(function, ("name", "description", "parameters", "strict"), place)
-    name = function.get("name")
+    _only(value, ("type", "function"), place)
+    function: Any = value.get("function")
+    fields.mapping(function, f"{place}.function")
+    _only(function, known, f"{place}.function")
+    described: dict[str, Any] = function
+    return described
+
+
+def _tool(tool: Any, place: str) -> tuple[str, Tool]:
+    function = _function(tool, place, ("name", "description", "parameters", "strict"))
+    place = f"{place}.function"
+    name: Any = function.get("name")
     _name(name, f"{place}.name")
     _words(function, place)
     schema = function.get("parameters")

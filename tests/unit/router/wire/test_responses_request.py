@@ -36,7 +36,7 @@ def test_texts_and_parts_become_messages() -> None:
         instructions="be brief",
     ) == [
         {"role": "system", "content": "be brief"},
-        {"role": "developer", "content": "be kind"},
+        {"role": "system", "content": "be kind"},
         {"role": "user", "content": "hi"},
     ]
 
@@ -162,7 +162,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "verbosity": ({"text": {"verbosity": "high"}}, "text.verbosity"),
     "effort": ({"reasoning": {"effort": "huge"}}, "reasoning.effort"),
     "summary": ({"reasoning": {"summary": "long"}}, "reasoning.summary"),
-    "included": ({"include": ["message.output_text.logprobs"]}, "include[0]"),
+    "included": ({"include": ["message.output_text.thoughts"]}, "include[0]"),
+    "top_logprobs of nothing": ({"top_logprobs": 2}, "top_logprobs"),
+    "too many top_logprobs": (
+        {"include": ["message.output_text.logprobs"], "top_logprobs": 21},
+        "top_logprobs",
+    ),
+    "max_tool_calls": ({"max_tool_calls": 0}, "max_tool_calls"),
 }
 
 
