@@ -106,18 +106,21 @@ def recorded(url: str, key: str, told: Conversation, spoken: str, *, stream: boo
     return {"name": told.name, "format": spoken, "streamed": stream, "exchanges": recorder.kept}
 
 
-def main(engine: str = "simulated") -> None:
+def record(engine: str, url: str, key: str) -> None:
+    """Hold all conversations that are meant for this engine at the router at `url`."""
     lines = []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        {"simulated": simulated, "sglang": sglang}[engine](Path(folder)) as (url, key),
-    ):
-        for number, told in enumerate(CONVERSATIONS[engine]):
-            for place, spoken in enumerate(told.formats):
-                stream = bool((number + place) % 2)
-                lines.append(json.dumps(recorded(url, key, told, spoken, stream=stream), ensure_ascii=False))
-                print(f"{told.name}, {spoken}{', streamed' if stream else ''}: {len(lines[-1])} bytes")
+    for number, told in enumerate(CONVERSATIONS[engine]):
+        for place, spoken in enumerate(told.formats):
+            stream = bool((number + place) % 2)
+            lines.append(json.dumps(recorded(url, key, told, spoken, stream=stream), ensure_ascii=False))
+            print(f"{told.name}, {spoken}{', streamed' if stream else ''}: {len(lines[-1])} bytes")
     (FOLDER / f"{engine}.jsonl").write_text("\n".join(lines) + "\n")
+
+
+def main(engine: str = "simulated") -> None:
+    start = {"simulated": simulated, "sglang": sglang}[engine]
+    with tempfile.TemporaryDirectory() as folder, start(Path(folder)) as (url, key):
+        record(engine, url, key)
 
 
 if __name__ == "__main__":
