@@ -16,9 +16,11 @@ PIP_INSTALL := $(BIN)/python -m pip install --no-deps --no-compile
 # With all cores, where pip would take one. A few files of the packages are templates, not Python: hence `|| true`.
 COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install up test test-unit test-engine tools bench soak lint format clean
+.PHONY: help install up test test-integration test-engine test-beside tools bench soak lint format clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets.
@@ -47,28 +49,34 @@ $(STAMP):
 up: install ## Start the whole platform on this machine: ARGS="--port 9000 --state-dir DIR".
 	@exec $(BIN)/pointsman up $(ARGS)
 
-# Two at a time, for much of it is waiting; the real engines leave room for the unit tests beside them alone. Compiled
-# before, since hundreds of processes are started, and some environments keep Python from writing what it compiles.
-test: lint tools ## Install, check and run all tests; ARGS="tests/unit -x" for some.
+# Both cores are to have work all the time. Most tests of integration wait for processes and take four workers, those
+# with the longest files first; the real engines take what one of two cores can give, and the tests beside them the other.
+# Compiled before, since hundreds of processes are started; where an environment keeps Python from writing what it
+# compiles, pytest is let to: what it has rewritten of tests and plug-ins, the next one need not.
+test: install tools ## Install, check and run all tests; ARGS="tests/unit -x" for some.
 	@$(BIN)/python -m compileall -qq platform router operators dashboards
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long" tests/integration tests/cluster
-	$(BIN)/python -m pytest tests/browser
-	@$(MAKE) --jobs=2 --output-sync=target test-unit test-engine
+	@$(MAKE) --jobs=2 --output-sync=target lint test-integration
+	@$(MAKE) --jobs=2 --output-sync=target test-engine test-beside
 else
-	$(BIN)/python -m pytest $(ARGS)
+	@$(MAKE) lint
+	$(PYTEST) $(ARGS)
 endif
 
-test-unit:
-	$(BIN)/python -m pytest tests/unit
+test-integration:
+	$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder -m "not long" tests/integration tests/cluster
 
 test-engine:
-	$(BIN)/python -m pytest tests/engine
+	$(PYTEST) tests/engine
+
+test-beside:
+	$(PYTEST) tests/browser
+	$(PYTEST) tests/unit
 
 bench: install ## Measure the gateway beside its peers: ARGS="--quick --only pointsman,direct,floor".
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks.gateway $(ARGS)
 
-soak: install ## The long runs, about 18 minutes; ARGS=--short for the short ones, ARGS="-k drain" for some.
+soak: install ## The long runs; ARGS=--short for the short ones, about 11 minutes, ARGS="-k drain" for some.
 	$(BIN)/python -m pytest -c tests/soak/pytest.ini tests/soak $(ARGS)
 ifeq ($(strip $(ARGS)),)
 	$(BIN)/python -m pytest -m long tests/cluster

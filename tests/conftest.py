@@ -1,5 +1,6 @@
 """
-What holds for every test: a busy machine is no failure, so Hypothesis sets no deadline for one example.
+What holds for every test: a busy machine is no failure, so Hypothesis sets no deadline for one example; and the
+longest files begin first, so that no worker is left alone with one at the end.
 
 It tries the same examples each time, so that a run judges the change and not its luck. HYPOTHESIS_PROFILE=explore
 has it look for others; what that finds becomes an `@example`.
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,6 +20,33 @@ from support import forking
 settings.register_profile("pointsman", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "pointsman"))
+
+LONGEST = (
+    "cluster/test_pools.py",
+    "integration/up/",
+    "integration/gateway/test_placement.py",
+    "integration/failures/",
+    "cluster/chart/test_release.py",
+    "cluster/definitions/",
+    "cluster/test_tenants.py",
+    "integration/dashboards/test_boards_on_a_run.py",
+    "integration/live_pools/test_live_pools.py",
+    "integration/policies/test_live_policies.py",
+    "integration/gateway/test_faults.py",
+    "integration/upstream/test_answers_on_the_wire.py",
+    "integration/chat/test_chat.py",
+)
+"""Files and folders below this one that keep a worker busy for longer than others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        place = item.path.relative_to(root).as_posix()
+        return next((at for at, long in enumerate(LONGEST) if place.startswith(long)), len(LONGEST))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

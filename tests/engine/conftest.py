@@ -1,4 +1,4 @@
-"""One run of the whole platform for all tests that need real engines."""
+"""One run of the whole platform for all tests that need real engines, which get their share of the processor."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from collections.abc import Iterator
 import pytest
 
 from support.platform import READY, Platform
+
+
+@pytest.fixture(scope="session", autouse=True)
+def equal_rights() -> Iterator[None]:
+    """
+    Ray would start its workers with niceness 15, and tests beside these would leave the engines next to nothing.
+
+    Then they take minutes to start, and waits for them are over before they have had their turn.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        yield
 
 
 @pytest.fixture(scope="session")

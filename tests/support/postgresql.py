@@ -25,7 +25,7 @@ from sqlalchemy import URL
 from pointsman.store.database import Database
 
 START = 60.0
-"""Seconds that the server may take to start on a busy machine."""
+"""Seconds that the server may take to start, or to end, on a busy machine."""
 
 _TEMPLATE = "migrated"
 
@@ -65,12 +65,7 @@ class PostgreSQL:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._server is not None and self._server.poll() is None:
-            self._server.send_signal(signal.SIGINT)  # "fast": who is connected is not waited for
-            try:
-                self._server.wait(20)
-            except subprocess.TimeoutExpired:
-                self._server.send_signal(signal.SIGQUIT)  # which takes its children along, as SIGKILL would not
-                self._server.wait(20)
+            self.kill()  # in order it would first write down what is thrown away
         shutil.rmtree(self._home, ignore_errors=True)
 
     def url(self, name: str) -> URL:
@@ -138,7 +133,7 @@ class PostgreSQL:
         """End it as a crash would."""
         assert self._server is not None
         self._server.send_signal(signal.SIGQUIT)  # takes its children along, as SIGKILL would not
-        self._server.wait(20)
+        self._server.wait(START)
 
 
 def _programs() -> Path:
