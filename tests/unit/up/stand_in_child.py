@@ -37,6 +37,7 @@ while words:
                 sys.exit(0)
 
             signal.signal(signal.SIGTERM, end)
+            print(f"{os.path.basename(path)} will tell", flush=True)
         case "startupz":  # the router's part: ready at once
 
             class Handler(http.server.BaseHTTPRequestHandler):

@@ -27,8 +27,11 @@ def test_a_signal_stops_everything_in_order(trial: Begin, signum: signal.Signals
         admin=["tell-end", str(ends / "admin")],
         router=["tell-end", str(ends / "router"), "startupz", "PORT"],
         **{"ledger-writer": ["tell-end", str(ends / "writer")]},
+        stop_within=60,
     )
     one.until_ready()
+    for name in ("engine", "admin", "router", "writer"):
+        one.until_told(f"{name} will tell")
     assert len(one.living()) == 6  # guardian, supervisor, four children
     assert one.end(signum) == 0
     assert not one.living()
