@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks import wire_formats
 from benchmarks.gateway import matrix, report, subjects
 from benchmarks.gateway.figures import Figure, disturbance, verdicts
 from benchmarks.gateway.pages import pages
@@ -61,7 +62,10 @@ def main() -> None:
             page, paged = pages(tools, Path(place), 2 if options.quick else 5, what.scaling_seconds)
             samples += scaled + crowded + paged
 
-    judged = verdicts(rows, changes, crowd, page, RUST_PEERS)
+    formats = {}
+    if options.part != "scaling" and "pointsman" in options.only:
+        formats = {endpoint.value: wire_formats.measured(endpoint, rounds=100) for endpoint in wire_formats.BODIES}
+    judged = verdicts(rows, changes, crowd, page, RUST_PEERS, formats.get("/v1/messages"))
     waited = disturbance(item for item in samples if item["rss"])
     # A part of a run does not replace what a whole one wrote.
     file = output / ("gateway.json" if options.part is None else f"gateway-{options.part}.json")
@@ -81,6 +85,7 @@ def main() -> None:
         "scaling": {name: change and asdict(change) for name, change in changes.items()},
         "crowd": crowd,
         "page": page,
+        "formats": {path: cost._asdict() for path, cost in formats.items()},
         "verdicts": [asdict(verdict) for verdict in judged],
         "samples": samples,
     }

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.gateway.tools import Cell
+from benchmarks.wire_formats import Cost
 
 MERGED = 0.05
 """A gateway that delivers fewer HTTP chunks a token than the direct connection, by more than this share, merges."""
@@ -149,12 +150,14 @@ def verdicts(
     crowd: Mapping[str, Any] | None,
     page: Mapping[str, Any] | None,
     rust: Sequence[str],
+    messages: Cost | None = None,
 ) -> list[Verdict]:
     """
     Pointsman against its lines.
 
     `scaling` holds CPU ratios by name, `crowd` the figures of many slow streams,
-    `page` those of the slowest page; `rust` names the peers that streams are judged against.
+    `page` those of the slowest page; `rust` names the peers that streams are judged against; `messages` is what
+    Anthropic's format costs beyond a chat.
     """
     lines = [
         _at_least("unary at 32 connections, against smg", rows, UNARY_32, "smg", 1),
@@ -191,6 +194,11 @@ def verdicts(
     if page is not None:
         what = f"{page['page']} asked for during streams: added p99 between tokens"
         lines.append(_at_most(what, page["added_gap_p99"], 5000, lambda us: f"{us / 1000:.1f} ms"))
+    if messages is not None:
+        request = max(messages.whole, messages.stream)
+        lines.append(_at_most("Anthropic's format, a request", request, 60, _microseconds))
+        chunk = max(messages.chunk, messages.chunk_of_several)
+        lines.append(_at_most("Anthropic's format, a chunk", chunk, 6, _microseconds))
     errors = [item["pointsman"].errors for item in rows.values() if "pointsman" in item]
     total = sum(errors) if errors else None
     lines.append(_at_most("errors of pointsman in the whole matrix", total, 0, lambda number: f"{number:.0f}"))
@@ -227,6 +235,10 @@ def _at_most(what: str, value: float | None, limit: float, told: Any) -> Verdict
     if value is None:
         return Verdict(what, f"at most {told(limit)}", "not measured", None)
     return Verdict(what, f"at most {told(limit)}", told(value), value <= limit)
+
+
+def _microseconds(value: float) -> str:
+    return f"{value:.1f} µs"
 
 
 def _timing(sample: Mapping[str, Any] | None, name: str, share: str) -> float | None:

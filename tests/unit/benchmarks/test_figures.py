@@ -23,6 +23,7 @@ from benchmarks.gateway.figures import (
 from benchmarks.gateway.matrix import plan, rows
 from benchmarks.gateway.report import judgement, matrix, warning
 from benchmarks.gateway.tools import Cell
+from benchmarks.wire_formats import Cost
 
 RUST = ("smg", "vllm-router", "sglang-router")
 
@@ -203,6 +204,14 @@ def test_a_crowd_of_streams_is_judged_by_errors_memory_and_gaps() -> None:
 def test_a_page_may_hold_tokens_up_by_five_milliseconds(added: float | None, reached: bool | None) -> None:
     found = verdicts({}, {}, None, {"page": "/metrics", "added_gap_p99": added}, RUST)
     assert line(found, "/metrics asked for during streams").holds is reached
+
+
+@pytest.mark.parametrize(
+    ("cost", "reached"), [(Cost(60, 60, 6, 6), [True, True]), (Cost(1, 61, 1, 7), [False, False])]
+)
+def test_anthropics_format_is_judged_by_its_dearest_figures(cost: Cost, reached: list[bool]) -> None:
+    found = verdicts({}, {}, None, None, RUST, cost)
+    assert [verdict.holds for verdict in found if verdict.line.startswith("Anthropic's format")] == reached
 
 
 def test_a_run_on_a_busy_machine_says_so() -> None:
