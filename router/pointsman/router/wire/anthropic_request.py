@@ -273,15 +273,17 @@ def _messages(messages: Any, system: Any, places: list[str]) -> list[dict[str, A
             places.append("system")
     for index, message in enumerate(messages):
         place = f"messages[{index}]"
+        text = _usual_text(message)
+        if text is not None:
+            chat.append({"role": message["role"], "content": text})
+            places.append(place)
+            continue
         fields.mapping(message, place)
         only(message, place, ("role", "content"))
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
             raise wrong(f"{place}.role", "one of " + ", ".join(ROLES))
-        if type(content) is str:
-            chat.append({"role": role, "content": content})
-            places.append(place)
-        elif type(content) is not list or not content:
+        if type(content) is not list or not content:
             raise wrong(f"{place}.content", "a string or a list of content blocks")
         elif role == "assistant":
             chat.append(_turn(content, place))
@@ -294,6 +296,18 @@ def _messages(messages: Any, system: Any, places: list[str]) -> list[dict[str, A
     if messages[-1].get("role") == "assistant":
         raise wrong(f"messages[{len(messages) - 1}].role", "user: an answer can't be begun for the model here")
     return chat
+
+
+def _usual_text(message: Any) -> str | None:
+    """What a message says that has one text and nothing else; told at a glance, since conversations are long."""
+    if type(message) is not dict or len(message) != 2 or message.get("role") not in ROLES:
+        return None
+    content = message.get("content")
+    if type(content) is list and len(content) == 1:
+        block = content[0]
+        if type(block) is dict and len(block) == 2 and block.get("type") == "text":
+            content = block.get("text")
+    return content if type(content) is str else None
 
 
 def _user(content: list[Any], place: str, chat: list[dict[str, Any]], places: list[str]) -> None:
