@@ -285,7 +285,7 @@ def _messages(messages: Any, system: Any, places: list[str]) -> list[dict[str, A
             raise wrong(f"{place}.role", "one of " + ", ".join(ROLES))
         if type(content) is not list or not content:
             raise wrong(f"{place}.content", "a string or a list of content blocks")
-        elif role == "assistant":
+        if role == "assistant":
             chat.append(_turn(content, place))
             places.append(place)
         elif role == "system":
