@@ -212,6 +212,27 @@ def test_log_probabilities_in_responses(client: openai.OpenAI) -> None:
     assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "include")
 
 
+def test_a_call_that_was_cut_is_an_error_in_each_format(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+    tools: Any = [{"name": "weather", "input_schema": FUNCTION["parameters"]}]
+    asked: Any = {"role": "user", "content": ASKED}
+    message: Any = {"model": "smollm2:no_think", "max_tokens": 8, "messages": [asked], "tools": tools}
+    with pytest.raises(anthropic.InternalServerError) as cut:
+        claude.messages.create(**message)
+    assert cut.value.body["error"]["code"] == "tool_call_cut"  # type: ignore[index]
+    kinds = []
+    with pytest.raises(anthropic.APIStatusError) as cut, claude.messages.stream(**message) as stream:
+        kinds += [event.type for event in stream]
+    assert cut.value.body["error"]["code"] == "tool_call_cut"  # type: ignore[index]
+    assert "message_stop" not in kinds
+    response: Any = {"model": "smollm2:no_think", "max_output_tokens": 8, "input": ASKED, "tools": [FUNCTION]}
+    with pytest.raises(openai.InternalServerError) as refused:
+        client.responses.create(**response)
+    assert refused.value.code == "tool_call_cut"
+    *_, error, last = client.responses.create(**response, stream=True)
+    assert (error.type, error.code, last.type) == ("error", "tool_call_cut", "response.failed")
+    assert [item.type for item in last.response.output] == []
+
+
 BAD: dict[str, dict[str, tuple[dict[str, Any], str]]] = {
     "/v1/chat/completions": {
         "a schema that is none": (
