@@ -15,6 +15,7 @@ from pointsman.operators.admin_client import (
     AdminApi,
     AdminNotFound,
     AdminRefused,
+    AdminStale,
     ManagedElsewhere,
     below,
 )
@@ -58,21 +59,22 @@ class PlatformPools:
 
         `reprice`: pools of one model and mode have one price; let those of other objects follow this one's.
         """
-        present = await self._present(pool.name)
         document = pool.pool.model_dump(mode="json", exclude_unset=True)
         params: dict[str, str | int | bool | None] = {"manager": MANAGER, "origin": str(pool.meta)}
-        if pool.meta.annotations.get(Annotation.ADOPT) == "true" and present is not None:
-            params["take_from"] = str(present["managed_by"])
         if reprice:
             params["twins"] = "reprice"
+        path, adopts = below("/pools", pool.name), pool.meta.annotations.get(Annotation.ADOPT) == "true"
         try:
-            answer = await self._admin.ask(
-                "PUT",
-                below("/pools", pool.name),
-                json=document,
-                params=params,
-                if_match=None if present is None else int(present["version"]),
-            )
+            try:  # what is as it should be, and what is new, need no look at what is there
+                answer = await self._admin.ask("PUT", path, json=document, params=params)
+            except (AdminStale, ManagedElsewhere) as error:
+                if isinstance(error, ManagedElsewhere) and not adopts:
+                    raise
+                present = await self._present(pool.name)
+                if adopts and present is not None:
+                    params["take_from"] = str(present["managed_by"])
+                seen = None if present is None else int(present["version"])
+                answer = await self._admin.ask("PUT", path, json=document, params=params, if_match=seen)
         except ManagedElsewhere as error:
             raise PoolRefused("NameTaken", f"the platform's pool {pool.name} is another's: {error}") from None
         except AdminRefused as error:

@@ -133,12 +133,14 @@ class PolicySummary(NamedTuple):
 
 def summary(outcomes: Iterable[tuple[str, PolicyOutcome]]) -> PolicySummary:
     """What became of one ModePolicy at the Tenants that name it."""
-    told = list(outcomes)
-    return PolicySummary(
-        sum(outcome.holds for _, outcome in told),
-        tuple(f"{name}: {outcome.message}" for name, outcome in told if outcome.reason == "CandidateSentBack"),
-        tuple(f"{name}: {outcome.message}" for name, outcome in told if not outcome.holds),
-    )
+    holding, sent_back, refused = 0, [], []
+    for name, outcome in outcomes:
+        holding += outcome.holds
+        if outcome.reason == "CandidateSentBack":
+            sent_back.append(f"{name}: {outcome.message}")
+        if not outcome.holds:
+            refused.append(f"{name}: {outcome.message}")
+    return PolicySummary(holding, tuple(sorted(sent_back)), tuple(sorted(refused)))
 
 
 def _document(policy: ModePolicyObject) -> bytes:

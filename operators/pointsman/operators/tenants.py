@@ -338,7 +338,7 @@ class Tenancy:
         told = Told(self._policy_teller.generation(ref))
         found = summary(
             (self._claims.name_of(tenant) or tenant.name, self._outcomes[tenant])
-            for tenant in sorted(self._claims.naming(ref))
+            for tenant in self._claims.naming(ref)
             if tenant in self._outcomes
         )
         try:

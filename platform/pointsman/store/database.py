@@ -74,6 +74,7 @@ class Database:
 
     def __init__(self, url: URL) -> None:
         self._engine = _engine(url)
+        self._writing = Lock() if self.dialect == "sqlite" else None
         self._migrated = False
         self._migrating = Lock()
 
@@ -130,8 +131,25 @@ class Database:
 
     @contextlib.contextmanager
     def _connection(self, *, writes: bool) -> Iterator[Connection]:
-        with self._engine.connect().execution_options(writes=writes) as connection, connection.begin():
+        with (
+            self._in_turn() if writes else contextlib.nullcontext(),
+            self._engine.connect().execution_options(writes=writes) as connection,
+            connection.begin(),
+        ):
             yield connection
+
+    @contextlib.contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """Wait for this process' other writers: SQLite has one at a time, and looks for its lock by the clock."""
+        if self._writing is None:
+            yield
+            return
+        if not self._writing.acquire(timeout=BUSY):
+            raise DatabaseUnavailable("The database has too much to do.", retry_after=2)
+        try:
+            yield
+        finally:
+            self._writing.release()
 
 
 @contextlib.contextmanager
