@@ -191,8 +191,8 @@ class Gateway:
                 process.popen.wait()
 
     def start_valkey(self) -> None:
-        argv = [str(get_binary_path()), "--port", "0", "--unixsocket", f"{self.folder}/valkey.sock", "--save", ""]
-        self.valkey = self._process("valkey", argv)
+        where = ("--dir", str(self.folder), "--unixsocket", f"{self.folder}/valkey.sock")
+        self.valkey = self._process("valkey", [str(get_binary_path()), "--port", "0", "--save", "", *where])
 
     def start_admin(self) -> None:
         self.admin = self._command(
