@@ -9,6 +9,11 @@ has it look for others; what that finds becomes an `@example`.
 from __future__ import annotations
 
 import os
+
+# Before NumPy is imported. Its threads spin while they wait for each other: where other tests have work for the
+# processor, a training of half a second would take a minute.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 
