@@ -6,6 +6,7 @@ with any one extra installed.
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -85,6 +86,9 @@ _EXTRA_OF = {
 
 def main() -> None:
     """Entry point of the console script."""
+    # NumPy's threads, one per core of the machine, spin while they wait for each other, and what is multiplied here
+    # is small: on cores that have other work, or are not all ours, a training of half a second lasted a minute.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except ModuleNotFoundError as error:
