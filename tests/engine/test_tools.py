@@ -20,7 +20,7 @@ ABOUT: dict[str, Any] = {"name": "weather", "description": "The weather now.", "
 QUESTION = "How is it outside?"
 RESULT = "18 C"
 CALL = ("weather", {"unit": "c"})
-LONG, SHORT = 120, 24
+LONG, SHORT = 120, 40
 """Tokens that are enough for a short thought and a call, and for an answer to its result."""
 
 pytestmark = pytest.mark.timeout(600)
