@@ -92,11 +92,11 @@ class Attempt(Call):
         if self._ended:
             return
         given = self._sent > 0.0 and self._status in (0, 200)
-        self._end_attempt()
         if self._begun:
             self._exchange.usage = self._divided(self._seen())
         elif given and self._exchange.endpoint is not _COUNT_TOKENS:
             self._exchange.usage = self._estimated(0, 0)
+        self._end_attempt()
 
     # -- Receiver
 
@@ -158,6 +158,11 @@ class Attempt(Call):
     def _unreachable(self) -> None:
         self._relay.fleet.failed(self._replica, "connect")
         self._place_again()
+
+    def _end(self, *, keep: bool = False) -> None:
+        super()._end(keep=keep)
+        # They refer back here: a circle would keep the whole request until the collector comes by, and bring it on.
+        self._events = None
 
     def _send(self, connection: UpstreamConnection) -> None:
         exchange, pool = self._exchange, self._pool

@@ -177,10 +177,10 @@ class Relaying(Attempt):
         self._replica.tally.began(self._exchange.first_byte_at - self._sent)
 
     def complete(self) -> None:
-        exchange, events = self._exchange, self._events
-        assert events is not None
         if self._ended:
             return  # by what was still held back
+        exchange, events = self._exchange, self._events
+        assert events is not None
         if isinstance(events, Reworked):
             assert self._assembly is not None
             if exchange.usage is None:
