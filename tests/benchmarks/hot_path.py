@@ -1,0 +1,296 @@
+"""What a request costs in the data plane without sockets: `python -m benchmarks.hot_path`, microseconds of CPU.
+
+From the bytes that a client sent to the bytes that leave for it, by way of the bytes to and from an engine: every
+step is the real one, with the ledger's spool and the metrics in files as always, and only the sockets and Redis are
+played. So a figure is the work of this code alone; what the kernel takes for the sockets comes to it, and is
+measured by `benchmarks.gateway`. Each figure is the best of many rounds in processor time, so that what else the
+machine does matters little. With `--against FOLDER`, another checkout of this repository, processes of both take
+turns and the ratio is told too: that is how to see a few per cent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import cProfile
+import json
+import os
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+import orjson
+from redis.asyncio import Redis
+
+from pointsman.contracts.config import Config
+from pointsman.contracts.tenants import key_digest, new_key
+from pointsman.router.admission.bounds import Bounds
+from pointsman.router.admission.lease_book import LeaseBook
+from pointsman.router.application import Application
+from pointsman.router.decision_log import DecisionLog
+from pointsman.router.fleet import Fleet
+from pointsman.router.health import Health
+from pointsman.router.http.clients import Clients
+from pointsman.router.http.server import ClientConnection
+from pointsman.router.http.upstream import UpstreamConnection
+from pointsman.router.ledger import Ledger
+from pointsman.router.metrics import Metrics
+from pointsman.router.pipeline import Pipeline
+from pointsman.router.pipeline.admit import Admit
+from pointsman.router.pipeline.authenticate import Authenticate
+from pointsman.router.pipeline.decide import Decide
+from pointsman.router.pipeline.parse import Parse
+from pointsman.router.pipeline.place import Place
+from pointsman.router.pipeline.recall import Recall
+from pointsman.router.pipeline.relay import Relay
+from pointsman.router.pipeline.settle import Settle
+from pointsman.router.pipeline.thinking_price import ThinkingPrice
+from pointsman.router.predictor import Predictor
+from pointsman.router.predictors import Predictors
+from pointsman.router.response_cache.answers import Answers
+from pointsman.router.response_cache.keys import Keys
+from pointsman.router.response_cache.versions import Versions
+from pointsman.router.savings import Savings
+from pointsman.router.snapshot import compile_snapshot
+
+ROOT = Path(__file__).parents[2]
+TOKENS = 64
+REQUESTS = 200
+"""Requests in one round: some ten milliseconds."""
+
+_TEXT = "the track is long and points are thrown by hand before each train that comes down the line from north"
+_WORDS = _TEXT.split()
+_SHARED = {
+    "model": "bench",
+    "family": "qwen3",
+    "reasoning_parser": "qwen3",
+    "engine": "openai",
+    "max_ongoing_requests": 10_000,
+    "prices": {"input": 0.02, "output": 0.06},
+}
+
+
+class _Transport:
+    """A socket's stand-in: keeps the last thing that was written."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written = data
+
+    def get_extra_info(self, name: str) -> Any:
+        return None
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class HotPath:
+    """One client's connection, the real steps, and an engine that answers at once."""
+
+    def __init__(self, folder: Path) -> None:
+        key = new_key()
+        pools = [
+            {"name": name, "modes": [mode], "urls": ["http://127.0.0.1:1"], **_SHARED}
+            for name, mode in (("fast", "no_think"), ("deep", "think"))
+        ]
+        config = Config.model_validate(
+            {"pools": pools, "tenants": [{"name": "demo", "key_digests": [key_digest(key)]}]}
+        )
+        nobody = cast(Any, None)
+        redis = Redis.from_url("unix:///nowhere")  # which no request waits for, and nobody connects to here
+        metrics = Metrics(folder / "metrics")
+        snapshot = compile_snapshot(config)
+        fleet = Fleet(config, nobody, metrics, secret="s")
+        for state in fleet.pools.values():
+            for replica in state.replicas.values():
+                replica.healthy = True
+            state.refresh()
+        place = Place(fleet)
+        relay = Relay(fleet, metrics, max_response_bytes=config.router.max_response_bytes)
+        predictors = Predictors(Predictor.load(None), metrics)
+        decisions = DecisionLog(redis, metrics, place, secret="s", rate=1)
+        ledger = Ledger(folder / "spool", redis, metrics, most=config.router.spool_bytes)
+        self._ledger = ledger
+        answers = Answers(nobody, lambda: nobody, metrics, secret="s", most_bytes=1 << 20)
+        recall = Recall(answers, Keys(Versions(fleet)))
+        leases = LeaseBook(nobody, ledger.run, ledger.now)
+        snapshot.tenants.listen(leases.open)
+        admit = Admit(leases, Bounds(snapshot.prices), ledger, metrics)
+        savings = Savings(place, snapshot.prices, metrics)
+        decide = Decide(predictors, metrics, fleet, ThinkingPrice(place, snapshot.prices))
+        settle = Settle(snapshot, metrics, decisions.note, ledger, savings.note)
+        steps = [Authenticate(snapshot), Parse(), decide, admit, recall, place, relay, settle]
+        pipeline = Pipeline(steps, metrics)
+        admit.pipeline = place.pipeline = relay.pipeline = recall.pipeline = pipeline
+        application = Application(snapshot, pipeline, Health(fleet, snapshot.tenants), nobody, metrics)
+        self._client = ClientConnection(Clients(application, config.router))
+        self._client_side = _Transport()
+        self._client.connection_made(cast(Any, self._client_side))
+        self._engines: list[tuple[UpstreamConnection, _Transport]] = []
+        for state in fleet.pools.values():
+            for replica in state.replicas.values():
+                connection, transport = UpstreamConnection(replica.site), _Transport()
+                connection.connection_made(cast(Any, transport))
+                replica.site.release(connection)
+                self._engines.append((connection, transport))
+        self._head = (
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+            f"accept: */*\r\nauthorization: Bearer {key}\r\ncontent-length: "
+        ).encode()
+        self._asked = 0
+
+    def ask(self, request: bytes, reads: list[bytes]) -> None:
+        """One `request` whose engine's answer comes in `reads`."""
+        self._client.data_received(request)
+        connection = next((connection for connection, _ in self._engines if connection.busy), None)
+        if connection is None:
+            raise AssertionError(f"refused: {self._client_side.written[:500]!r}")
+        for data in reads:
+            connection.data_received(data)
+        if connection.busy or not self._client_side.written.endswith((b"}", b"0\r\n\r\n")):
+            raise AssertionError(f"no answer: {self._client_side.written[:200]!r}")
+
+    def tidy(self) -> None:
+        """What the ledger's task does beside the requests: what the database has needs no place on the disk."""
+        spool = self._ledger._spool
+        spool.forget(spool.number)
+        self._ledger._fresh.clear()
+
+    def request(self, *, stream: bool) -> bytes:
+        """About half a kilobyte, and no question twice."""
+        self._asked += 1
+        words = [_WORDS[(self._asked * 7 + place * place) % len(_WORDS)] for place in range(70)]
+        content = f"Question {self._asked}: {' '.join(words)}?"
+        asked = {"model": "bench", "messages": [{"role": "user", "content": content}], "max_tokens": 256}
+        body = orjson.dumps(
+            {**asked, "stream": True, "stream_options": {"include_usage": True}} if stream else asked
+        )
+        return b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
+
+
+def _whole() -> bytes:
+    message = {"role": "assistant", "content": "The points are thrown before the train comes. " * 4}
+    answer = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": "bench",
+        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": TOKENS, "total_tokens": 100 + TOKENS},
+    }
+    body = orjson.dumps(answer)
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    return head + body
+
+
+def _chunk(choices: list[Any], usage: Any = None) -> bytes:
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": "bench"}
+    event = b"data: %b\n\n" % orjson.dumps({**head, "choices": choices, "usage": usage})
+    return b"%x\r\n%b\r\n" % (len(event), event)
+
+
+def _streamed() -> list[bytes]:
+    """Head, tokens, finish, usage and end mark, each by itself."""
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    tokens = [
+        _chunk([{"index": 0, "delta": {"content": f" token {number}" + "." * 30}, "finish_reason": None}])
+        for number in range(TOKENS)
+    ]
+    finish = _chunk([{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    usage = _chunk([], {"prompt_tokens": 100, "completion_tokens": TOKENS, "total_tokens": 100 + TOKENS})
+    return [head + tokens[0], *tokens[1:], finish, usage, b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"]
+
+
+_UNARY = [_whole()]
+_STREAM = _streamed()
+_TOGETHER = [b"".join(_STREAM[at : at + 8]) for at in range(0, len(_STREAM), 8)]
+
+
+_READS = {"unary": _UNARY, "stream": _STREAM, "stream, several a read": _TOGETHER}
+KINDS = tuple(_READS)
+
+
+def _round(path: HotPath, kind: str, times: int) -> int:
+    """Nanoseconds of processor time for so many requests."""
+    reads, ask = _READS[kind], path.ask
+    requests = [path.request(stream=kind != "unary") for _ in range(times)]
+    began = time.thread_time_ns()
+    for request in requests:
+        ask(request, reads)
+    took = time.thread_time_ns() - began
+    path.tidy()
+    return took
+
+
+async def _measured(folder: Path, rounds: int) -> dict[str, float]:
+    path = HotPath(folder)
+    best = dict.fromkeys(KINDS, float("inf"))
+    for _ in range(rounds):
+        for kind in KINDS:
+            # The best round is the one that nothing disturbed: short ones have the better chance.
+            times = REQUESTS if kind == "unary" else REQUESTS // 4
+            best[kind] = min(best[kind], _round(path, kind, times) / times / 1000)
+    return best
+
+
+async def _profiled(folder: Path, kind: str) -> None:
+    path = HotPath(folder)
+    _round(path, kind, REQUESTS)
+    profile = cProfile.Profile()
+    for _ in range(10):
+        profile.enable()
+        _round(path, kind, REQUESTS)
+        profile.disable()
+    pstats.Stats(profile).sort_stats("tottime").print_stats(45)
+
+
+def _of(folder: Path, rounds: int) -> dict[str, float]:
+    """The figures of the checkout in `folder`, from a process of its own."""
+    portions = [str(folder / name) for name in ("platform", "router", "operators", "dashboards")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), *portions])}
+    argv = [sys.executable, "-m", "benchmarks.hot_path", "--rounds", str(rounds), "--json"]
+    told = subprocess.run(argv, env=environment, check=True, capture_output=True, text=True).stdout
+    found: dict[str, float] = json.loads(told)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hot_path", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=100, help="rounds, of which the best counts (default: 100)")
+    parser.add_argument("--against", type=Path, help="another checkout, measured in turns with this one")
+    parser.add_argument("--pairs", type=int, default=5, help="turns (default: 5)")
+    parser.add_argument("--profile", choices=KINDS, help="show where the time goes instead")
+    parser.add_argument("--json", action="store_true", help="print the figures alone")
+    options = parser.parse_args()
+    if options.against is not None:
+        pairs = [(_of(ROOT, options.rounds), _of(options.against, options.rounds)) for _ in range(options.pairs)]
+        for kind in KINDS:
+            here, there = (min(pair[side][kind] for pair in pairs) for side in (0, 1))
+            ratios = [one[kind] / other[kind] for one, other in pairs]
+            spread = f"{median(ratios):.3f} ({min(ratios):.3f} .. {max(ratios):.3f})"
+            print(f"{kind:24} {here:8.1f} µs, there {there:8.1f} µs, {here / there:.3f} times; pairs {spread}")
+        return
+    with tempfile.TemporaryDirectory(prefix="pointsman-hot-path-") as name:
+        if options.profile is not None:
+            asyncio.run(_profiled(Path(name), options.profile))
+            return
+        figures = asyncio.run(_measured(Path(name), options.rounds))
+    if options.json:
+        print(json.dumps(figures))
+        return
+    for kind, figure in figures.items():
+        print(f"{kind:24} {figure:8.1f} µs")
+
+
+if __name__ == "__main__":
+    main()
