@@ -1,7 +1,7 @@
 """Answers to one client, as bytes: the half of a connection that the application speaks to.
 
 Apart from the reading half because it knows nothing of requests but how the current one wants to be answered. Each
-answer, and each piece of one, is one write.
+answer is one write, and so is each piece of one, or several that came in one read from an engine (`outbox.py`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 
 from pointsman.router.http.heads import Head
+from pointsman.router.http.outbox import OUTBOX
 from pointsman.router.http.wire import BODILESS, head, status_line, unframed
 
 
@@ -48,12 +49,13 @@ class Answers(ABC):
         if request.plain and not self._draining:
             self._chunked = True
             piece = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
-            transport.write(b"%b%btransfer-encoding: chunked\r\n\r\n%b" % (status_line(status), headers, piece))
+            start = b"%b%btransfer-encoding: chunked\r\n\r\n%b" % (status_line(status), headers, piece)
+            OUTBOX.write(transport, start)
             return
         # HTTP/1.0 knows no chunks: there the end of the connection is the end of the answer.
         self._chunked = not request.http_10
         keep = request.keep_alive and not self._draining and self._chunked
-        transport.write(head(status, headers, length=None, keep_alive=keep, http_10=request.http_10))
+        OUTBOX.write(transport, head(status, headers, length=None, keep_alive=keep, http_10=request.http_10))
         self.send(first)
 
     def send(self, data: bytes) -> None:
@@ -61,14 +63,14 @@ class Answers(ABC):
         transport = self._transport
         if transport is None or not data:
             return
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        OUTBOX.write(transport, b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def send_chunks(self, chunks: bytes) -> None:
         """Send pieces of a started stream that are framed already: whole HTTP/1.1 chunks, one after another."""
         transport = self._transport
         if transport is None:
             return
-        transport.write(chunks if self._chunked else unframed(chunks))
+        OUTBOX.write(transport, chunks if self._chunked else unframed(chunks))
 
     def end_stream(self, data: bytes) -> None:
         """Send the last piece of a started stream, possibly empty, and be done with the request."""
@@ -76,13 +78,15 @@ class Answers(ABC):
         if request is None or transport is None:
             return
         if self._chunked:
-            transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+            OUTBOX.write(transport, b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
         elif data:
-            transport.write(data)
+            OUTBOX.write(transport, data)
+        OUTBOX.flush()
         self._done(request.keep_alive and self._chunked and not self._draining)
 
     def cut(self) -> None:
         """Break the connection off: the started answer can't be finished, and the client must notice."""
+        OUTBOX.flush()
         transport, self._transport = self._transport, None  # nothing may be written in what is left of this turn
         if transport is not None:
             transport.abort()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from pointsman.router.exchange import Headers
 from pointsman.router.http.answer_head import CHUNKED, UNTIL_CLOSE, BadAnswer, Head, KnownHead, parse_head
 from pointsman.router.http.chunks import SIZES, ChunkDecoder
+from pointsman.router.http.outbox import OUTBOX
 
 if TYPE_CHECKING:
     from pointsman.router.http.site import Site
@@ -318,7 +319,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._finish()
 
     def _chunks(self, data: bytes) -> None:
-        """A piece of a body in chunks, cut anywhere."""
+        """A piece of a body in chunks, cut anywhere; what comes of it leaves together."""
+        OUTBOX.open = True
+        try:
+            self._take_apart(data)
+        finally:
+            OUTBOX.shut()
+
+    def _take_apart(self, data: bytes) -> None:
         decoder = self._decoder
         at, total = 0, len(data)
         while at < total:
