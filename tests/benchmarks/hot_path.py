@@ -33,6 +33,7 @@ from pointsman.router.admission.bounds import Bounds
 from pointsman.router.admission.lease_book import LeaseBook
 from pointsman.router.application import Application
 from pointsman.router.decision_log import DecisionLog
+from pointsman.router.exchange import Exchange
 from pointsman.router.fleet import Fleet
 from pointsman.router.health import Health
 from pointsman.router.http.clients import Clients
@@ -57,6 +58,7 @@ from pointsman.router.response_cache.keys import Keys
 from pointsman.router.response_cache.versions import Versions
 from pointsman.router.savings import Savings
 from pointsman.router.snapshot import compile_snapshot
+from pointsman.router.tracks import Tracks
 
 ROOT = Path(__file__).parents[2]
 TOKENS = 64
@@ -127,8 +129,14 @@ class HotPath:
         snapshot.tenants.listen(leases.open)
         admit = Admit(leases, Bounds(snapshot.prices), ledger, metrics)
         savings = Savings(place, snapshot.prices, metrics)
-        decide = Decide(predictors, metrics, fleet, ThinkingPrice(place, snapshot.prices))
-        settle = Settle(snapshot, metrics, decisions.note, ledger, savings.note)
+        tracks = Tracks(folder / "tracks")
+
+        def decided(exchange: Exchange, status: int, seconds: float) -> None:
+            tracks.note(exchange, status)
+            decisions.note(exchange, status, seconds)
+
+        decide = Decide(predictors, metrics, fleet, ThinkingPrice(place, snapshot.prices), tracks)
+        settle = Settle(snapshot, metrics, decided, ledger, savings.note)
         steps = [Authenticate(snapshot), Parse(), decide, admit, recall, place, relay, settle]
         pipeline = Pipeline(steps, metrics)
         admit.pipeline = place.pipeline = relay.pipeline = recall.pipeline = pipeline
