@@ -230,7 +230,7 @@ class Allowance:
     @property
     def low(self) -> bool:
         """Whether a lease should be filled up before it runs out."""
-        places = self.concurrency is not None and 2 * self.places < self._aim_of_places.target
+        places = self.concurrency is not None and 2 * self.places < self._aim_of_places.goal
         return places or self.buckets.low(self._left()) or self.day.low or self.month.low
 
     @property
@@ -254,7 +254,7 @@ class Allowance:
             self.moved_at = now
         self.moved = False
         self.told_at = now
-        rates, left = self.buckets.ask(self._left(), needs, hoards=hoards)
+        rates, left = self.buckets.ask(self._left(), needs, now, hoards=hoards)
         self._set_left(left)
         places = None
         if self.concurrency is not None:

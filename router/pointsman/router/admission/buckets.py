@@ -33,13 +33,27 @@ class Buckets:
     in Redis and at other runs at `known_at`.
     """
 
-    __slots__ = ("_aims", "_alone_since", "_known", "_lines", "_told", "elsewhere", "known_at", "limits", "most")
+    __slots__ = (
+        "_aims",
+        "_alone_since",
+        "_asked_at",
+        "_held",
+        "_known",
+        "_lines",
+        "_told",
+        "elsewhere",
+        "known_at",
+        "limits",
+        "most",
+    )
 
     def __init__(self) -> None:
         self.limits: list[int | None] = [None] * 4
         self.most = [BOUNDLESS] * 4
         self.elsewhere = [0] * 4
         self.known_at = 0.0
+        self._held = [0] * 4  # what was there when Redis was asked, and what it has given since
+        self._asked_at = 0.0
         self._told: list[tuple[int, int]] = []  # the kinds that headers tell of, and their limits
         self._lines = b""
         self._known: list[RateGrant | None] = [None] * 4
@@ -88,13 +102,13 @@ class Buckets:
     def low(self, left: Sequence[int]) -> bool:
         """Whether a lease should be filled up before it runs out."""
         return any(
-            limit is not None and 2 * left[kind] < self._aims[kind].target for kind, limit in enumerate(self.limits)
+            limit is not None and 2 * left[kind] < self._aims[kind].goal for kind, limit in enumerate(self.limits)
         )
 
     def ask(
-        self, left: Sequence[int], needs: Sequence[Need], *, hoards: bool
+        self, left: Sequence[int], needs: Sequence[Need], now: float, *, hoards: bool
     ) -> tuple[tuple[Rate | None, Rate | None, Rate | None, Rate | None] | None, list[int]]:
-        """What to tell Redis and to ask of it (None: nothing is limited), and what is left here meanwhile."""
+        """What to tell Redis `now` and to ask of it (None: nothing is limited), and what is left here meanwhile."""
         rates: list[Rate | None] = [None] * 4
         keeps = list(left)
         wanted = [self.wanted(need) for need in needs]
@@ -102,9 +116,11 @@ class Buckets:
             if limit is None:
                 continue
             aim, of_kind = self._aims[kind], [each[kind] for each in wanted]
+            aim.follow(self._held[kind] - left[kind], now - self._asked_at)
             target = aim.adjusted(limit) if hoards else 0
             keep = keeps[kind] = kept(left[kind], of_kind, target)
             rates[kind] = (limit, keep, left[kind] - keep, *missing(keep, of_kind, target), aim.unit)
+        self._held, self._asked_at = list(keeps), now
         first, second, third, fourth = rates
         return ((first, second, third, fourth) if any(rates) else None), keeps
 
@@ -116,6 +132,7 @@ class Buckets:
             self.elsewhere[kind] = 0 if grant is None else grant.level + grant.others
             if grant is not None and self.limits[kind] is not None:
                 held[kind] += grant.given
+                self._held[kind] += grant.given
         self.known_at = sent_at
         self._alone_since = [0.0] * 4
         return held

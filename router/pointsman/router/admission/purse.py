@@ -88,7 +88,7 @@ class Purse:
     @property
     def low(self) -> bool:
         """Whether there should be more in stock."""
-        return self.hard >= 0 and not self.scarce and 2 * self.free < self.aim.target
+        return self.hard >= 0 and not self.scarce and 2 * self.free < self.aim.goal
 
     def ask(self, needs: Sequence[int], *, hoards: bool) -> Money:
         """What to tell Redis, and to ask of it for requests that wait and need `needs`."""

@@ -12,6 +12,16 @@ BOUNDLESS = 1 << 62
 """What is not limited; so much that what is taken of it is never missed."""
 
 
+HORIZON = 1.5
+"""Seconds for which a stock lasts at the pace of late: until Redis is asked again, and is known not to answer."""
+
+SHORTEST = 0.25
+"""Seconds, at least, over which a pace is taken."""
+
+MOST_SHARE = 20
+"""What part of a limit, at most, is held for the sake of a pace."""
+
+
 class Need(NamedTuple):
     """What a request uses at most: tokens of prompt and output, and nano-dollars."""
 
@@ -59,14 +69,23 @@ def missing(kept: int, needs: Sequence[int], target: int) -> tuple[int, int, int
 
 
 class Aim:
-    """How much of something to have in stock: twice as much as was too little, and slowly less again."""
+    """
+    How much of something to have in stock: twice as much as was too little, and slowly less again, but never less
+    than was used in `HORIZON` of late. `goal` is both together, as it was worked out last.
+    """
 
-    __slots__ = ("starved", "target", "unit")
+    __slots__ = ("goal", "pace", "starved", "target", "unit")
 
     def __init__(self) -> None:
         self.target = 0
         self.starved = False
         self.unit = 1
+        self.pace = 0.0
+        self.goal = 0
+
+    def follow(self, used: int, seconds: float) -> None:
+        """So much was used in the last `seconds`."""
+        self.pace = max(used / max(seconds, SHORTEST), self.pace / 2)
 
     def adjusted(self, most: int) -> int:
         """The stock to aim at from now on, `most` at most."""
@@ -75,4 +94,5 @@ class Aim:
         else:
             self.target -= self.target // 16
         self.starved = False
-        return self.target
+        self.goal = max(self.target, min(int(self.pace * HORIZON), most // MOST_SHARE))
+        return self.goal

@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from pointsman.contracts.limits import Budgets, Limits
 from pointsman.contracts.pricing import Usage
 from pointsman.router.admission.allowance import Allowance, Asked
+from pointsman.router.admission.lease_book import SLOW, TELL, TICK
 from pointsman.router.admission.reservation import Admission
 from pointsman.router.admission.stock import BOUNDLESS, Need, Shortage
 from pointsman.store.leases import Ask, Grant, MoneyGrant, PlacesGrant, RateGrant
@@ -212,3 +213,36 @@ def test_a_soft_mark_is_reached_by_what_others_spend_as_well(spent: int, soft: b
     here.granted(Grant((), None, 1, None, MoneyGrant(0, spent, 0, 0, scarce=False)), asked, 0.0)
     assert here.view.degraded is soft
     assert (b"x-pointsman-budget: soft\r\n" in here.header_lines(0.0)) is soft
+
+
+@pytest.mark.parametrize("pace", [20, 320, 3000])
+@pytest.mark.parametrize("silent_after", [10.0, 10.3, 10.6, 10.9])
+def test_a_stock_outlasts_the_time_until_redis_is_known_to_be_away(pace: int, silent_after: float) -> None:
+    """Asked as the lease book asks; else all that come in that time would wait for a Redis that does not answer."""
+    one = allowance(Limits(requests_per_minute=600_000, tokens_per_minute=600_000_000))
+    need, used = Need(400, 256, 0), Usage(100, 0, 0, 8)
+    number, looked_at, requests, now = 0, 0.0, 0, 0.0
+    sent_at: float | None = None  # a word that is not answered
+    while sent_at is None or now < sent_at + SLOW:
+        requests += 1
+        now = requests / pace
+        admission = one.take(need, AT, now)
+        short = admission is None
+        if short:
+            assert now < silent_after, f"nothing is left {now - silent_after:.2f} s after Redis fell silent"
+            one.starve(need)
+        due = now >= looked_at + TICK and (one.low or now - one.told_at >= TELL)
+        if sent_at is None and (short or due):
+            looked_at = now
+            number += 1
+            asked = one.ask(number, AT, now, hoards=True)
+            if now >= silent_after:
+                sent_at = now
+                continue
+            rates = asked.ask.rates
+            assert rates is not None
+            given = [None if rate is None else RateGrant(rate[4] + rate[5], 1 << 40, 0) for rate in rates]
+            one.granted(Grant(tuple(given), None, 1, None, None), asked, now)
+            admission = admission or one.grab(need, AT)
+        if admission is not None:
+            admission.settle(used, 0)
