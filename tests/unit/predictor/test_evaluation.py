@@ -131,6 +131,7 @@ def test_the_languages_wrap_with_many_phrases() -> None:
         known = phrases()[lang]
         assert len(known["before"]) >= 25
         assert len(known["after"]) >= 25
+        assert len({before for before, _ in known["background"]}) >= 600
 
 
 def test_copies_share_the_weight_of_their_row_and_leave_the_others_alone() -> None:

@@ -188,3 +188,35 @@ def test_an_excerpt_is_short_and_its_lines_lie_inside(text: str) -> None:
     assert len(seen.text) <= LONGEST
     assert 0 <= seen.opening <= len(seen.text)
     assert 0 <= seen.closing <= len(seen.text)
+
+
+@pytest.mark.parametrize(
+    ("background", "question"),
+    [
+        ("My neighbour keeps goats and one of them got out last night. ", "Who wrote The Old Man and the Sea?"),
+        (
+            "We spent the whole weekend moving house and found old papers. ",
+            "How do I convert inches to centimetres?",
+        ),
+        (
+            "我们家最近在搬家，周末收拾出来很多旧书和旧报纸，孩子们一边翻一边问个不停，邻居也过来看热闹，一直坐到晚上才走。",
+            "请问《老人与海》是谁写的，哪一年出版的？",
+        ),
+        (
+            "先週ようやく引っ越しが終わり、片づけをしていたら古い本や新聞がたくさん出てきて、家族みんなで夜まで眺めていました。",
+            "老人と海という小説を書いた人は誰ですか？",
+        ),
+    ],
+)
+def test_the_sentence_that_asks_is_told_from_others_in_its_line(background: str, question: str) -> None:
+    for text in (f"{background}{question}", f"{question} {background}".strip()):
+        read = excerpt(text)
+        assert read.text == text
+        assert read.text[read.focus.begin : read.focus.end] == question
+        assert read.focus.total == 2
+
+
+def test_a_text_without_sentences_asks_as_a_whole() -> None:
+    for text in ("", "---", "why"):
+        focus = excerpt(text).focus
+        assert (focus.begin, focus.end) == (0, len(text))

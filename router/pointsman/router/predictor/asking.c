@@ -128,7 +128,7 @@ static int32_t score(const Model *m, uint16_t *codes, const Sentences *found, in
     uint16_t *after = codes + each->begin + size, next = *after;
     Words w;
     *after = PAD;
-    pointsman_words(m, codes + each->begin, size, size, size, &w);
+    pointsman_words(m, codes + each->begin, size, (Parts){0}, &w);
     *after = next;
     const uint32_t *const lines[] = {w.word, w.pair, w.beginning};
     int64_t sum = 0;
@@ -142,6 +142,23 @@ static int has_break(const uint16_t *codes, int32_t size) {
     int32_t found = 0;
     for (int32_t i = 0; i < size; i++) found |= codes[i] == '\n';
     return found;
+}
+
+Focus pointsman_focus(const Model *m, uint16_t *codes, int32_t size) {
+    Sentences found;
+    find_sentences(m, codes, size, &found);
+    if (found.count < 2) return (Focus){0, size, 0, found.count, 0, CERTAIN};
+    Focus focus = {.total = found.count, .points = INT32_MIN};
+    for (int32_t i = 0; i < found.count; i++) {
+        int32_t points = score(m, codes, &found, i);
+        focus.asking += points > LEAST;
+        if (points <= focus.points) continue;
+        focus.points = points;
+        focus.place = i;
+    }
+    focus.begin = found.items[focus.place].begin;
+    focus.end = found.items[focus.place].end;
+    return focus;
 }
 
 int32_t pointsman_asked(const Model *m, uint16_t *codes, int32_t size, uint16_t *asked) {

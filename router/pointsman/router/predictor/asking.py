@@ -35,6 +35,8 @@ MATERIAL = 20
 LONGEST_LINE = 600
 """A line of at most as many characters is read as a whole where one of its sentences asks."""
 MOST_SCORED = 200
+CERTAIN = 2 * UNIT
+"""The score of what stands alone: it asks, for lack of anything else that could."""
 _CUT_FROM = 60
 _SHORTEST_SENTENCE = 20
 READ = 160
@@ -75,6 +77,22 @@ class Sentence(NamedTuple):
     before: int
     after: int
     bullet: bool
+
+
+class Focus(NamedTuple):
+    """
+    The sentence of a text that asks the most.
+
+    `begin`, `end`: where it stands; `place`: how many sentences are before it; `total`: how many there are;
+    `asking`: how many of them ask; `points`: its score.
+    """
+
+    begin: int
+    end: int
+    place: int
+    total: int
+    asking: int
+    points: int
 
 
 def sentences(text: str) -> list[Sentence]:
@@ -236,6 +254,17 @@ def score(text: str, found: list[Sentence], place: int) -> int:
     total = sum([_TABLE[cell] for cell in hit])
     said = sum(weight for weight, so in zip(WEIGHTS.flags, flags(text, found, place), strict=True) if so)
     return (total * isqrt((1 << 24) // (len(hit) // 3)) >> 12) + said
+
+
+def focus(text: str) -> Focus:
+    """The sentence of `text` that asks the most; of a text without any, or with one, all of it."""
+    found = sentences(text)
+    if len(found) < 2:
+        return Focus(0, len(text), 0, len(found), 0, CERTAIN)
+    scores = [score(text, found, place) for place in range(len(found))]
+    best = max(range(len(found)), key=scores.__getitem__)
+    asking = sum(points > LEAST for points in scores)
+    return Focus(found[best].begin, found[best].end, best, len(found), asking, scores[best])
 
 
 def asked(text: str) -> str | None:

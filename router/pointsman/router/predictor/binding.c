@@ -48,7 +48,7 @@ static int fits(const Model *m, const Py_ssize_t *sizes, Py_ssize_t counts) {
     for (uint32_t i = 0; i < m->group_count; i++) {
         uint32_t line = m->groups[i].line;
         int known = line == LINE_WORD || line == LINE_PAIR || line == LINE_BEGINNING || line == LINE_SKIP;
-        if (!known || m->groups[i].part > PART_OPENING)
+        if (!known || m->groups[i].part > PART_FOCUS)
             return refuse("a group that is not there");
     }
     return 1;
@@ -189,7 +189,10 @@ static PyObject *kernel_excerpt_of_rest(PyObject *self, PyObject *args) {
     int none;
     if (!excerpt_of_rest(model, args, "Op", &excerpt, &none)) return NULL;
     PyObject *read = PyUnicode_FromKindAndData(PyUnicode_2BYTE_KIND, excerpt.codes, excerpt.size);
-    return Py_BuildValue("NiiO", read, excerpt.opening, excerpt.closing, excerpt.document ? Py_True : Py_False);
+    const Focus *focus = &excerpt.focus;
+    return Py_BuildValue("NiiO(iiiiii)", read, excerpt.opening, excerpt.closing,
+                         excerpt.document ? Py_True : Py_False, focus->begin, focus->end, focus->place, focus->total,
+                         focus->asking, focus->points);
 }
 
 /* The `limit` strongest of an excerpt's contributions, and all others added up under the place after the last. */
@@ -242,7 +245,7 @@ static PyMethodDef METHODS[] = {
     {"probability_of_rest", kernel_of_rest, METH_VARARGS,
      "probability_of_rest(text, document) -> float\n\nP(think) of what `excerpt.without_documents` has left."},
     {"excerpt_of_rest", kernel_excerpt_of_rest, METH_VARARGS,
-     "excerpt_of_rest(text, document) -> tuple[str, int, int, bool]\n\nWhat `excerpt.excerpt_of_rest` cuts out."},
+     "excerpt_of_rest(text, document) -> tuple[str, int, int, bool, tuple]\n\nWhat `excerpt.excerpt_of_rest` cuts out."},
     {"evidence", kernel_evidence, METH_VARARGS,
      "evidence(text, limit) -> list[tuple[int, float]] | None\n\n"
      "The strongest contributions to the log-odds by their place, strongest first; see `native.Kernel`."},

@@ -150,6 +150,7 @@ static void cut(const Model *m, const uint16_t *codes, const uint16_t *last, int
     e->size = used;
     e->opening = first_lines(m, e);
     e->closing = last_lines(m, e);
+    e->focus = pointsman_focus(m, e->codes, used);
 }
 
 void pointsman_excerpt(const Model *m, Text text, int document, Excerpt *e) {

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from pointsman.router.predictor import asking
 from pointsman.router.predictor.alphabet import PAD
+from pointsman.router.predictor.asking import Focus
 
 HEAD, TAIL = 400, 200
 LONGEST = HEAD + TAIL + 1
@@ -40,13 +41,14 @@ class Excerpt(NamedTuple):
 
     `text`: at most `LONGEST` characters; `opening`, `closing`: how many characters of it, from the start and from
     the end, are its first and its last lines or sentences; `document`: whether a long text beside the question was
-    left out.
+    left out; `focus`: the sentence of it that asks the most.
     """
 
     text: str
     opening: int
     closing: int
     document: bool
+    focus: Focus = Focus(0, 0, 0, 0, 0, 0)
 
 
 def excerpt(text: str) -> Excerpt:
@@ -62,7 +64,7 @@ def excerpt_of_rest(text: str, document: bool) -> Excerpt:
     if question is not None:
         text, document = question, True
     cut = text.strip() if len(text) <= HEAD + TAIL else f"{text[:HEAD].lstrip()}{PAD}{text[-TAIL:].rstrip()}"
-    return Excerpt(cut, _first_lines(cut), _last_lines(cut), document)
+    return Excerpt(cut, _first_lines(cut), _last_lines(cut), document, asking.focus(cut))
 
 
 def without_documents(text: str) -> tuple[str, bool]:

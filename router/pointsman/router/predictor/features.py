@@ -25,7 +25,7 @@ from pointsman.router.predictor import alphabet, asking, lexicon
 from pointsman.router.predictor.alphabet import BEGINNING, TokenKind
 from pointsman.router.predictor.excerpt import LONGEST, Excerpt
 
-VERSION = f"4-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}"
+VERSION = f"5-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}"
 """Raise the number with every change to what a feature means: weights of another version are refused."""
 
 TABLE_BITS = 18
@@ -41,6 +41,7 @@ class Part(IntEnum):
     ALL = 0
     CLOSING = 1
     OPENING = 2
+    FOCUS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,9 @@ GROUPS = (
     Group(_BEGINNING, Part.CLOSING, 1.5),
     Group(_BEGINNING, Part.OPENING, 1.5),
     Group(_SKIP, Part.ALL, 1.0),
+    Group(_WORD, Part.FOCUS, 1.5),
+    Group(_PAIR, Part.FOCUS, 1.5),
+    Group(_BEGINNING, Part.FOCUS, 1.5),
 )
 
 GROUP_NAMES = (
@@ -72,6 +76,7 @@ GROUP_NAMES = (
     *("pairs of words", "pairs of words (in the last lines)", "pairs of words (in the first lines)"),
     *("beginnings of words", "beginnings of words (in the last lines)", "beginnings of words (in the first lines)"),
     "words with a gap between them",
+    *("words (where it asks)", "pairs of words (where it asks)", "beginnings of words (where it asks)"),
 )
 _HEADINGS = len(lexicon.LEXICON)
 QUANTITIES = "how many quantities it names"
@@ -80,6 +85,7 @@ COUNT_NAMES = (
     *(f"{heading} (in the last lines)" for heading in lexicon.LEXICON),
     *(f"{heading} (in the first lines)" for heading in lexicon.LEXICON),
     *(f"{heading}, of a long text" for heading in lexicon.LEXICON),
+    *(f"{heading} (where it asks)" for heading in lexicon.LEXICON),
     "length of the question",
     "number of words",
     "number of lines",
@@ -93,6 +99,8 @@ COUNT_NAMES = (
     "share of the first lines",
     QUANTITIES,
     "how many clauses it has",
+    *("length of the sentence that asks", "share of the sentence that asks", "how plainly it asks"),
+    *("how many sentences ask", "asks in its first sentence", "how many sentences it has"),
 )
 COUNT_SIZE = len(COUNT_NAMES)
 BIAS_NAME, REST_NAME = "where every question starts", "everything else"
@@ -163,7 +171,8 @@ class Layout(NamedTuple):
     `starts`, `ends`: first character and end of each word; `runs`: hashes of 1 to `MAX_RUN` words in a row, one
     line per length, of the words' beginnings in the line after those, and of each word with the next but one in the
     last; `numbers`: whether each word is a number; `spans`: of each text (first word, end,
-    first word of its last lines, end of its first lines), its leading pad included.
+    first word of its last lines, end of its first lines, first word and end of the sentence that asks), its leading
+    pad included.
     """
 
     text: str
@@ -201,11 +210,13 @@ def _lay_out(excerpts: Sequence[Excerpt]) -> Layout:
     for each in excerpts:
         size = len(each.text)
         end = at + size
-        parts.append((at - 1, end, at - 1 if each.closing == size else end - each.closing, at + each.opening))
+        closing = at - 1 if each.closing == size else end - each.closing
+        parts.append((at - 1, end, closing, at + each.opening, at + each.focus.begin, at + each.focus.end))
         at = end + len(_BETWEEN)
     spans: list[list[int]] = starts.searchsorted(parts).tolist()
     for span in spans:
         span[2] = min(span[2], span[1] - 1)  # the last lines of a text may begin inside its last word
+        span[4] = min(span[4], span[5] - 1)  # and a sentence may consist of what is no word
     numbers = kinds.take(starts) == TokenKind.DIGIT
     return Layout(text, starts, ends, _runs(prefix, starts, ends), numbers, spans)
 
@@ -287,7 +298,7 @@ class Features(NamedTuple):
     counts: list[dict[int, float]]
 
 
-_SLICES = tuple((group.line, *((0, 1), (2, 1), (0, 3))[group.part]) for group in GROUPS)
+_SLICES = tuple((group.line, *((0, 1), (2, 1), (0, 3), (4, 5))[group.part]) for group in GROUPS)
 """For each group its line of `Layout.runs`, and which of a text's `spans` it begins and ends at."""
 _SEEDS = alphabet.spread(np.arange(1, len(GROUPS) + 1, dtype=_U32)) | _U32(1)
 """Odd numbers that send each group's hashes to cells of its own."""
@@ -324,7 +335,7 @@ def _counts(excerpts: Sequence[Excerpt], layout: Layout) -> list[dict[int, float
 
 
 def _counts_of(excerpt: Excerpt, layout: Layout, span: list[int], hits: list[tuple[int, int]]) -> dict[int, float]:
-    first, stop, closing, opening = span
+    first, stop, closing, opening, asks_from, asks_to = span
     counts = of_the_whole(excerpt, stop - first - 1, int(np.count_nonzero(layout.numbers[first + 1 : stop])))
     for place, heading in hits:
         counts[heading] = min(counts.get(heading, 0) + 1, _MOST_HITS)
@@ -337,6 +348,9 @@ def _counts_of(excerpt: Excerpt, layout: Layout, span: list[int], hits: list[tup
         if excerpt.document:
             beside = heading + 3 * _HEADINGS
             counts[beside] = min(counts.get(beside, 0) + 1, _MOST_HITS)
+        if asks_from <= place < asks_to:
+            there = heading + 4 * _HEADINGS
+            counts[there] = min(counts.get(there, 0) + 1, _MOST_HITS)
     return counts
 
 
@@ -354,13 +368,15 @@ def _phrase_hits(runs: list[Hashes]) -> list[tuple[int, int]]:
     return list(zip(places.tolist(), table.headings.take(entries[true]).tolist(), strict=True))
 
 
-_WHOLE = tuple(range(4 * _HEADINGS, COUNT_SIZE))
+_WHOLE = tuple(range(5 * _HEADINGS, COUNT_SIZE))
+_MOST_POINTS = 4.0
 
 
 def of_the_whole(excerpt: Excerpt, words: int, numbers: int) -> dict[int, float]:
     """The counts about the whole text, of `words` words with `numbers` among them, by place in `COUNT_NAMES`."""
-    text = excerpt.text
+    text, focus = excerpt.text, excerpt.focus
     size = len(text) or 1
+    focused = focus.end - focus.begin
     values = (
         math.log1p(size),
         math.log1p(words),
@@ -375,6 +391,12 @@ def of_the_whole(excerpt: Excerpt, words: int, numbers: int) -> dict[int, float]
         excerpt.opening / size,
         math.log1p(numbers),
         math.log1p(sum(map(text.count, _CLAUSES))),
+        math.log1p(focused),
+        focused / size,
+        max(-_MOST_POINTS, min(_MOST_POINTS, focus.points / asking.UNIT)),
+        math.log1p(focus.asking),
+        1.0 if focus.place == 0 else 0.0,
+        math.log1p(max(focus.total - 1, 0)),
     )
     return dict(zip(_WHOLE, values))  # noqa: B905 - costs a microsecond here
 

@@ -33,11 +33,9 @@ void pointsman_prepare(Model *m) {
     }
 }
 
-void pointsman_words(const Model *m, const uint16_t *codes, int32_t size, int32_t opening, int32_t last_lines,
-                     Words *w) {
+void pointsman_words(const Model *m, const uint16_t *codes, int32_t size, Parts parts, Words *w) {
     const Letter pad = letter_of(m, PAD);
-    const int32_t closing = size - last_lines;
-    int32_t count = 0, last_from = 1, first_to = 1, numbers = 0, i = 0;
+    int32_t count = 0, last_from = 1, first_to = 1, focus_from = 1, focus_to = 1, numbers = 0, i = 0;
     Letter letter = letter_of(m, codes[0]);
     w->word[0] = w->beginning[0] = pad.hash;
     while (i < size) {
@@ -46,8 +44,10 @@ void pointsman_words(const Model *m, const uint16_t *codes, int32_t size, int32_
             continue;
         }
         uint32_t kind = letter.kind, hash = letter.hash, beginning = hash, power = BASE;
-        last_from += i < closing;
-        first_to += i < opening;
+        last_from += i < parts.closing;
+        first_to += i < parts.opening;
+        focus_from += i < parts.focus_begin;
+        focus_to += i < parts.focus_end;
         numbers += kind == DIGIT;
         letter = letter_of(m, codes[++i]);
         if (kind != SINGLE) {
@@ -64,12 +64,13 @@ void pointsman_words(const Model *m, const uint16_t *codes, int32_t size, int32_
     }
     for (int32_t run = 1; run <= MAX_RUN; run++) w->word[count + run] = pad.hash;
     for (int32_t j = 0; j <= count; j++) w->pair[j] = w->word[j] + w->word[j + 1] * BASE;
-    for (int32_t j = 0; j <= count; j++) w->skip[j] = w->word[j] + w->word[j + 2] * SKIPPING;
-    if (closing == 0) last_from = 0;
+    if (parts.closing == 0) last_from = 0;
     w->count = count;
     w->numbers = numbers;
     w->last_from = last_from < count ? last_from : count; /* the last lines may begin inside the last word */
     w->first_to = first_to;
+    w->focus_from = focus_from < focus_to ? focus_from : focus_to - 1; /* a sentence may consist of what is no word */
+    w->focus_to = focus_to;
 }
 
 static inline uint32_t may_be_phrase(const Model *m, uint32_t place) {
@@ -78,7 +79,7 @@ static inline uint32_t may_be_phrase(const Model *m, uint32_t place) {
 }
 
 /* How often the lexicon's headings are met: anywhere, in the last lines, in the first lines, beside a
- * document.
+ * document, in the sentence that asks.
  */
 static void count_phrases(const Model *m, const Words *w, int document, uint32_t hits[PARTS * MAX_HEADINGS]) {
     for (int32_t j = 0; j < w->count + 2; j++) {
@@ -98,6 +99,7 @@ static void count_phrases(const Model *m, const Words *w, int document, uint32_t
             hit[m->heading_count] += j >= w->last_from;
             hit[2 * m->heading_count] += j < w->first_to;
             hit[3 * m->heading_count] += document;
+            hit[4 * m->heading_count] += j >= w->focus_from && j < w->focus_to;
         }
     }
 }
@@ -144,6 +146,14 @@ static void count_whole(const Excerpt *e, const Words *w, double values[WHOLE_CO
     values[10] = e->opening / size;
     values[11] = log1p(w->numbers);
     values[12] = log1p(clauses);
+    const Focus *focus = &e->focus;
+    double points = focus->points / (double)UNIT;
+    values[13] = log1p(focus->end - focus->begin);
+    values[14] = (focus->end - focus->begin) / size;
+    values[15] = points > MOST_POINTS ? MOST_POINTS : points < -MOST_POINTS ? -MOST_POINTS : points;
+    values[16] = log1p(focus->asking);
+    values[17] = focus->place == 0;
+    values[18] = log1p(focus->total > 1 ? focus->total - 1 : 0);
 }
 
 /* What the counts that are about the whole text say. */
@@ -171,14 +181,17 @@ typedef struct {
 
 /* Asks for the weight of each cell, so that whoever adds them up later need not wait for each by itself. */
 static void find_cells(const Model *m, const Words *w, Cells *found) {
+    uint32_t skip[1 + LONGEST]; /* hashes of each word with the next but one */
+    for (int32_t j = 0; j <= w->count; j++) skip[j] = w->word[j] + w->word[j + 2] * SKIPPING;
     const uint32_t *const lines[] = {[LINE_WORD] = w->word, [LINE_PAIR] = w->pair, [LINE_BEGINNING] = w->beginning,
-                                     [LINE_SKIP] = w->skip};
+                                     [LINE_SKIP] = skip};
     uint32_t used = 0;
     for (uint32_t g = 0; g < m->group_count; g++) {
         const Group *group = &m->groups[g];
         const uint32_t *line = lines[group->line];
-        int32_t from = group->part == PART_CLOSING ? w->last_from : 0;
-        int32_t to = group->part == PART_OPENING ? w->first_to : w->count + 1;
+        int32_t from = group->part == PART_CLOSING ? w->last_from : group->part == PART_FOCUS ? w->focus_from : 0;
+        int32_t to = group->part == PART_OPENING ? w->first_to
+                     : group->part == PART_FOCUS ? w->focus_to : w->count + 1;
         for (int32_t j = from; j < to; j++) {
             uint32_t cell = (line[j] * group->seed) >> (32 - TABLE_BITS);
             __builtin_prefetch(m->table + cell);
@@ -192,10 +205,15 @@ static inline double group_says(const Model *m, uint32_t g, const uint32_t *cell
     return sum_of(m->table, cells, size) / sqrt(size) * m->groups[g].scale;
 }
 
+static void words_of(const Model *m, const Excerpt *e, Words *w) {
+    Parts parts = {e->opening, e->size - e->closing, e->focus.begin, e->focus.end};
+    pointsman_words(m, e->codes, e->size, parts, w);
+}
+
 double pointsman_probability(const Model *m, const Excerpt *e) {
     Words w;
     Cells found;
-    pointsman_words(m, e->codes, e->size, e->opening, e->closing, &w);
+    words_of(m, e, &w);
     /* First ask for every weight, then do other work, then add them up: the misses overlap. */
     find_cells(m, &w, &found);
     double score = m->bias + whole_says(m, e, &w) + phrases_say(m, &w, e->document);
@@ -210,7 +228,7 @@ uint32_t pointsman_contributions(const Model *m, const Excerpt *e, double contri
     Cells found;
     uint32_t hits[PARTS * MAX_HEADINGS] = {0}, used = 0;
     double values[WHOLE_COUNTS];
-    pointsman_words(m, e->codes, e->size, e->opening, e->closing, &w);
+    words_of(m, e, &w);
     find_cells(m, &w, &found);
     count_phrases(m, &w, e->document, hits);
     count_whole(e, &w, values);

@@ -18,15 +18,15 @@ enum { BASE = 0x01000193, LETTER_SALT = 0x51ED270B };
 #define SKIPPING 0xA183F3BBu
 enum { MAX_RUN = 4, BEGINNING = 4, TABLE_BITS = 18, BUCKET_BITS = 17, FILTER_BITS = 16, MOST_HITS = 3 };
 enum { LINE_WORD = 0, LINE_PAIR = 1, LINE_BEGINNING = MAX_RUN, LINE_SKIP = MAX_RUN + 1 };
-enum { PART_ALL = 0, PART_CLOSING = 1, PART_OPENING = 2 };
+enum { PART_ALL = 0, PART_CLOSING = 1, PART_OPENING = 2, PART_FOCUS = 3 };
 
 /* What asks in a text, as in `asking.py`; `UNIT` is what counts 1 in a score. */
 enum { ASKING_BITS = 14, ASKING_FLAGS = 26, ASKING_SIZE = (1 << ASKING_BITS) + ASKING_FLAGS, UNIT = 256 };
 enum { LEAST = 0, MATERIAL = 20, LONGEST_LINE = 600, MOST_SCORED = 200, CUT_FROM = 60, SHORTEST_SENTENCE = 20 };
-enum { READ = 160 };
+enum { READ = 160, CERTAIN = 2 * UNIT, MOST_POINTS = 4 };
 
 /* How much room there is. */
-enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 13, PARTS = 4 };
+enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 19, PARTS = 5 };
 enum { WINDOW = 2 * REACH + 1 };
 enum { MAX_CONTRIBUTIONS = MAX_GROUPS + PARTS * MAX_HEADINGS + WHOLE_COUNTS + 1 };
 
@@ -73,6 +73,11 @@ typedef struct {
     int64_t length;
 } Text;
 
+/* As `asking.Focus`. */
+typedef struct {
+    int32_t begin, end, place, total, asking, points;
+} Focus;
+
 /* What is read of a text, as `excerpt.Excerpt`; `codes`: the `size` characters of its text, each at most
  * `LIMIT`, and a pad.
  */
@@ -80,15 +85,24 @@ typedef struct {
     uint16_t codes[LONGEST + 1];
     int32_t size, opening, closing;
     int document;
+    Focus focus;
 } Excerpt;
+
+/* Which parts of some characters count once more: the end of the first lines, the begin of the last, and both borders
+ * of the sentence that asks.
+ */
+typedef struct {
+    int32_t opening, closing, focus_begin, focus_end;
+} Parts;
 
 /* The words of some characters, a pad before them and pads after them. */
 typedef struct {
-    /* Hashes of each word, of each with the next, of the words' beginnings, and of each with the next but one. */
+    /* Hashes of each word, of each with the next, and of the words' beginnings. */
     uint32_t word[1 + LONGEST + MAX_RUN], pair[1 + LONGEST], beginning[1 + LONGEST];
-    uint32_t skip[1 + LONGEST];
-    /* Words of the text; the first of its last lines and the end of its first lines, the pad before them counted. */
-    int32_t count, last_from, first_to;
+    /* Words of the text; the first of its last lines, the end of its first lines, and the borders of the sentence that
+     * asks, the pad before them counted.
+     */
+    int32_t count, last_from, first_to, focus_from, focus_to;
     /* How many of the words are numbers. */
     int32_t numbers;
 } Words;
@@ -103,14 +117,16 @@ int pointsman_may_hold_document(const Model *model, Text text);
 void pointsman_excerpt(const Model *model, Text text, int document, Excerpt *excerpt);
 
 /* Reads the words of `size` characters, at most `LONGEST`, after which a pad stands. */
-void pointsman_words(const Model *model, const uint16_t *codes, int32_t size, int32_t opening, int32_t closing,
-                     Words *words);
+void pointsman_words(const Model *model, const uint16_t *codes, int32_t size, Parts parts, Words *words);
 
 /* Writes the lines of `size` characters that ask, at most `WINDOW` of both, to `asked`, as `asking.asked`;
  * both have room for a pad, and `codes` stay as they are. Returns how
  * many characters those are (a pad follows), or -1 where nothing worth leaving out stands beside them.
  */
 int32_t pointsman_asked(const Model *model, uint16_t *codes, int32_t size, uint16_t *asked);
+
+/* The sentence of an excerpt that asks the most, as `asking.focus`; a pad follows the `size` characters. */
+Focus pointsman_focus(const Model *model, uint16_t *codes, int32_t size);
 
 /* P(think) of an excerpt, in [0, 1]. Its size, opening and closing must be in range. */
 double pointsman_probability(const Model *model, const Excerpt *excerpt);

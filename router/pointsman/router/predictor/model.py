@@ -182,7 +182,7 @@ class Predictor:
         for group, size, start in zip(features.GROUPS, sizes, found.starts.tolist(), strict=True):
             factor = group.scale / math.sqrt(size)
             words = 3 if group.line > features.MAX_RUN else group.line + 1 if group.line < features.MAX_RUN else 1
-            first = span[2] if group.part is Part.CLOSING else span[0]
+            first = span[{Part.CLOSING: 2, Part.FOCUS: 4}.get(group.part, 0)]
             weights = self._table.take(found.cells[start : start + size]).tolist()
             for position, weight in enumerate(weights, first):
                 yield _quoted(layout.text[begins[position] : ends[position + words - 1]]), weight * factor

@@ -33,7 +33,7 @@ class Kernel(Protocol):
     def probability_of_rest(self, text: str, document: bool, /) -> float:
         """P(think) of what `without_documents` has left of a text."""
 
-    def excerpt_of_rest(self, text: str, document: bool, /) -> tuple[str, int, int, bool]:
+    def excerpt_of_rest(self, text: str, document: bool, /) -> tuple[str, int, int, bool, tuple[int, ...]]:
         """What `excerpt_of_rest` cuts out, but that characters from `alphabet.LIMIT` on are that one."""
 
     def evidence(self, text: str, limit: int, /) -> list[tuple[int, float]] | None:

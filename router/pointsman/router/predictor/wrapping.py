@@ -28,17 +28,25 @@ _AROUND = 0.15
 """How many of the copies get a frame of two parts that belong together, in place of phrases before or after."""
 _BOTH = 0.6
 """How many of the others get a phrase before and one after."""
+_BACKGROUND = 0.35
+"""
+How many of the phrases before are a background: who asks, and what happened. They are put together from two parts,
+so that a model meets too many to learn any of them by heart.
+"""
 _BEFORE = 0.6
-"""How many of the copies beside a document's lines have them before the question."""
+"""How many of the copies with a document's lines, or with a single phrase, have it before the question."""
 _STATEMENTS, _SHORTEST, _LONGEST_STATEMENT, _READ = 8, 8, 120, 2000
 
 
 @cache
 def phrases() -> dict[str, dict[str, list[list[str]]]]:
-    """By language: `before`, `after`, `around`, each a list of (what stands before, what stands after)."""
+    """
+    By language: `before`, `after`, `around`, `background`, each a list of (what stands before, what stands after).
+    """
     listed = orjson.loads(FILE.read_bytes())
     return {
         lang: {
+            "background": [[who + what, ""] for who in kinds["who"] for what in kinds["what"]],
             "before": [[each, ""] for each in kinds["before"]],
             "after": [["", each] for each in kinds["after"]],
             "around": kinds["around"],
@@ -82,10 +90,10 @@ def among_courtesies(text: str, lang: str, chance: random.Random) -> str:
     known = phrases()[lang]
     if chance.random() < _AROUND:
         chosen = [chance.choice(known["around"])]
-    elif chance.random() < _BOTH:
-        chosen = [chance.choice(known["before"]), chance.choice(known["after"])]
     else:
-        chosen = [chance.choice(known["before"] + known["after"])]
+        before = chance.choice(known["background" if chance.random() < _BACKGROUND else "before"])
+        after = chance.choice(known["after"])
+        chosen = [before, after] if chance.random() < _BOTH else [before] if chance.random() < _BEFORE else [after]
     return "".join(before for before, _ in chosen) + text + "".join(after for _, after in chosen)
 
 
