@@ -281,6 +281,9 @@ def _cluster(pool: ModelPoolObject, defaults: Defaults) -> Object:
     }
     if autoscaled:
         cluster["autoscalerOptions"] = {"version": "v2", "upscalingMode": "Default", "idleTimeoutSeconds": 60}
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            # The autoscaler takes a pod for one node of Ray: one that ends is replaced, not started again.
+            group["template"]["spec"]["restartPolicy"] = "Never"
     return cluster
 
 

@@ -131,6 +131,8 @@ def test_a_scaled_pool_has_its_bounds_as_an_override() -> None:
     application = json.loads(made["spec"]["serveConfigV2"])["applications"][0]
     deployment = application["deployments"][0]
     assert cluster["enableInTreeAutoscaling"]
+    groups = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    assert [group["template"]["spec"]["restartPolicy"] for group in groups] == ["Never", "Never"]
     assert (deployment["num_replicas"], deployment["autoscaling_config"]["max_replicas"]) == ("auto", 5)
     assert deployment["autoscaling_config"]["policy"]["policy_kwargs"]["pool"] == "deep"
     assert "autoscaling" not in application["args"]["pool"]
