@@ -9,6 +9,7 @@ import pytest
 
 from support import control_plane
 from support.control_plane import Cluster, NoControlPlane, Started, away
+from support.convergence import Convergence
 from support.gateway import Gateway, wait_for
 from support.kuberay import KubeRay
 from support.operators import CRDS, Operator, install_account
@@ -58,11 +59,14 @@ def test_the_api_server_restarts(
                 wait_for(
                     lambda: not cluster.kubectl("get", "ns", check=False).returncode, "the API server", seconds=90
                 )
+                convergence = Convergence()
                 if operator.process.popen.poll() is not None:
                     assert operator.process.popen.poll() == 3, "it says why it ended"
                     operator.start()
                 stage.apply(f"after{seconds}", replicas=1)
                 stage.until_ready(f"after{seconds}", 1)
+                print(f"{convergence.seconds():.1f} s after an API server was away for {seconds} s")
+                assert not convergence.late()
             assert len(cluster.list("rayservice", namespace=namespace)) == 3, "none twice"
             for name in ("stays", "after1", "after12"):
                 stage.delete(name)

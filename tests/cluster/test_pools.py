@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from support.control_plane import Cluster, neighbours
+from support.convergence import Convergence
 from support.gateway import Gateway, wait_for
 from support.kuberay import KubeRay
 from support.operators import CRDS, Operator, install_account
@@ -160,12 +161,21 @@ def test_pools_that_cannot_be_say_why(stage: Stage) -> None:
 
     stage.apply("asleep", replicas=0)
     stage.until(lambda: stage.status("asleep").get("phase") == "Sleeping", "a pool without replicas to sleep")
-    for name in ("other", "dear", "outside", "asleep", "named"):
+    stage.apply("scaled", replicas=None, autoscaling={"minReplicas": 0, "maxReplicas": 2})
+    stage.until(lambda: stage.status("scaled").get("phase") == "Sleeping", "a scaled pool to begin asleep")
+    (service,) = stage.services("scaled")  # which KubeRay's own definition has taken whole
+    written = stage.cluster.get("rayservice", service, namespace=stage.namespace)["spec"]
+    assert written["rayClusterConfig"]["autoscalerOptions"]["version"] == "v2"
+    (application,) = json.loads(written["serveConfigV2"])["applications"]
+    assert application["deployments"][0]["autoscaling_config"]["min_replicas"] == 0
+    for name in ("other", "dear", "outside", "asleep", "scaled", "named"):
         stage.delete(name)
     answer = httpx.get(
         f"{stage.gateway.url}/admin/v1/pools", headers={"authorization": f"Bearer {stage.gateway.admin_key}"}
     )
-    assert not {"other", "dear", "outside", "asleep", "named"} & {each["pool"] for each in answer.json()["data"]}
+    assert not {"other", "dear", "outside", "asleep", "scaled", "named"} & {
+        each["pool"] for each in answer.json()["data"]
+    }
 
 
 @pytest.mark.long
@@ -182,10 +192,13 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(stage: Stage, tmp_path: Pa
         if turn == 2:
             stage.cluster.kubectl("delete", "modelpool", names.pop(), "-n", stage.namespace, "--wait=false")
         operator.start()
+    convergence = Convergence()
     for name in names:
         stage.until_ready(name, 1)
         stage.until(lambda name=name: len(stage.services(name)) == 1, f"one version of {name} to be left")  # type: ignore[misc]
     stage.until(lambda: not stage.pool("storm3"), "the deleted pool to go")
+    print(f"after five SIGKILLs {convergence.seconds():.1f} s")
+    assert not convergence.late()
     pools = [each["metadata"]["name"] for each in stage.cluster.list("rayservice", namespace=stage.namespace)]
     assert len(pools) == len(names), "no orphan"
 
