@@ -79,7 +79,9 @@ def run(pool: ModelPoolObject, old: Object, look: Look) -> Object:
     platform, course = look.platform, look.course
     reports: Mapping[str, Report] = (platform.reports if platform else None) or {}
     known = platform is not None and platform.reports is not None
-    ready = sum(report.replicas for report in reports.values()) if known else old.get("readyReplicas")
+    # Routers know the replicas of a version for a moment longer than it is there.
+    answering = sum(reports.get(revision, Report()).replicas for revision in look.versions)
+    ready = answering if known else old.get("readyReplicas")
     wanted = 0
     for revision, counts in look.versions.items():
         running = reports.get(revision, Report()).replicas

@@ -216,9 +216,9 @@ class PoolKeeper:
                         RAY_SERVICES, pool.meta.namespace, there["metadata"]["name"], uid=there["metadata"]["uid"]
                     )
                 await self._tell(body, Happening("VersionRemoved", f"version {revision} is gone"))
-        if taken.course.canary is not None or taken.course.draining:
-            return min(max(SOON, pool.upgrade.hold / WATCHED), LATE / 3)
-        return self._settings.resync if status["phase"] in ("Ready", "Sleeping") else _patience(status)
+        return next_look(
+            taken.course, wanted.revision, status, hold=pool.upgrade.hold, resync=self._settings.resync
+        )
 
     async def _direct(self, pool: ModelPoolObject, platform: PlatformPool | None, taken: Step) -> None:
         """Have routers divide requests as `taken` wants it, before a new version has its first replica."""
@@ -354,6 +354,22 @@ class PoolKeeper:
             ray_version=settings.ray_version,
             secrets=belongings.digest(settings.replica_secret, settings.redis_url),
         )
+
+
+def next_look(course: Course, wanted: str, status: Object, *, hold: float, resync: float) -> float:
+    """
+    Seconds until a pool that is at `course`, and whose spec asks for the version `wanted`, is looked at again.
+
+    No event says when routers tell of the present version again, for which one that is wanted and has not begun
+    waits, nor when they find another replica.
+    """
+    if course.canary is not None or course.draining:
+        return min(max(SOON, hold / WATCHED), LATE / 3)
+    if wanted not in (course.revision, course.failed_revision):
+        return LATE / 3
+    if status["phase"] == "Ready" and status.get("readyReplicas") != status.get("replicas"):
+        return LATE
+    return resync if status["phase"] in ("Ready", "Sleeping") else _patience(status)
 
 
 def _patience(status: Object) -> float:
