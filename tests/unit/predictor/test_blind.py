@@ -13,7 +13,7 @@ from pointsman.cli.main import app
 from pointsman.router.predictor import blind, corpus, question_of
 from pointsman.router.predictor.question import MARK
 
-BLIND = Path(__file__).with_name("blind_queries.jsonl")
+BLIND = tuple(Path(__file__).with_name(name) for name in ("blind_queries.jsonl", "blind_queries_2.jsonl"))
 CARD = Path(__file__).parents[3] / "docs/model-card.md"
 
 EASY = {"text": "What is the capital of France?", "label": 0, "lang": "en", "category": "fact", "pair": "a"}
@@ -61,11 +61,12 @@ def test_what_is_no_labelled_query_is_refused_in_a_sentence(tmp_path: Path, rows
     assert "queries.jsonl" in said.stderr.replace("\n", "")
 
 
-def test_the_blind_check_reads_as_the_card_says_and_was_never_trained_on() -> None:
-    said = CliRunner().invoke(app, ["evaluate", "--queries", str(BLIND), "--json"])
+@pytest.mark.parametrize("file", BLIND, ids=lambda file: file.stem)
+def test_a_blind_check_reads_as_the_card_says_and_was_never_trained_on(file: Path) -> None:
+    said = CliRunner().invoke(app, ["evaluate", "--queries", str(file), "--json"])
     told, card = json.loads(said.stdout), CARD.read_text()
     assert f"| all | {told['rows']} | {told['accuracy']} | {told['auroc']} |" in card
     for figures in (*told["languages"].values(), *told["categories"].values()):
         assert f"| {figures['rows']} | {figures['accuracy']} | {figures['auroc']} |" in card
     trained = {f"{row.text}{MARK}{row.earlier}" if row.earlier else row.text for row in corpus.own_rows()}
-    assert not any(question_of(query.messages) in trained for query in blind.load(BLIND))
+    assert not any(question_of(query.messages) in trained for query in blind.load(file))

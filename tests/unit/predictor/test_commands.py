@@ -214,10 +214,10 @@ def test_the_stored_report_is_no_worse_than_it_was() -> None:
     assert report["stored"] is True
     # What helps with requests costs a little on exams: docs/decisions/the-sentence-that-asks-counts-once-more.md.
     assert report["auroc"] >= 0.895
-    assert report["ece"] <= 0.032
+    assert report["ece"] <= 0.03
     assert report["own_rows_by_author"]["auroc"] >= 0.93
     assert report["own_rows_by_author"]["accuracy"] >= 0.86
-    assert report["own_rows_by_author"]["ece"] <= 0.036
+    assert report["own_rows_by_author"]["ece"] <= 0.042
     assert 0 <= report["no_think_share"] <= 1
     assert report["own_no_think_share"] >= 0.58
     assert report["ece_bins"] == 15
