@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ class Successor(Gateway):
         super().__init__(folder, pools=(FAST, DEEP))
         with tarfile.open(sample) as packed:
             packed.extractall(folder, filter="data")
+        for known in (folder / "state").glob("*.json"):
+            os.utime(known)  # the earlier one has only just gone: what is known of tenants is let in by for minutes
         self.facts: dict[str, Any] = json.loads((folder / "facts.json").read_text())
         self.keys, self.admin_key = self.facts["keys"], self.facts["admin_key"]
 
