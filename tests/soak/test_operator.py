@@ -80,7 +80,7 @@ def _tenants(number: int) -> list[dict[str, Any]]:
 
 
 def _pools(number: int) -> list[dict[str, Any]]:
-    """Pools that somebody else runs: what they cost the operator is the same, but for Ray."""
+    """Pools that sleep: each has its RayService, Secret and disruption budget, and needs nobody to play KubeRay."""
     return [
         {
             "apiVersion": API_VERSION,
@@ -89,8 +89,11 @@ def _pools(number: int) -> list[dict[str, Any]]:
             "spec": {
                 "model": f"m-{one:05}",
                 "modes": ["no_think"],
-                "engine": "openai",
-                "urls": ["http://127.0.0.1:9"],
+                "engine": "sglang",
+                "modelPath": f"/models/{one:05}",
+                "tensorParallel": 4,
+                "gpu": {"type": "NVIDIA-H100-80GB-HBM3", "perNode": 4},
+                "autoscaling": {"minReplicas": 0, "maxReplicas": 4},
                 "prices": {"input": "1", "output": "1"},
             },
         }
