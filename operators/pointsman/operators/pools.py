@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import logging
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -40,10 +41,10 @@ from pointsman.operators.queue import WorkQueue
 from pointsman.operators.ray_service import (
     POOL_LABEL,
     RAY_SERVICES,
-    REVISION_LABEL,
     Counts,
     Defaults,
     ray_service,
+    ray_service_name,
     version,
 )
 from pointsman.operators.spelling import to_snake
@@ -181,9 +182,10 @@ class PoolKeeper:
         """Bring the RayServices of `pool` to what its spec and its upgrade want."""
         defaults, counts = self._defaults(pool), Counts.of(pool.pool)
         wanted = version(pool, defaults)
-        services = await self._services(pool.meta)
+        course = _course(old)
+        services = await self._services(pool.meta, pool.name, {*_revisions(course), wanted.revision})
         taken = step(
-            _course(old),
+            course,
             wanted=wanted.revision,
             counts=counts,
             upgrade=pool.upgrade,
@@ -279,7 +281,7 @@ class PoolKeeper:
             if retry == 0:
                 await self._tell(body, Happening("Draining", "it gets no new requests any more"))
             await self._platform.delete(name, str(meta))
-            services = await self._services(meta)
+            services = await self._services(meta, name, _revisions(_course(old)))
             await self._write_status(
                 body, pool_status.draining(meta.generation, old, "its last answers are awaited")
             )
@@ -305,16 +307,25 @@ class PoolKeeper:
 
     # -- reading and writing
 
-    async def _services(self, meta: Meta) -> Services:
-        """The RayServices that belong to the pool, whatever their labels say of its name."""
+    async def _services(self, meta: Meta, name: str, revisions: AbstractSet[str]) -> Services:
+        """
+        The RayServices that belong to the pool called `name`: those that are labelled so, and of `revisions`, the
+        versions that it is known to have, those whose label somebody has changed. A list of all pools' would be
+        long, and is read at every look.
+        """
         found: dict[str, Object] = {}
-        async for page in self._cluster.pages(RAY_SERVICES, meta.namespace, labels=POOL_LABEL):
+
+        def take(each: Object) -> None:
+            owners = each["metadata"].get("ownerReferences") or ()
+            if any(owner["uid"] == meta.uid for owner in owners) and not each["metadata"].get("deletionTimestamp"):
+                found[each["metadata"]["name"].rpartition("-")[2]] = each  # nobody can change a name
+
+        async for page in self._cluster.pages(RAY_SERVICES, meta.namespace, labels=f"{POOL_LABEL}={name}"):
             for each in page["items"]:
-                owners = each["metadata"].get("ownerReferences") or ()
-                if any(owner["uid"] == meta.uid for owner in owners) and not each["metadata"].get(
-                    "deletionTimestamp"
-                ):
-                    found[each["metadata"]["labels"].get(REVISION_LABEL, "")] = each
+                take(each)
+        for revision in revisions - found.keys():
+            with contextlib.suppress(NotFound):
+                take(await self._cluster.get(RAY_SERVICES, meta.namespace, ray_service_name(meta, revision)))
         return Services(found)
 
     async def _write_status(self, body: Object, status: Object) -> None:
@@ -400,6 +411,12 @@ def _course(status: Object) -> Course:
         failed_revision=status.get("failedRevision"),
         failed_message=status.get("failedMessage"),
     )
+
+
+def _revisions(course: Course) -> set[str]:
+    """The versions that a pool at `course` has, or has had last."""
+    named = (course.revision, course.canary.revision if course.canary else None, course.failed_revision)
+    return {revision for revision in named if revision} | {each.revision for each in course.draining}
 
 
 def _resized(pool: ModelPoolObject, there: Object, counts: Counts) -> Object:
