@@ -40,6 +40,7 @@ LONGEST = (
     "integration/gateway/test_faults.py",
     "integration/upstream/test_answers_on_the_wire.py",
     "integration/chat/test_chat.py",
+    "cluster/",
 )
 """Files and folders below this one that keep a worker busy for longer than others."""
 

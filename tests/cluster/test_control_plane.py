@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from support import control_plane
-from support.control_plane import Cluster
+from support.control_plane import Cluster, NoControlPlane
+from support.instances import wait_until
 
 CONFIG_MAP = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"a": "1"}}
 
@@ -39,3 +41,23 @@ def test_a_service_account_may_do_what_its_roles_say(cluster: Cluster, namespace
     refused = cluster.kubectl("delete", "configmap", "settings", check=False, kubeconfig=reader)
     assert refused.returncode
     assert "forbidden" in refused.stderr
+
+
+def test_who_comes_when_all_have_left_starts_another(tmp_path: Path) -> None:
+    if os.environ.get("KUBECONFIG"):
+        pytest.skip("KUBECONFIG names a cluster that is not started here")
+    said = tmp_path / "started.json"
+
+    def wait_until_gone() -> None:
+        wait_until(lambda: not said.exists(), seconds=60, what="a control plane that nobody uses to end")
+
+    try:
+        with control_plane.shared(tmp_path) as first, control_plane.shared(tmp_path) as beside:
+            assert beside == first
+    except NoControlPlane as reason:
+        pytest.skip(str(reason))
+    wait_until_gone()
+    with control_plane.shared(tmp_path) as later:
+        assert later != first
+        assert later.get("namespace", "default")
+    wait_until_gone()

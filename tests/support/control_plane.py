@@ -7,7 +7,8 @@ Where it comes from, the first that is there: the cluster of `KUBECONFIG`; the p
 what was looked for, and the tests skip with that.
 
 A process of its own starts and ends it, so that the workers of one run of pytest share one: each holds a lock on a
-file for as long as it uses it, and the process ends once nobody does, whatever became of the workers.
+file for as long as it uses it, and the process ends once nobody does, whatever became of the workers. A worker that
+comes later, when all others have left, starts another.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -194,9 +196,11 @@ def shared(work: Path) -> Iterator[Cluster]:
         fcntl.flock(users, fcntl.LOCK_SH)  # held by everyone who uses it, for as long as they do
         fcntl.flock(starting, fcntl.LOCK_EX)
         said = work / "started.json"
-        cluster = Cluster(work / "kubeconfig", binaries)
-        if not said.exists():
+        fresh = not said.exists()
+        if fresh:
             start_keeper(work, said)
+        cluster = Cluster(Path(json.loads(said.read_text())["kubeconfig"]), binaries)
+        if fresh:
             cluster.install_crds(*neighbours())
         fcntl.flock(starting, fcntl.LOCK_UN)
         yield cluster
@@ -259,18 +263,20 @@ def start_keeper(work: Path, said: Path) -> None:
 
 
 def keep(work: Path) -> None:
-    """Start a control plane in `work`, keep it for as long as somebody holds `users.lock`, and stop it."""
+    """Start a control plane below `work`, keep it for as long as somebody holds `users.lock`, and stop it."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    plane = prepared(work)
+    plane = prepared(Path(tempfile.mkdtemp(prefix="plane-", dir=work)))
+    said = work / "started.json"
     try:
         plane.start()
         (work / "started.new").write_text(json.dumps({"kubeconfig": str(plane.kubeconfig)}))
-        (work / "started.new").rename(work / "started.json")
+        (work / "started.new").rename(said)
         with (work / "users.lock").open("r") as users:
             while not plane.dead():
                 with contextlib.suppress(BlockingIOError):
                     fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    said.unlink()  # who comes now waits for the lock, finds nothing said, and starts another
                     return
                 time.sleep(0.5)
             raise SystemExit(f"ended by itself: {', '.join(plane.dead())}")
