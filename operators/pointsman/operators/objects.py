@@ -68,8 +68,16 @@ class Objects:
         return known is None or (known.essence, known.status) != (copy.essence, copy.status)
 
     def wrote(self, body: Mapping[str, Any]) -> None:
-        """Take up an object as it is after a write of the operator's own: no news."""
-        self.seen(body)
+        """
+        Take up an object as it is after a write of the operator's own: no news.
+
+        Where somebody has changed it just before, it is not taken up: the watch is yet to tell, and that is news.
+        Nor is one that is gone by now.
+        """
+        copy, ref = copied(body), ref_of(body)
+        known = self._copies.get(ref)
+        if known is not None and known.essence == copy.essence and known.resource_version < copy.resource_version:
+            self._copies[ref] = copy
 
     def gone(self, ref: Ref, *, resource_version: int) -> bool:
         """Drop the object there, which was not there any more at `resource_version`; whether one was known."""
