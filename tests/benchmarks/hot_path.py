@@ -5,7 +5,8 @@ step is the real one, with the ledger's spool and the metrics in files as always
 played. So a figure is the work of this code alone; what the kernel takes for the sockets comes to it, and is
 measured by `benchmarks.gateway`. Each figure is the best of many rounds in processor time, so that what else the
 machine does matters little. With `--against FOLDER`, another checkout of this repository, processes of both take
-turns and the ratio is told too: that is how to see a few per cent.
+turns and the ratio is told too: that is how to see a few per cent. With `--tenants NUMBER`, routers that know few
+and many tenants take turns in one process.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import cProfile
+import gc
 import json
 import os
 import pstats
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -29,36 +32,12 @@ from redis.asyncio import Redis
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.tenants import key_digest, new_key
-from pointsman.router.admission.bounds import Bounds
-from pointsman.router.admission.lease_book import LeaseBook
 from pointsman.router.application import Application
-from pointsman.router.decision_log import DecisionLog
-from pointsman.router.exchange import Exchange
-from pointsman.router.fleet import Fleet
-from pointsman.router.health import Health
+from pointsman.router.data_plane import DataPlane
 from pointsman.router.http.clients import Clients
 from pointsman.router.http.server import ClientConnection
 from pointsman.router.http.upstream import UpstreamConnection
-from pointsman.router.ledger import Ledger
-from pointsman.router.metrics import Metrics
-from pointsman.router.pipeline import Pipeline
-from pointsman.router.pipeline.admit import Admit
-from pointsman.router.pipeline.authenticate import Authenticate
-from pointsman.router.pipeline.decide import Decide
-from pointsman.router.pipeline.parse import Parse
-from pointsman.router.pipeline.place import Place
-from pointsman.router.pipeline.recall import Recall
-from pointsman.router.pipeline.relay import Relay
-from pointsman.router.pipeline.settle import Settle
-from pointsman.router.pipeline.thinking_price import ThinkingPrice
-from pointsman.router.predictor import Predictor
-from pointsman.router.predictors import Predictors
-from pointsman.router.response_cache.answers import Answers
-from pointsman.router.response_cache.keys import Keys
-from pointsman.router.response_cache.versions import Versions
-from pointsman.router.savings import Savings
-from pointsman.router.snapshot import compile_snapshot
-from pointsman.router.tracks import Tracks
+from pointsman.store.tenant_projection import encoded_entry
 
 ROOT = Path(__file__).parents[2]
 TOKENS = 64
@@ -97,64 +76,49 @@ class _Transport:
 
 
 class HotPath:
-    """One client's connection, the real steps, and an engine that answers at once."""
+    """
+    One client's connection, the real steps, and an engine that answers at once.
 
-    def __init__(self, folder: Path) -> None:
-        key = new_key()
+    The router knows `tenants`, as the admin process has made them; the first `asking` of them ask in turn.
+    """
+
+    def __init__(self, folder: Path, *, tenants: int = 1, asking: int = 1) -> None:
+        keys = [new_key() for _ in range(asking)]
         pools = [
             {"name": name, "modes": [mode], "urls": ["http://127.0.0.1:1"], **_SHARED}
             for name, mode in (("fast", "no_think"), ("deep", "think"))
         ]
-        config = Config.model_validate(
-            {"pools": pools, "tenants": [{"name": "demo", "key_digests": [key_digest(key)]}]}
-        )
-        nobody = cast(Any, None)
+        config = Config.model_validate({"pools": pools, "router": {"decisions_per_second": 1}})
         redis = Redis.from_url("unix:///nowhere")  # which no request waits for, and nobody connects to here
-        metrics = Metrics(folder / "metrics")
-        snapshot = compile_snapshot(config)
-        fleet = Fleet(config, nobody, metrics, secret="s")
-        for state in fleet.pools.values():
+        plane = self._plane = DataPlane(config, state_dir=folder, secret="s", redis=redis, impatient_redis=redis)
+        for state in plane.fleet.pools.values():
             for replica in state.replicas.values():
                 replica.healthy = True
             state.refresh()
-        place = Place(fleet)
-        relay = Relay(fleet, metrics, max_response_bytes=config.router.max_response_bytes)
-        predictors = Predictors(Predictor.load(None), metrics)
-        decisions = DecisionLog(redis, metrics, place, secret="s", rate=1)
-        ledger = Ledger(folder / "spool", redis, metrics, most=config.router.spool_bytes)
-        self._ledger = ledger
-        answers = Answers(nobody, lambda: nobody, metrics, secret="s", most_bytes=1 << 20)
-        recall = Recall(answers, Keys(Versions(fleet)))
-        leases = LeaseBook(nobody, ledger.run, ledger.now)
-        snapshot.tenants.listen(leases.open)
-        admit = Admit(leases, Bounds(snapshot.prices), ledger, metrics)
-        savings = Savings(place, snapshot.prices, metrics)
-        tracks = Tracks(folder / "tracks")
-
-        def decided(exchange: Exchange, status: int, seconds: float) -> None:
-            tracks.note(exchange, status)
-            decisions.note(exchange, status, seconds)
-
-        decide = Decide(predictors, metrics, fleet, ThinkingPrice(place, snapshot.prices), tracks)
-        settle = Settle(snapshot, metrics, decided, ledger, savings.note)
-        steps = [Authenticate(snapshot), Parse(), decide, admit, recall, place, relay, settle]
-        pipeline = Pipeline(steps, metrics)
-        admit.pipeline = place.pipeline = relay.pipeline = recall.pipeline = pipeline
-        application = Application(snapshot, pipeline, Health(fleet, snapshot.tenants), nobody, metrics)
+        for number in range(tenants):
+            digest = key_digest(keys[number]) if number < asking else secrets.token_hex(32)
+            document = json.dumps({"name": f"tenant-{number}"})
+            made = encoded_entry(1, document, [{"id": f"key-{number:016x}", "digest": digest}])
+            plane.snapshot.tenants.take(f"tenant-{number}", made)
+        nobody = cast(Any, None)
+        application = Application(plane.snapshot, plane.pipeline, plane.health, nobody, plane.metrics)
         self._client = ClientConnection(Clients(application, config.router))
         self._client_side = _Transport()
         self._client.connection_made(cast(Any, self._client_side))
         self._engines: list[tuple[UpstreamConnection, _Transport]] = []
-        for state in fleet.pools.values():
+        for state in plane.fleet.pools.values():
             for replica in state.replicas.values():
                 connection, transport = UpstreamConnection(replica.site), _Transport()
                 connection.connection_made(cast(Any, transport))
                 replica.site.release(connection)
                 self._engines.append((connection, transport))
-        self._head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
-            f"accept: */*\r\nauthorization: Bearer {key}\r\ncontent-length: "
-        ).encode()
+        self._heads = [
+            (
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+                f"accept: */*\r\nauthorization: Bearer {key}\r\ncontent-length: "
+            ).encode()
+            for key in keys
+        ]
         self._asked = 0
 
     def ask(self, request: bytes, reads: list[bytes]) -> None:
@@ -170,9 +134,9 @@ class HotPath:
 
     def tidy(self) -> None:
         """What the ledger's task does beside the requests: what the database has needs no place on the disk."""
-        spool = self._ledger._spool
-        spool.forget(spool.number)
-        self._ledger._fresh.clear()
+        ledger = self._plane.ledger
+        ledger._spool.forget(ledger._spool.number)
+        ledger._fresh.clear()
 
     def request(self, *, stream: bool) -> bytes:
         """About half a kilobyte, and no question twice."""
@@ -183,7 +147,7 @@ class HotPath:
         body = orjson.dumps(
             {**asked, "stream": True, "stream_options": {"include_usage": True}} if stream else asked
         )
-        return b"%b%d\r\n\r\n%b" % (self._head, len(body), body)
+        return b"%b%d\r\n\r\n%b" % (self._heads[self._asked % len(self._heads)], len(body), body)
 
 
 def _whole() -> bytes:
@@ -251,6 +215,24 @@ async def _measured(folder: Path, rounds: int) -> dict[str, float]:
     return best
 
 
+async def _by_tenants(folder: Path, rounds: int, tenants: int) -> None:
+    """Print what a whole answer costs where few and many tenants are known, and ask, by turns in one process."""
+    shapes = [(known, asking) for known in (1, 1000, tenants) for asking in (1, 1000, tenants) if asking <= known]
+    paths = [HotPath(folder / f"{known}-{asking}", tenants=known, asking=asking) for known, asking in shapes]
+    for path, (_, asking) in zip(paths, shapes, strict=True):
+        for _ in range(0, asking, REQUESTS):
+            _round(path, "unary", REQUESTS)  # who asks for the first time is looked up
+    gc.collect()
+    gc.freeze()  # as the router does
+    took: list[list[float]] = [[] for _ in paths]
+    for turn in range(rounds):
+        for at in range(len(paths))[:: -1 if turn % 2 else 1]:
+            took[at].append(_round(paths[at], "unary", REQUESTS) / REQUESTS / 1000)
+    for (known, asking), times in zip(shapes, took, strict=True):
+        ratio = median(time / alone for time, alone in zip(times, took[0], strict=True))
+        print(f"{asking:9,} of {known:9,} tenants ask: {min(times):8.1f} µs, {ratio:.3f} times one alone")
+
+
 async def _profiled(folder: Path, kind: str) -> None:
     path = HotPath(folder)
     _round(path, kind, REQUESTS)
@@ -277,6 +259,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100, help="rounds, of which the best counts (default: 100)")
     parser.add_argument("--against", type=Path, help="another checkout, measured in turns with this one")
     parser.add_argument("--pairs", type=int, default=5, help="turns (default: 5)")
+    parser.add_argument("--tenants", type=int, help="what it costs that so many tenants are known, and ask")
     parser.add_argument("--profile", choices=KINDS, help="show where the time goes instead")
     parser.add_argument("--json", action="store_true", help="print the figures alone")
     options = parser.parse_args()
@@ -291,6 +274,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pointsman-hot-path-") as name:
         if options.profile is not None:
             asyncio.run(_profiled(Path(name), options.profile))
+            return
+        if options.tenants is not None:
+            asyncio.run(_by_tenants(Path(name), options.rounds, options.tenants))
             return
         figures = asyncio.run(_measured(Path(name), options.rounds))
     if options.json:

@@ -1,4 +1,4 @@
-"""What clients wait longer for: Redis that stands still, and an answer that may still be thrown away.
+"""What clients wait for: a Redis that stands still, an answer that may still be thrown away, one of before.
 
 Phases with and without take turns on the same connections, and what is held against the bound is the median of the
 differences within pairs: whatever else the machine does reaches both sides of a pair alike.
@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from redis import Redis
 
 from soak.client import Connection
 from soak.gateways import SoakGateway
@@ -46,6 +47,15 @@ RECOVERED = 1.0
 
 MOST_LATER = 1.05
 """How much later the first token may come where the answer may be asked for once more with thinking."""
+
+MOST_FOR_A_HIT = {"process": 0.0003, "Redis": 0.001}
+"""Seconds that an answer from the response cache may take at the median, by where it is found."""
+
+ANSWERS = 200
+"""Recorded answers that are asked for in turn: more than `ROOM` holds, so that none is left when its turn comes."""
+
+ROOM = 64 * 1024
+"""Bytes of answers that the process holds: some twenty."""
 
 
 @pytest.mark.parametrize("connections", [1, 32])
@@ -148,3 +158,56 @@ async def first_tokens(gateway: SoakGateway, number: int) -> dict[str, list[floa
                 assert answer.header("x-pointsman-mode-source") != "client"
                 times[tenant].append(answer.arrivals[0] - began)
     return times
+
+
+def test_an_answer_that_was_made_before_is_there_at_once(
+    folder: Path, short: bool, say: Callable[[str, object], None]
+) -> None:
+    pool = simulated("fast", "sound", "no_think", decode_speed=1e9, answer_tokens=64)
+    router = {"response_cache_bytes": ROOM}
+    with SoakGateway(folder, pools=[pool], tenants=TENANTS, router=router) as gateway:
+        took = uvloop.run(hits(gateway, rounds=5 if short else 15))
+    for place, rounds in took.items():
+        medians = [median(times) for times in rounds]
+        say(f"a hit from {place}, p50 of each round (ms)", f"{min(medians) * 1e3:.3f} .. {max(medians) * 1e3:.3f}")
+        say("... median of rounds (ms)", f"{median(medians) * 1e3:.3f} (bound: {MOST_FOR_A_HIT[place] * 1e3:g})")
+        say("... p99 of all (ms)", f"{percentile(chain(*rounds), 0.99) * 1e3:.2f}")
+    for place, most in MOST_FOR_A_HIT.items():
+        assert median(median(times) for times in took[place]) <= most
+
+
+async def hits(gateway: SoakGateway, *, rounds: int) -> dict[str, list[list[float]]]:
+    """Seconds of hits of each round, on one connection, by where they are found."""
+    questions = [f"question {number}" for number in range(ANSWERS)]
+    took: dict[str, list[list[float]]] = {place: [] for place in MOST_FOR_A_HIT}
+    with Redis.from_url(gateway.redis_url) as redis:
+        async with Connection(gateway.port) as connection:
+            await cached(gateway, connection, questions)
+            for _ in range(rounds):
+                await cached(gateway, connection, questions[-1:])
+                took["process"].append(await cached(gateway, connection, questions[-1:] * ANSWERS, hit=True))
+                before = found(redis)
+                took["Redis"].append(await cached(gateway, connection, questions, hit=True))
+                assert found(redis) - before >= ANSWERS, "the process had them itself"
+    return took
+
+
+async def cached(
+    gateway: SoakGateway, connection: Connection, questions: list[str], *, hit: bool = False
+) -> list[float]:
+    """Seconds that each answer took; `hit`: all have to be known."""
+    seconds = []
+    for question in questions:
+        request = chat(gateway.keys["cached"], "sound", question, stream=False, temperature=0)
+        began = perf_counter()
+        connection.write(request)
+        answer = await connection.answer()
+        seconds.append(perf_counter() - began)
+        assert answer.status == 200, answer.body
+        assert not hit or answer.header("x-pointsman-cache") == "hit"
+    return seconds
+
+
+def found(redis: Redis) -> int:
+    """How many keys that somebody looked up were there."""
+    return int(redis.info("stats")["keyspace_hits"])

@@ -1,8 +1,9 @@
 """A ledger of a million rows, and a hundred thousand tenants: how long questions to the one and a start with the
-others take, and in how much memory."""
+others take, in how much memory, and what a request costs beside them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -14,15 +15,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 
-import httpx
 import psutil
+import pytest
+import uvloop
 from redis import Redis
 
 from pointsman.contracts.names import Env, StateFile
 from pointsman.contracts.tenants import key_digest, new_key
 from pointsman.store.ledger_tables import CLASSES, HOUR
 from pointsman.store.tenant_projection import Change, TenantProjection, encoded_entry
+from soak.client import Answer, Connection
 from soak.gateways import MIB, SoakGateway
+from soak.mix import simulated
+from soak.streams import chat
 from support.gateway import FAST, wait_for
 
 DAYS = 30
@@ -36,6 +41,15 @@ START = 5.0
 
 MOST_MEMORY = 400 * MIB
 """What they may add to the router's memory."""
+
+MOST_DEARER = 1.1
+"""What a request may cost beside all of them, against a router that knows nobody but those who ask."""
+
+ASKING = 10
+"""Tenants that ask in turn."""
+
+REQUESTS = 1000
+"""Requests of one round: some hundred milliseconds of processor time, of which Linux counts hundredths."""
 
 _COLUMNS = ", ".join(f"{name}, {name}_cost" for name in CLASSES)
 _ROWS = f"""
@@ -92,32 +106,74 @@ def test_a_router_starts_with_a_hundred_thousand_tenants(
     number = 10_000 if short else MOST_TENANTS
     with SoakGateway(folder, pools=[FAST]) as gateway:
         alone = memory(gateway.router.popen.pid)
-        gateway.router.stop()
-        gateway.admin.stop()  # whose database has none of them, and would put the copy right
         key = new_key()
-        with Redis.from_url(gateway.redis_url) as redis:
-            assert TenantProjection(redis).replace(tenants(number, key)) is not None
         began = time.monotonic()
-        gateway.start_router()
-        wait_for(lambda: gateway.startupz() == 200, "the router to start", gateway.router)
+        know(gateway, number, [key])
         wall = time.monotonic() - began
         process = psutil.Process(gateway.router.popen.pid)
         cpu = sum(process.cpu_times()[:2])
-        body = {"model": "smollm2:no_think", "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]}
-        answer = httpx.post(
-            f"{gateway.url}/v1/chat/completions",
-            json=body,
-            headers={"authorization": f"Bearer {key}"},
-            timeout=30,
-        )
-        assert answer.status_code == 200, answer.text
+        (answer,) = uvloop.run(asked(gateway, [chat(key, "smollm2:no_think", "hello", stream=False)]))
+        assert answer.status == 200, answer.body
         grown = memory(process.pid) - alone
     say("tenants", f"{number:,}")
-    say("the router is ready after (s)", f"{wall:.1f}")
-    say("... and this much processor time (s)", f"{cpu:.1f} (bound: {START:g})")
+    say("they are in Redis, and the router is ready, after (s)", f"{wall:.1f}")
+    say("... and this much processor time of the router (s)", f"{cpu:.1f} (bound: {START:g})")
     say("its memory, more (MiB)", f"{grown / MIB:.0f} (bound: {MOST_MEMORY / MIB:.0f})")
     assert cpu <= START
     assert grown <= MOST_MEMORY
+
+
+def test_a_request_costs_the_same_beside_a_hundred_thousand_tenants(
+    tmp_path_factory: pytest.TempPathFactory, short: bool, say: Callable[[str, object], None]
+) -> None:
+    sizes = (ASKING, 10_000 if short else MOST_TENANTS)
+    keys = [new_key() for _ in range(ASKING)]
+    requests = [chat(key, "sound", "hello", stream=False) for key in keys] * (REQUESTS // ASKING)
+    pool = simulated("fast", "sound", "no_think", decode_speed=1e9, answer_tokens=4)
+    with contextlib.ExitStack() as stack:
+        gateways = []
+        for size in sizes:
+            gateway = SoakGateway(tmp_path_factory.mktemp("soak"), pools=[pool])
+            know(stack.enter_context(gateway), size, keys)
+            uvloop.run(asked(gateway, requests))
+            gateways.append(gateway)
+        rounds = [tuple(spent(gateway, requests) for gateway in gateways) for _ in range(7 if short else 31)]
+    ratios = [beside / alone for alone, beside in rounds]
+    for place, size in enumerate(sizes):
+        each = median(both[place] for both in rounds) / len(requests)
+        say(f"processor time of a request, {ASKING} tenants of {size:,} (us)", f"{each * 1e6:.0f}")
+    say("ratio, of all rounds", f"{min(ratios):.3f} .. {max(ratios):.3f}")
+    say("ratio, median of rounds", f"{median(ratios):.3f} (bound: {MOST_DEARER:g})")
+    assert median(ratios) <= MOST_DEARER
+
+
+def know(gateway: SoakGateway, number: int, keys: list[str]) -> None:
+    """Let the router of `gateway` start anew with so many tenants, the last ones of which hold `keys`."""
+    gateway.router.stop()
+    gateway.admin.stop()  # whose database has none of them, and would put the copy right
+    with Redis.from_url(gateway.redis_url) as redis:
+        assert TenantProjection(redis).replace(tenants(number, keys)) is not None
+    gateway.start_router()
+    wait_for(lambda: gateway.startupz() == 200, "the router to start", gateway.router)
+
+
+def spent(gateway: SoakGateway, requests: list[bytes]) -> float:
+    """Seconds of processor time of the router for `requests`."""
+    process = psutil.Process(gateway.router.popen.pid)
+    before = sum(process.cpu_times()[:2])
+    for answer in uvloop.run(asked(gateway, requests)):
+        assert answer.status == 200, answer.body
+    return float(sum(process.cpu_times()[:2]) - before)
+
+
+async def asked(gateway: SoakGateway, requests: list[bytes]) -> list[Answer]:
+    """What is answered to `requests`, one after the other on one connection."""
+    answers = []
+    async with Connection(gateway.port) as connection:
+        for request in requests:
+            connection.write(request)
+            answers.append(await connection.answer())
+    return answers
 
 
 def fill(database: Path, rows: int) -> int:
@@ -141,17 +197,18 @@ def costs(gateway: SoakGateway) -> list[dict[str, int]]:
     return found
 
 
-def tenants(number: int, key: str) -> Iterator[Change]:
-    """As the admin process projects them; the last one holds `key`."""
+def tenants(number: int, keys: list[str]) -> Iterator[Change]:
+    """As the admin process projects them; the last ones hold `keys`."""
     for index in range(1, number + 1):
         document = {
             "name": f"tenant-{index:06d}",
-            "limits": {"requests_per_minute": 600, "tokens_per_minute": 100_000},
+            "limits": {"requests_per_minute": 600_000, "tokens_per_minute": 600_000_000},
             "priority": 4 + index % 3,
         }
-        digest = key_digest(key) if index == number else secrets.token_hex(32)
-        keys = [{"id": f"key-{index:016x}", "digest": digest}]
-        yield Change(f"tenant-{index:06d}", index, encoded_entry(index, json.dumps(document), keys))
+        left = number - index
+        digest = key_digest(keys[left]) if left < len(keys) else secrets.token_hex(32)
+        held = [{"id": f"key-{index:016x}", "digest": digest}]
+        yield Change(f"tenant-{index:06d}", index, encoded_entry(index, json.dumps(document), held))
 
 
 def memory(pid: int) -> int:

@@ -21,58 +21,28 @@ from redis.backoff import NoBackoff
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.names import StateFile
-from pointsman.router.admission.bounds import Bounds
-from pointsman.router.admission.lease_book import LeaseBook
 from pointsman.router.application import Application
 from pointsman.router.budget_gauges import BudgetGauges
 from pointsman.router.change_bell import ChangeBell
-from pointsman.router.decision_log import DecisionLog
+from pointsman.router.data_plane import DataPlane
 from pointsman.router.demand_report import DemandReport
-from pointsman.router.exchange import Exchange
-from pointsman.router.fleet import Fleet
-from pointsman.router.fleet.last_known import LastKnown
-from pointsman.router.health import Health
 from pointsman.router.http.clients import Clients
 from pointsman.router.http.server import LINGER
 from pointsman.router.http.tls import Certificates
-from pointsman.router.ledger import Ledger
 from pointsman.router.live_report import LiveReport
-from pointsman.router.metrics import Metrics
 from pointsman.router.passthrough import Passthrough
-from pointsman.router.pipeline import Pipeline
-from pointsman.router.pipeline.admit import Admit
-from pointsman.router.pipeline.authenticate import Authenticate
-from pointsman.router.pipeline.decide import Decide
-from pointsman.router.pipeline.parse import Parse
-from pointsman.router.pipeline.place import Place
-from pointsman.router.pipeline.recall import Recall
-from pointsman.router.pipeline.relay import Relay
-from pointsman.router.pipeline.settle import Settle
-from pointsman.router.pipeline.thinking_price import ThinkingPrice
 from pointsman.router.policy_watch import PolicyWatch
 from pointsman.router.pool_watch import PoolWatch
-from pointsman.router.pools import Pools
-from pointsman.router.predictor import Predictor
 from pointsman.router.predictor_watch import PredictorWatch
-from pointsman.router.predictors import Predictors
 from pointsman.router.price_watch import PriceWatch
-from pointsman.router.response_cache.answers import Answers
-from pointsman.router.response_cache.keys import Keys
-from pointsman.router.response_cache.versions import Versions
-from pointsman.router.savings import Savings
-from pointsman.router.snapshot import compile_snapshot
 from pointsman.router.tenant_watch import TenantWatch
 from pointsman.router.thinking_spend import ThinkingSpend
-from pointsman.router.tracks import Tracks
 from pointsman.store.demand import DemandWriter
-from pointsman.store.leases import LeaseStore
 from pointsman.store.live import LiveRouters
 from pointsman.store.policy_projection import PolicyReader
 from pointsman.store.pool_projection import PoolReader
 from pointsman.store.predictor_projection import PredictorReader
 from pointsman.store.price_projection import PriceReader
-from pointsman.store.replicas import ReplicaRegistry
-from pointsman.store.response_cache import AnswerStore
 from pointsman.store.tenant_projection import TenantReader
 from pointsman.store.thinking import ThinkingTotals
 
@@ -121,62 +91,23 @@ async def _serve(config: Config, settings: Settings) -> None:
     impatient_redis = Redis.from_url(
         settings.redis_url, socket_timeout=1.0, socket_connect_timeout=1.0, retry=Retry(NoBackoff(), 0)
     )
-    metrics = Metrics(settings.state_dir / StateFile.METRICS)
-    snapshot = compile_snapshot(config)
-    last_known = LastKnown(settings.state_dir / StateFile.LAST_KNOWN)
-    fleet = Fleet(config, ReplicaRegistry(redis), metrics, secret=settings.secret, last_known=last_known)
-    pools = Pools(config, snapshot, fleet)
-    place = Place(fleet)
-    relay = Relay(fleet, metrics, max_response_bytes=config.router.max_response_bytes)
-    predictors = Predictors(Predictor.load(Path(config.predictor) if config.predictor else None), metrics)
-    rate = config.router.decisions_per_second
-    decisions = DecisionLog(redis, metrics, place, secret=settings.secret, rate=rate)
-    ledger = Ledger(settings.state_dir / StateFile.SPOOL, redis, metrics, most=config.router.spool_bytes)
-    answers = Answers(
-        AnswerStore(impatient_redis),
-        pools.now,
-        metrics,
+    plane = DataPlane(
+        config,
+        state_dir=settings.state_dir,
         secret=settings.secret,
-        most_bytes=config.router.response_cache_bytes,
+        redis=redis,
+        impatient_redis=impatient_redis,
     )
-    recall = Recall(answers, Keys(Versions(fleet)))
-    leases = LeaseBook(LeaseStore(impatient_redis), ledger.run, ledger.now)
-    snapshot.tenants.listen(leases.open)
-    snapshot.tenants.listen(answers.heed)
-    budgets = BudgetGauges(leases, metrics)
-    admit = Admit(leases, Bounds(snapshot.prices), ledger, metrics)
-    savings = Savings(place, snapshot.prices, metrics)
-    tracks = Tracks(settings.state_dir / StateFile.TRACKS)
-
-    def decided(exchange: Exchange, status: int, seconds: float) -> None:
-        tracks.note(exchange, status)
-        decisions.note(exchange, status, seconds)
-
-    pipeline = Pipeline(
-        [
-            Authenticate(snapshot),
-            Parse(),
-            Decide(predictors, metrics, fleet, ThinkingPrice(place, snapshot.prices), tracks),
-            admit,
-            recall,
-            place,
-            relay,
-            Settle(snapshot, metrics, decided, ledger, savings.note),
-        ],
-        metrics,
-    )
-    admit.pipeline = place.pipeline = relay.pipeline = recall.pipeline = pipeline
-    health = Health(fleet, snapshot.tenants)
-    health.watch("ledger", ledger.trouble)
-    health.watch("leases", leases.trouble)
-    health.watch("response cache", answers.trouble)
+    fleet, snapshot, ledger = plane.fleet, plane.snapshot, plane.ledger
+    health, metrics = plane.health, plane.metrics
+    budgets = BudgetGauges(plane.leases, metrics)
     demand = DemandReport(DemandWriter(impatient_redis, ledger.run), fleet)
-    live = LiveReport(ledger.run, LiveRouters(impatient_redis), fleet, health, metrics, savings)
+    live = LiveReport(ledger.run, LiveRouters(impatient_redis), fleet, health, metrics, plane.savings)
     passthrough = Passthrough(str(settings.state_dir / StateFile.ADMIN_SOCKET))
-    clients = Clients(Application(snapshot, pipeline, health, passthrough, metrics), config.router)
+    clients = Clients(Application(snapshot, plane.pipeline, health, passthrough, metrics), config.router)
     certificates = Certificates(config.router.tls) if config.router.tls else None
     bell = ChangeBell(redis)
-    made = PoolWatch(PoolReader(redis), pools, settings.state_dir / StateFile.KNOWN_POOLS, bell=bell)
+    made = PoolWatch(PoolReader(redis), plane.pools, settings.state_dir / StateFile.KNOWN_POOLS, bell=bell)
     health.watch("pools", made.trouble)
     policies = PolicyWatch(PolicyReader(redis), snapshot, settings.state_dir / StateFile.KNOWN_POLICIES, bell=bell)
     tenants = TenantWatch(
@@ -188,17 +119,18 @@ async def _serve(config: Config, settings: Settings) -> None:
     )
     health.watch("tenants", tenants.trouble)
     thinking = ThinkingSpend(ThinkingTotals(redis), snapshot.tenants)
-    judges = PredictorWatch(PredictorReader(redis), predictors, settings.state_dir / StateFile.KNOWN_PREDICTORS)
-    health.watch("predictors", predictors.trouble)
+    judges = PredictorWatch(
+        PredictorReader(redis), plane.predictors, settings.state_dir / StateFile.KNOWN_PREDICTORS
+    )
     prices = PriceWatch(PriceReader(redis), snapshot.prices, settings.state_dir / StateFile.KNOWN_PRICES)
     await asyncio.gather(made.begin(), policies.begin(), tenants.begin(), judges.begin())
     await prices.begin()
-    await answers.shared.begin()
+    await plane.answers.shared.begin()
     await thinking.look()
     server = await _listen(clients, settings, certificates)
     stop, hurry = asyncio.Event(), asyncio.Event()
     _heed_signals(loop, stop, hurry, lifeline=settings.lifeline)
-    sweeps = [clients.sweep, fleet.sweep, passthrough.site.sweep, savings.tell, budgets.tell]
+    sweeps = [clients.sweep, fleet.sweep, passthrough.site.sweep, plane.savings.tell, budgets.tell]
     tasks = [
         loop.create_task(fleet.watch()),
         loop.create_task(bell.follow()),
@@ -208,10 +140,10 @@ async def _serve(config: Config, settings: Settings) -> None:
         loop.create_task(prices.follow()),
         loop.create_task(judges.follow()),
         loop.create_task(thinking.follow()),
-        loop.create_task(decisions.run()),
-        loop.create_task(answers.shared.run()),
+        loop.create_task(plane.decisions.run()),
+        loop.create_task(plane.answers.shared.run()),
         loop.create_task(ledger.follow()),
-        loop.create_task(leases.follow()),
+        loop.create_task(plane.leases.follow()),
         loop.create_task(live.follow()),
         loop.create_task(demand.follow()),
         loop.create_task(_sweep(sweeps, certificates)),
@@ -231,10 +163,10 @@ async def _serve(config: Config, settings: Settings) -> None:
     for task in (*tasks, stopped):
         task.cancel()
     await asyncio.gather(*tasks, stopped, return_exceptions=True)
-    await answers.shared.flush()
-    await decisions.flush()
+    await plane.answers.shared.flush()
+    await plane.decisions.flush()
     await ledger.close()
-    await leases.close()
+    await plane.leases.close()
     await live.withdraw()
     await demand.withdraw()
     await thinking.look()  # the answer that ended the drain may have been the one that thought most

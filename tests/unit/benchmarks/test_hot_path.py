@@ -22,7 +22,14 @@ def test_each_kind_is_answered_and_settled(kind: str, tmp_path: Path) -> None:
         assert orjson.loads(body)["usage"]["completion_tokens"] == hot_path.TOKENS
     else:
         assert b'"completion_tokens":64' in written
-    assert path._ledger._spool.number == 3
+    assert path._plane.ledger._spool.number == 3
+
+
+def test_tenants_ask_in_turn(tmp_path: Path) -> None:
+    path = HotPath(tmp_path, tenants=5, asking=3)
+    hot_path._round(path, "unary", 9)
+    assert len(path._plane.snapshot.tenants.views) == 3
+    assert len(path._plane.snapshot.tenants.entries()) == 5
 
 
 def test_no_question_is_asked_twice(tmp_path: Path) -> None:

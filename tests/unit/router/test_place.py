@@ -409,15 +409,23 @@ def test_a_new_configuration_of_the_model_is_seen(tmp_path: Path) -> None:
     assert exchange.pool is bench.config.pools[1]
 
 
-def test_what_is_remembered_of_tenants_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pointsman.router.pipeline.place.MAX_ROUTES", 5)
+def test_what_is_remembered_of_tenants_is_bounded_and_what_is_in_use_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pointsman.router.pipeline.place.GENERATION", 5)
     bench = Bench(tmp_path, {"max_ongoing_requests": 1000})
+    policy = compile_policy(PolicyDocument())
+    busy = bench.tenant
+    (first,) = bench.send()
     for number in range(50):
-        bench.tenant = TenantView(
-            f"t{number}", {"m": bench.model}, compile_policy(PolicyDocument()), f"salt{number}"
-        )
+        bench.tenant = TenantView(f"t{number}", {"m": bench.model}, policy, f"salt{number}")
         bench.send()
+        if number % 4 == 0:
+            bench.tenant = busy
+            (again,) = bench.send()
+            assert again.output_length is first.output_length
         assert len(bench.place._routes) <= 5
+        assert len(bench.place._older) <= 5
 
 
 def test_predictions_follow_what_answers_cost_and_never_exceed_what_was_allowed(tmp_path: Path) -> None:

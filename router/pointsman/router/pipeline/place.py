@@ -48,8 +48,8 @@ Seconds before a request goes back to the one replica that has just dropped it, 
 dies still takes connections for some milliseconds, and a request is sent twice at most.
 """
 
-MAX_ROUTES = 10_000
-"""Pairs of tenant and model that are remembered; with more, all are forgotten and learnt anew."""
+GENERATION = 10_000
+"""Pairs of tenant and model in each of the two generations that are remembered: those in use outlive all others."""
 
 
 _BYTES_OF_AN_OUTPUT_TOKEN = BYTES_OF_A_TOKEN * PREFILL_WEIGHT
@@ -127,6 +127,7 @@ class Place:
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._routes: dict[tuple[str, str], Route] = {}
+        self._older: dict[tuple[str, str], Route] = {}
 
     def __call__(self, exchange: Exchange) -> Outcome:
         tenant, model, decision = exchange.tenant, exchange.model, exchange.decision
@@ -172,9 +173,12 @@ class Place:
         name = (tenant.name, model.name)
         route = self._routes.get(name)
         if route is None or route.model is not model or route.epoch != self._fleet.epoch:
-            if len(self._routes) >= MAX_ROUTES:
-                self._routes.clear()
-            route = self._routes[name] = Route(self._fleet, tenant, model, route)
+            if len(self._routes) >= GENERATION:
+                self._older, self._routes = self._routes, {}
+            known = route or self._older.get(name)
+            if known is None or known.model is not model or known.epoch != self._fleet.epoch:
+                known = Route(self._fleet, tenant, model, known)
+            route = self._routes[name] = known
         return route
 
     def _wait(self, exchange: Exchange, states: tuple[PoolState, ...], seed: int) -> Outcome:
