@@ -20,6 +20,7 @@ TENANTS: tuple[dict[str, Any], ...] = (
     {"name": "short", "limits": {"output_tokens_per_minute": 60}},
     {"name": "single", "limits": {"concurrency": 1}},
     {"name": "poor", "budgets": {"daily": {"hard_usd": str(HARD)}}},
+    {"name": "rich", "budgets": {"daily": {"hard_usd": 1000}}},
     {
         "name": "patient",
         "budgets": {"monthly": {"hard_usd": "0.000000001"}, "when_spent": "too_many_requests"},
@@ -113,6 +114,14 @@ def test_a_budget_is_spent_to_the_last_request_that_fits_and_no_further(gateway:
     billed = Decimal(str(round(gateway.total("pointsman_cost_usd_total", **labels), 9)))
     assert sum(spent for spent, _ in results) <= billed <= HARD
     assert billed > Decimal("0.6") * HARD  # the last request that did not fit might have cost a third
+
+
+def test_a_request_for_more_than_any_budget_is_refused_and_the_router_lives(gateway: Gateway) -> None:
+    for most in (2**31 - 1, 2**63 - 1, 2**64 - 1, 2**70):
+        answer = ask(gateway, "rich", max_tokens=most, n=16)
+        expected = (402, "budget_spent", "daily") if most < 2**31 else (400, "invalid_value", "max_tokens")
+        assert refusal(answer) == expected
+    assert ask(gateway, "rich").status_code == 200
 
 
 def test_who_asks_for_patience_says_until_when(gateway: Gateway) -> None:

@@ -38,6 +38,9 @@ TOOLS_BYTES = 2
 NORMAL_FORM = 3
 """Times that UTF-8 can grow when a tokenizer brings it to normal form (NFC)."""
 
+MOST_NANO = 10**15 + 1
+"""Nano-dollars that are set aside at most: more than any budget can hold, so that none bears what may cost more."""
+
 MOST_TARIFFS = 10_000
 """Triples of policy, model and mode that are remembered; with more, all are forgotten and worked out anew."""
 
@@ -222,8 +225,10 @@ class Bounds:
         if not priced:
             return Need(tokens_in, tokens_out, 0)
         if chat:
-            return Need(tokens_in, tokens_out, tariff.nano(prompt, tokens_in, asked, tokens_out, single=single))
-        return Need(tokens_in, tokens_out, tariff.of_completion(tokens_in, tokens_out))
+            nano = tariff.nano(prompt, tokens_in, asked, tokens_out, single=single)
+        else:
+            nano = tariff.of_completion(tokens_in, tokens_out)
+        return Need(tokens_in, tokens_out, nano if nano < MOST_NANO else MOST_NANO)  # noqa: FURB136 - a call costs more
 
     def _new_tariff(self, policy: Policy, model: ModelView, mode: Mode, at: int) -> Tariff:
         if len(self._tariffs) >= MOST_TARIFFS:

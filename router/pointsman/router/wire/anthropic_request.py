@@ -43,7 +43,7 @@ _effort = fields.one_of("low", "medium", "high", "xhigh", "max")
 _temperature = fields.number(0, 1)
 _top_k = fields.integer(0, 2**31 - 1)
 _stop_sequences = fields.strings(MOST_STOPS)
-_budget = fields.integer(1)
+_budget = fields.tokens
 _TEXT = ("type", "text", "cache_control")
 
 

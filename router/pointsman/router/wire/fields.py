@@ -49,6 +49,13 @@ def integer(low: int, high: int | None = None) -> Check:
     return check
 
 
+MOST_TOKENS = 2**31 - 1
+"""Tokens that a client may ask for at most: engines count them in 32 bits, and some end where these don't do."""
+
+tokens = integer(1, MOST_TOKENS)
+"""A number of tokens, of which there is at least one."""
+
+
 def number(low: float, high: float, *, above_low: bool = False) -> Check:
     """A number in [low, high], or in (low, high] where `above_low`."""
     wanted = f"a number from {low:g} to {high:g}" if not above_low else f"a number above {low:g}, at most {high:g}"

@@ -72,7 +72,7 @@ def _object(**checks: Check) -> Check:
     return check
 
 
-_thinking_fields = _object(type=fields.one_of(*THINKING_TYPES), budget_tokens=fields.integer(1))
+_thinking_fields = _object(type=fields.one_of(*THINKING_TYPES), budget_tokens=fields.tokens)
 
 
 def _thinking(value: Any, field: str) -> None:
@@ -97,7 +97,7 @@ _EFFORT = fields.one_of(*EFFORTS)
 
 _COMMON: dict[str, Field] = {
     "model": _kept(fields.string),
-    "max_tokens": _kept(fields.integer(1)),
+    "max_tokens": _kept(fields.tokens),
     "temperature": Field(fields.number(0, 2)),
     "top_p": Field(fields.number(0, 1, above_low=True)),
     "n": Field(fields.integer(1, 16)),
@@ -112,7 +112,7 @@ _COMMON: dict[str, Field] = {
     # sampling fields that SGLang and vLLM share
     "top_k": Field(fields.integer(-1, 2**31 - 1)),  # SGLang's scheduler dies of what 32 bits can't hold
     "min_p": Field(fields.number(0, 1)),
-    "min_tokens": Field(fields.integer(0)),
+    "min_tokens": Field(fields.integer(0, fields.MOST_TOKENS)),
     "repetition_penalty": Field(fields.number(0, 2, above_low=True)),
     "ignore_eos": Field(fields.boolean),
 }
@@ -120,7 +120,7 @@ _COMMON: dict[str, Field] = {
 CHAT_FIELDS: dict[str, Field] = {
     **_COMMON,
     "messages": Field(check_messages),
-    "max_completion_tokens": _kept(fields.integer(1)),
+    "max_completion_tokens": _kept(fields.tokens),
     "logprobs": Field(fields.boolean),
     "top_logprobs": Field(fields.integer(0, 20)),
     "tools": Field(tools.check_tools),
@@ -129,7 +129,7 @@ CHAT_FIELDS: dict[str, Field] = {
     "response_format": Field(tools.check_response_format),
     # the ways in which clients of several platforms ask for a mode, an effort and a budget
     "reasoning_effort": _kept(_EFFORT),
-    "reasoning": _kept(_object(effort=_EFFORT, max_tokens=fields.integer(1), enabled=fields.boolean)),
+    "reasoning": _kept(_object(effort=_EFFORT, max_tokens=fields.tokens, enabled=fields.boolean)),
     "thinking": _kept(_thinking),
     "output_config": _kept(_object(effort=_EFFORT)),
     "chat_template_kwargs": _kept(_switches(*TEMPLATE_SWITCHES)),

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.config_pools import Prices
+from pointsman.contracts.limits import Budget
 from pointsman.contracts.modes import Mode, ModeDecision, Source
 from pointsman.contracts.policies import Policy
 from pointsman.contracts.price_book import PricePeriod, price_book
-from pointsman.contracts.pricing import PriceList, Usage, cost_of
-from pointsman.router.admission.bounds import TEMPLATE, Bounds, cost_at_most, dearest, prompt_at_most
+from pointsman.contracts.pricing import NANO, PriceList, Usage, cost_of
+from pointsman.router.admission.bounds import MOST_NANO, TEMPLATE, Bounds, cost_at_most, dearest, prompt_at_most
 from pointsman.router.admission.stock import Need
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.tenant_view import models_of
+from pointsman.router.wire.fields import MOST_TOKENS
 from support.exchanges import exchange_with
 
 AT = 1_800_000_000_000
@@ -183,3 +185,16 @@ def test_a_price_that_changed_is_the_one_that_counts() -> None:
 @pytest.mark.parametrize("structured", [False, True])
 def test_tools_make_a_prompt_longer(structured: bool) -> None:
     assert (prompt_at_most(b"x" * 1000, chat=True, structured=structured) > 2000) is structured
+
+
+def test_no_request_needs_more_than_a_budget_can_hold_and_a_nano_dollar() -> None:
+    """A thousand may wait, and Redis counts exactly up to 2**53, orjson up to 2**63."""
+    dear = {"prices": {"input": 1_000_000, "output": 1_000_000, "reasoning": 1_000_000}}
+    bounds, config = bounds_of(pool("fast", "no_think", **dear), pool("deep", "think", **dear))
+    body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": MOST_TOKENS, "n": 16}
+    prompts = {"prompt": ["x"] * 1000, "max_tokens": MOST_TOKENS, "n": 16}
+    largest = int(Budget(hard_usd=Decimal(1_000_000)).hard_usd or 0) * NANO
+    for mode in Mode:
+        chat = bounds.of(request(config, body, mode), AT, priced=True)
+        completion = bounds.of(request(config, prompts, mode, endpoint=Endpoint.COMPLETIONS), AT, priced=True)
+        assert chat.nano == completion.nano == MOST_NANO == largest + 1
