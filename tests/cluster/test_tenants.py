@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import Any
 
 import httpx
@@ -23,8 +24,11 @@ from support.operators import CRDS, Operator, install_account
 from support.policies import within
 from support.tenancy import Watched, mode_policy, opens, tenant
 
+PROMISED = 2.0
+"""Seconds in which a change has reached a running router, of the median of some: one may share the machine."""
+
 SOON = 10.0
-"""Seconds in which a change has reached a running router: two usually, fifteen where nobody was told of it."""
+"""Seconds in which any of them has."""
 
 LATER = 60.0
 """Seconds for what is not measured, on a busy machine."""
@@ -81,7 +85,7 @@ def reaches(change: Callable[[], None], seen: Callable[[], bool]) -> float:
     """Seconds from the beginning of a change until a client sees it."""
     begun = time.monotonic()
     change()
-    within(LATER, seen)
+    within(SOON, seen)
     return time.monotonic() - begun
 
 
@@ -120,23 +124,24 @@ def test_a_tenant_its_policy_and_its_key(gateway: Gateway, operator: Operator, h
             lambda mode=mode: here.apply(mode_policy("rules", rules=[{"name": "never", "mode": mode}])),
             lambda mode=mode: mode_of(gateway, key) == (200, mode, "policy"),
         )
-        for mode in ("no_think", "think", "no_think")
+        for mode in ("no_think", "think") * 4 + ("no_think",)
     ]
-    digest = key_digest(had := new_key())
+    had = [new_key() for _ in range(3)]
     tenants = [
         reaches(
             lambda digests=digests: here.apply(
                 tenant(name, keyDigests=digests, policyRef={"name": "rules"}, keys=[{"name": "web"}])
             ),
-            lambda digests=digests: opens(gateway, had) == bool(digests),
+            lambda digests=digests, one=one: opens(gateway, one) == bool(digests),
         )
-        for digests in ([digest], [])
+        for one in had
+        for digests in ([key_digest(one)], [])
     ]
     print(
         "policies after", *map("{:.2f}".format, policies), "s, tenants after", *map("{:.2f}".format, tenants), "s"
     )
-    assert min(policies) < SOON  # the others may have had to share the machine
-    assert min(tenants) < SOON
+    assert median(policies) < PROMISED
+    assert median(tenants) < PROMISED
     assert key not in here.everything() + operator.log() + gateway.logs()
 
     here.delete("modepolicy", "rules")  # no rule is dropped by accident

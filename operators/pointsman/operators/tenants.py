@@ -49,6 +49,9 @@ RESYNC = 300.0
 SETTLE = 0.5
 """Seconds for which a ModePolicy waits before it counts its Tenants: many of them change at once."""
 
+CROWD = 100
+"""Tenants of one ModePolicy from which on they wait, when it changes, for what was changed of single ones."""
+
 SOON = 5.0
 """Seconds until something is looked at again that could not be told or known for sure."""
 
@@ -112,20 +115,21 @@ class Tenancy:
         return time.monotonic() - self._last_list < 3 * RESYNC
 
     def heard(self, objects: Objects, kind: str | None, body: dict[str, Any]) -> None:
-        """Take up one event of the watch."""
+        """Take up one event of the watch; `kind` is None for what was there when it began."""
         ref = ref_of(body)
         if kind == "DELETED":
             news = objects.gone(ref, resource_version=version_of(body["metadata"]))
         else:
             news = objects.seen(body)
         if news:
-            self._changed(objects, ref)
+            self._changed(objects, ref, last=kind is None)
 
-    def _changed(self, objects: Objects, ref: Ref) -> None:
-        """Have everything looked at that the object there has to do with."""
+    def _changed(self, objects: Objects, ref: Ref, *, last: bool = False) -> None:
+        """Have everything looked at that the object there has to do with; `last`: as of `WorkQueue.add`."""
         if objects is self._policies:
-            for tenant in self._claims.naming(ref):
-                self._add(tenant)
+            tenants = self._claims.naming(ref)
+            for tenant in tenants:
+                self._add(tenant, last=last or len(tenants) > CROWD)
             self.policy_queue.add(ref, after=SETTLE)
             return
         copy = self._tenants.get(ref)
@@ -133,14 +137,14 @@ class Tenancy:
         if copy is None:
             self._outcomes.pop(ref, None)
         for name in touched.names:
-            self.queue.add(name)
+            self.queue.add(name, last=last)
         for policy in touched.policies:
             self.policy_queue.add(policy, after=SETTLE)
 
-    def _add(self, tenant: Ref) -> None:
+    def _add(self, tenant: Ref, *, last: bool = False) -> None:
         name = self._claims.name_of(tenant)
         if name is not None:
-            self.queue.add(name)
+            self.queue.add(name, last=last)
 
     def _secret_changed(self, tenant: Ref) -> None:
         self._add(tenant)
@@ -174,7 +178,7 @@ class Tenancy:
             await self._list_kind(MODE_POLICIES, self._policies, namespace)
             await self._list_kind(TENANTS, self._tenants, namespace)
         for name in self._claims.names() | self._mirror.tenants.keys():
-            self.queue.add(name)
+            self.queue.add(name, last=True)
         for ref in self._policies.refs():
             self.policy_queue.add(ref, after=SETTLE)
 
@@ -186,9 +190,9 @@ class Tenancy:
             for body in page["items"]:
                 listed.add(ref_of(body))
                 if objects.seen(body):
-                    self._changed(objects, ref_of(body))
+                    self._changed(objects, ref_of(body), last=True)
         for ref in objects.retain(listed, namespace=namespace, resource_version=version or 0):
-            self._changed(objects, ref)
+            self._changed(objects, ref, last=True)
 
     async def _look_at(self, name: str) -> float | None:
         """Make the tenant `name` what the cluster says; returns the seconds until it wants another look."""

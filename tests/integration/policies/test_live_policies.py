@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -35,8 +36,11 @@ HASTY = {"place_timeout": 0.3}
 ALWAYS = {"policy": {"rules": [{"name": "always", "mode": "think"}]}}
 NEVER = {"policy": {"rules": [{"name": "never", "mode": "no_think"}]}}
 
+PROMISED = 2.0
+"""Seconds in which a change has reached every worker, of the median of some: one may have to share the machine."""
+
 SOON = 10.0
-"""Seconds in which a change has reached every worker: two usually, fifteen where nobody was told of it."""
+"""Seconds in which any change has, and in which a candidate has gone back."""
 
 LATER = 60.0
 """Seconds for what is not measured, on a busy machine."""
@@ -65,20 +69,24 @@ def test_a_change_holds_for_the_next_request_of_every_worker(gateway: PolicyGate
     assert all_said("no_think", "predictor")
     put = gateway.admin_api("PUT", "/demo", json=ALWAYS, params={"comment": "finance always thinks"})
     assert (put.status_code, put.headers["etag"], put.json()["version"]) == (200, '"1"', 1)
-    took = within(SOON, lambda: all_said("think", "policy"))
+    took = [within(SOON, lambda: all_said("think", "policy"))]
     other = workers[0].ask(gateway.keys["other"])
     assert other.source != "policy"  # nobody else's
 
-    gone = gateway.admin_api("DELETE", "/demo", headers={"if-match": '"1"'})
+    for document, mode in ((NEVER, "no_think"), (ALWAYS, "think")) * 3:
+        gateway.set_policy("demo", document)
+        took.append(within(SOON, lambda mode=mode: all_said(mode, "policy")))
+    gone = gateway.admin_api("DELETE", "/demo", headers={"if-match": '"7"'})
     assert (gone.status_code, gone.json()["source"], gone.json()["version"]) == (200, "config", 0)
-    back = within(SOON, lambda: all_said("no_think", "predictor"))
-    print(f"PUT {took:.2f} s, DELETE {back:.2f} s")
+    took.append(within(SOON, lambda: all_said("no_think", "predictor")))
+    print("changes after", *map("{:.2f}".format, took), "s")
+    assert median(took) < PROMISED
 
     history = gateway.admin_api("GET", "/demo/history").json()["data"]
-    assert [(one["version"], one["comment"]) for one in history] == [(2, ""), (1, "finance always thinks")]
+    assert [one["version"] for one in history] == [8, 7, 6, 5, 4, 3, 2, 1]
     assert history[0]["document"] is None
-    assert history[1]["document"] == ALWAYS
-    assert history[1]["updated_by"].startswith("admin key ")
+    assert (history[-1]["document"], history[-1]["comment"]) == (ALWAYS, "finance always thinks")
+    assert history[-1]["updated_by"].startswith("admin key ")
 
 
 def test_two_writers_and_what_is_no_policy(gateway: PolicyGateway) -> None:

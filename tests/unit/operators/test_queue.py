@@ -138,3 +138,26 @@ def test_what_wants_to_be_looked_at_again_is_and_the_earlier_time_counts() -> No
 
     working(look, script)
     assert Counter(looks) == {"clock": 3, "late": 1}
+
+
+def test_what_was_changed_goes_before_what_is_only_looked_over() -> None:
+    looks: list[str] = []
+
+    async def look(name: str) -> None:
+        looks.append(name)
+        await asyncio.sleep(0.001)
+
+    async def script(work: WorkQueue[str]) -> None:
+        listed = [str(number) for number in range(100)]
+        for name in listed:
+            work.add(name, last=True)
+        await until(lambda: bool(looks))
+        begun = set(looks)
+        work.add("new")
+        work.add("90")
+        work.add("90", last=True)  # it has been changed all the same
+        await emptied(work)
+        assert Counter(looks) == Counter(["new", *listed])
+        assert set(looks[len(begun) : len(begun) + 2]) == {"new", "90"}
+
+    working(look, script)
