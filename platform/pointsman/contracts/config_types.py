@@ -18,6 +18,8 @@ LANGUAGE_PATTERN = r"^[a-z]{2,3}$"
 HEADER_TEXT_PATTERN = r"^[ -~]+$"
 PREDICTOR_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?-[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9a-f]{10}$"
 DATABASE_PATTERN = r"^(sqlite|postgresql)(\+[a-z0-9_]+)?://"
+PLAIN_PATTERN = r"^[^\x00-\x1f\x7f]*$"
+IDENTITY_PATTERN = r"^[A-Za-z0-9._:-]*$"
 
 PATTERN_MEANINGS = {
     NAME_PATTERN: (
@@ -37,6 +39,8 @@ PATTERN_MEANINGS = {
     HEADER_TEXT_PATTERN: "must be one line of ASCII",
     PREDICTOR_PATTERN: "must be the version of a predictor, such as `acme-2026-11-22-0123456789`",
     DATABASE_PATTERN: "must be the URL of a PostgreSQL or SQLite database, as SQLAlchemy spells it",
+    PLAIN_PATTERN: "must be one line, without control characters",
+    IDENTITY_PATTERN: "must be ASCII letters, digits, dots, colons, dashes or underscores",
 }
 """What each pattern above asks for, in words fit for an error message."""
 

@@ -299,6 +299,8 @@ def test_corrections_are_entries_of_their_own(gateway: Gateway) -> None:
     before = bill()
     assert post() == (400, None)
     assert post(void=True, comment="") == (400, "comment")
+    assert post(void=True, comment="two\nlines") == (400, "comment")
+    assert post(void=True, comment="nothing\0more") == (400, "comment")
     assert post(cost={"answer": "-9"}) == (400, "cost.answer")
     assert post(cost={"answer": "2000000"}) == (400, "cost.answer")
     assert post(cost={"tokens": 1}) == (400, "cost.tokens")
@@ -341,6 +343,10 @@ def test_context_caches_are_charged_once_at_the_price_of_the_time(gateway: Gatew
         return refused(gateway, "POST", "/usage/charges", json={**charge, **changes})
 
     assert post(cache_creation=-1) == (400, "cache_creation")
+    assert post(id="two words") == (400, "id")
+    assert post(id="jul\0i") == (400, "id")
+    assert post(comment="a\tb") == (400, "comment")
+    assert post(cache_call=10**15) == (400, "cache_call")  # more dollars than a database counts
     assert post(cache_creation=0, cache_storage=0, cache_call=0) == (400, None)
     assert post(tenant="nobody") == (400, "tenant")
     assert post(pool="nobody") == (400, "pool")

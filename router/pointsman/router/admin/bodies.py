@@ -12,6 +12,7 @@ import orjson
 from fastapi import Header, Request
 
 from pointsman.contracts.config_problems import ConfigError
+from pointsman.contracts.config_types import PLAIN_PATTERN
 from pointsman.contracts.errors import BodyTooLarge, InvalidRequest
 
 MAX_BYTES = 1024 * 1024
@@ -20,7 +21,7 @@ MAX_BYTES = 1024 * 1024
 MOST_TOLD = 10
 """Problems of a body that one error tells at most."""
 
-PLAIN = r"^[^\x00-\x1f\x7f]*$"
+PLAIN = PLAIN_PATTERN
 """Text that a database may be asked for, and that a terminal may show: PostgreSQL would stumble over a NUL."""
 
 Tag = Annotated[

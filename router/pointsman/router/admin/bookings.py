@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, Validat
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.config_problems import ConfigError, Problem, explain
-from pointsman.contracts.config_types import Flag, Name, Strict
+from pointsman.contracts.config_types import IDENTITY_PATTERN, PLAIN_PATTERN, Flag, Name, Strict
 from pointsman.contracts.errors import AlreadyExists, EntryNotFound, InvalidRequest, PreconditionFailed
 from pointsman.contracts.ledger import Entry, Kind, Outcome, Part
 from pointsman.contracts.price_book import PriceBook, moment_of
@@ -27,13 +27,16 @@ from pointsman.store.audit import AuditLog
 from pointsman.store.ledger import LedgerStore
 from pointsman.store.tenants import TenantStore
 
+MOST_NANO = 1_000_000 * NANO
+"""Nano-dollars of one charge at most: sums of many have to fit the numbers of a database."""
+
 OLDEST = 400 * 86_400_000
 """Milliseconds back that a charge may lie at most."""
 
 Change = Annotated[Decimal, Field(ge=-1_000_000, le=1_000_000, max_digits=16, decimal_places=9)]
 Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
-Comment = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Identity = Annotated[str, StringConstraints(min_length=1, max_length=48, pattern=r"^[A-Za-z0-9._:-]*$")]
+Comment = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=PLAIN_PATTERN)]
+Identity = Annotated[str, StringConstraints(min_length=1, max_length=48, pattern=IDENTITY_PATTERN)]
 
 Document = TypeVar("Document", bound=BaseModel)
 
@@ -94,7 +97,7 @@ class Charge(Strict):
     """Token-minutes: tokens kept, times the minutes."""
     cache_call: Count = 0
     """Calls that used it."""
-    comment: Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")] = ""
+    comment: Annotated[str, StringConstraints(max_length=500, pattern=PLAIN_PATTERN)] = ""
     """Kept with it."""
 
     @model_validator(mode="after")
@@ -182,6 +185,9 @@ class Bookings:
             cost = charge_of(usage, priced.prices)
         except Unpriced as error:
             raise _wrong(error.cache_class, "has no price in this pool at that time") from None
+        if cost.total > MOST_NANO:
+            dearest = max(CacheClass, key=lambda name: getattr(cost, name))
+            raise _wrong(dearest, "the charge comes to more than 1,000,000 US dollars")
         charge = Entry(
             f"charge-{wanted.id}",
             Kind.CHARGE,

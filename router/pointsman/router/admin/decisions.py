@@ -23,6 +23,7 @@ from pointsman.contracts.keys import Role
 from pointsman.contracts.modes import Mode, Source
 from pointsman.contracts.names import Header
 from pointsman.router.admin.access import Access, Actor, Caller
+from pointsman.router.admin.bodies import PLAIN
 from pointsman.router.admin.counters import AdminCounters
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.store.audit import AuditLog
@@ -45,9 +46,6 @@ TURN = 10.0
 
 MOST = 200
 """Decisions on one page at most."""
-
-PLAIN = r"^[^\x00-\x1f\x7f]*$"
-"""Text that a database may be asked for: PostgreSQL would stumble over a NUL."""
 
 Identity = Annotated[
     str, Path(alias="id", pattern=ID_PATTERN, description=f"As the answer's `{Header.DECISION_ID}`.")

@@ -33,9 +33,7 @@ MOST = 1000
 MAX_COMMENT = 500
 """Characters of a comment at most."""
 
-Comment = Annotated[
-    str, Query(max_length=MAX_COMMENT, description="Why; kept with the version.", pattern=r"^[^\x00-\x1f\x7f]*$")
-]
+Comment = Annotated[str, Query(max_length=MAX_COMMENT, description="Why; kept with the version.", pattern=PLAIN)]
 
 
 Manager = Annotated[

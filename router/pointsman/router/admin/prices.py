@@ -22,7 +22,7 @@ from pointsman.contracts.keys import Role
 from pointsman.contracts.price_book import PriceDocument
 from pointsman.contracts.pricing import PriceList
 from pointsman.router.admin.access import Access, Actor
-from pointsman.router.admin.bodies import MOST_TOLD, checked, json_of, read_body
+from pointsman.router.admin.bodies import MOST_TOLD, PLAIN, checked, json_of, read_body
 from pointsman.router.admin.live_prices import LivePrices, PoolPrices
 from pointsman.store.price_projection import PriceVersion
 
@@ -30,9 +30,7 @@ MAX_COMMENT = 500
 """Characters of a comment at most."""
 
 Tag = Annotated[str | None, Header(description="The ETag of the pool's prices, where they must not have changed.")]
-Comment = Annotated[
-    str, Query(max_length=MAX_COMMENT, description="Why; kept with the version.", pattern=r"^[^\x00-\x1f\x7f]*$")
-]
+Comment = Annotated[str, Query(max_length=MAX_COMMENT, description="Why; kept with the version.", pattern=PLAIN)]
 
 
 class Listed(BaseModel):
