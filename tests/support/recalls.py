@@ -57,13 +57,14 @@ COST = 10 * 1000 + 4 * 2000
 
 
 class _Engine:
-    """The step that makes answers: keeps what it is asked until the test answers."""
+    """The step that makes answers: keeps what it is asked until the test answers, and who holds it back."""
 
     name = "relay"
 
     def __init__(self) -> None:
         self.asked: list[Exchange] = []
         self.stopped: list[Exchange] = []
+        self.held_back: set[Exchange] = set()
 
     def __call__(self, exchange: Exchange) -> Outcome:
         self.asked.append(exchange)
@@ -81,10 +82,10 @@ class _Work:
         self._engine.stopped.append(self._exchange)
 
     def pause(self) -> None:
-        """Nothing moves by itself."""
+        self._engine.held_back.add(self._exchange)
 
     def resume(self) -> None:
-        """Nothing moves by itself."""
+        self._engine.held_back.discard(self._exchange)
 
 
 class Router:

@@ -96,16 +96,6 @@ class _Running(Exchange):
     def abandon(self) -> None:
         self.pipeline.abandon(self)
 
-    def pause(self) -> None:
-        self.paused = True
-        if self.work is not None:
-            self.work.pause()
-
-    def resume(self) -> None:
-        self.paused = False
-        if self.work is not None:
-            self.work.resume()
-
 
 def _wrong_method(client: ClientConnection, allowed: str, path: str) -> None:
     _refuse(client, MethodNotAllowed(f"This path takes {allowed}."), path, [("allow", allowed)])

@@ -150,6 +150,9 @@ class Flight(Protocol):
     def leave(self, exchange: Exchange) -> None:
         """`exchange`, which leads the flight, will get another answer than the one that others wait for."""
 
+    def pace(self) -> None:
+        """Hold the work back, or let it go on, as the clients can take it that wait for it."""
+
     def ended(self, exchange: Exchange) -> None:
         """`exchange`, which leads the flight, has ended, however it did. Called once."""
 
@@ -317,6 +320,23 @@ class Exchange:
         self.cost: Cost | None = None
         self.parts: tuple[Part, ...] = ()
         self.error: ApiError | None = None
+
+    def pause(self) -> None:
+        """The client reads more slowly than it is written to."""
+        self.paused = True
+        self.pace()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        self.paused = False
+        self.pace()
+
+    def pace(self) -> None:
+        """Let the work go as fast as the client reads it, or as those read that wait for it."""
+        if self.flight is not None:
+            self.flight.pace()
+        elif self.work is not None:
+            (self.work.pause if self.paused else self.work.resume)()
 
     @property
     def told_usage(self) -> Usage | None:

@@ -257,6 +257,47 @@ def test_a_long_stream_goes_to_those_that_wait_and_is_not_kept(play: Play, monke
     play(scenario)
 
 
+def test_who_reads_slowly_keeps_nothing_from_those_that_read_fast(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flight, "LARGEST_BODY", 1000)
+
+    async def scenario(here: Router, there: Router, redis: Redis) -> None:
+        held_back = here.engine.held_back
+        leader = here.ask(stream=True)
+        await here.asked()
+        here.begin_stream(leader, "one ")
+        leader.pause()
+        assert held_back == {leader}  # nobody else wants it
+        follower = here.ask(stream=True)
+        assert not held_back
+        here.stream(leader, "two ")
+        assert b"two" in client_of(follower).sent
+        follower.pause()
+        assert not held_back  # it is recorded, so that nothing piles up that would not be kept anyway
+        here.pipeline.abandon(follower)
+        assert held_back == {leader}
+        second, third = here.ask(stream=True), here.ask(stream=True)
+        second.pause()
+        assert not held_back
+        here.stream(leader, *["word " for _ in range(20)])
+        assert held_back == {leader}  # too long to be recorded: now the slowest sets the pace
+        leader.resume()
+        assert held_back == {leader}
+        second.resume()
+        assert not held_back
+        third.pause()
+        assert held_back == {leader}
+        here.pipeline.abandon(leader)  # whoever waits has the work go on
+        assert held_back == {leader}
+        third.resume()
+        here.end_stream(leader)
+        assert said(second) == said(third) == "one two " + 20 * "word "
+        assert not held_back
+
+    play(scenario)
+
+
 def test_across_routers_one_works_and_a_dead_one_is_replaced(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "FLIGHT_TTL", 2.0)
 

@@ -61,7 +61,7 @@ class Relay:
         # A second try must not be spent on a connection that the engine may have closed meanwhile.
         relaying.start(fresh=relaying._sends > 0)
         if exchange.paused and exchange.work is relaying:
-            relaying.pause()  # the client was told so once, while something else was at work for it
+            exchange.pace()  # the client was told so once, while something else was at work for it
         return Outcome.WAIT
 
 

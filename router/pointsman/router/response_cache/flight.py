@@ -85,6 +85,7 @@ class Flight:
         """`exchange` waits for the answer, and goes on when it is there or can't be had."""
         waiter = exchange.work = Waiter(self, exchange)
         self._waiters[waiter] = None
+        self.pace()
         if self.leader is not None and self._begun:
             waiter.begin(self.leader, self._so_far())
 
@@ -107,6 +108,7 @@ class Flight:
     def left(self, waiter: Waiter) -> None:
         """`waiter` waits no more."""
         self._waiters.pop(waiter, None)
+        self.pace()
         if self._waiters:
             return
         leader = self.leader
@@ -182,6 +184,7 @@ class Flight:
             self._forget_pieces()
             self.answers.remove(self)  # whoever comes now can't be given what came before
             self._release()
+            self.pace()
 
     def _forget_pieces(self) -> None:
         self._pieces.clear()
@@ -200,11 +203,24 @@ class Flight:
         if not self._waiters and not self.fingerprint:
             return False
         self._outlived = True
-        if exchange.paused:
-            exchange.paused = False
-            if exchange.work is not None:
-                exchange.work.resume()
+        exchange.resume()
         return True
+
+    def pace(self) -> None:
+        """
+        Hold the engine back where what it says would pile up, and no sooner.
+
+        While others wait nobody who reads slowly keeps it from them: it is recorded anyway, up to a length. Beyond
+        that the slowest sets the pace.
+        """
+        leader = self.leader
+        if leader is None or leader.work is None:
+            return
+        held_back = leader.paused
+        if self._waiters:
+            slow = held_back or any(waiter.begun and waiter.exchange.paused for waiter in self._waiters)
+            held_back = slow and self.outgrown
+        (leader.work.pause if held_back else leader.work.resume)()
 
     def leave(self, exchange: Exchange) -> None:
         """
@@ -215,6 +231,7 @@ class Flight:
         if self.fingerprint:
             return
         exchange.flight = None
+        exchange.pace()
         if isinstance(exchange.client, Recorder):
             exchange.client = exchange.client.client
         self._forget_pieces()

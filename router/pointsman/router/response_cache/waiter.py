@@ -53,15 +53,10 @@ class Waiter:
         self._flight.left(self)
 
     def pause(self) -> None:
-        """Hold the leader's engine back only where a long stream would pile up here."""
-        leader = self._flight.leader
-        if self.begun and self._flight.outgrown and leader is not None and leader.work is not None:
-            leader.work.pause()
+        self._flight.pace()
 
     def resume(self) -> None:
-        leader = self._flight.leader
-        if self.begun and leader is not None and leader.work is not None and not leader.paused:
-            leader.work.resume()
+        self._flight.pace()
 
     def begin(self, leader: Exchange, first: bytes) -> None:
         """Start the client's own stream, which is the leader's."""
