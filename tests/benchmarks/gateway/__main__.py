@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from benchmarks import wire_formats
 from benchmarks.gateway import matrix, report, subjects
@@ -30,6 +31,7 @@ FILES_FOR_10_000 = 32_768
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, _leave)
     started = time.time()
     files = _raise_file_limit()
     cores = _cores(options.cores)
@@ -94,6 +96,12 @@ def main() -> None:
     for name, reason in missing.items():
         print(f"\nnot measured: {name}: {reason}")
     print(f"\n{file}{f', {_draw(file)}' if rows else ''}; {written['minutes']} minutes")
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    """Stop what runs and remove its folder, as at the end."""
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
 
 
 def _options() -> argparse.Namespace:

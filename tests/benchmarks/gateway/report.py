@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks.gateway.figures import Figure, Row, Verdict
+from benchmarks.gateway.figures import BUSY, Figure, Row, Verdict
 from benchmarks.gateway.tools import Cell
 
 DISTURBED = 0.05
 """Above this share of time spent waiting for a core, other programs have a part in the figures."""
-
-BUSY = 0.85
-"""Below this share of its core a gateway was not what set the throughput; such figures carry a star."""
 
 Column = tuple[str, Callable[[Row], str]]
 
@@ -79,7 +76,7 @@ def matrix(rows: Mapping[Cell, Mapping[str, Row]]) -> str:
 
 def _was_idle(cell: Cell, row: Row) -> bool:
     # One connection waits for its answers; that no gateway is busy with it says nothing.
-    return cell.connections > 1 and row.rss > 0 and row.busy is not None and row.busy.median < BUSY
+    return cell.connections > 1 and row.idle
 
 
 def warning(waited: float) -> str:

@@ -71,7 +71,7 @@ def peer(item: Peer, environments: Path, cores: Cores, folder: Path, ports: Sequ
 
 
 class PinnedGateway(Gateway):
-    """Pointsman's real processes; the router on the gateway's core, Valkey and admin on the other."""
+    """Pointsman's real processes; the router on the gateway's core, its helpers on the other."""
 
     def __init__(self, folder: Path, cores: Cores, **options: Any) -> None:
         super().__init__(folder, **options)
@@ -121,9 +121,10 @@ def pointsman(
             gateway.port,
             keys=keys,
             gateway=(gateway.router.popen.pid,),
-            helpers=(gateway.valkey.popen.pid, gateway.admin.popen.pid),
+            helpers=tuple(item.popen.pid for item in (gateway.valkey, gateway.admin, gateway.ledger_writer)),
         )
-        told = f"pointsman router, admin and Valkey; {tenants} tenants, {len(fast)}+{len(deep)} replicas, defaults"
+        told = "pointsman router, admin, ledger-writer and Valkey; "
+        told += f"{tenants} tenants, {len(fast)}+{len(deep)} replicas, defaults"
         yield Subject(name, target, told)
 
 

@@ -20,6 +20,9 @@ import psutil
 
 SOURCES = Path(__file__).parent
 
+_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL")
+"""Ends what is started when this process ends, however that comes: what is left behind would spoil the next run."""
+
 
 @dataclass(frozen=True)
 class Cores:
@@ -29,10 +32,10 @@ class Cores:
     others: int
 
     def on_gateway(self, argv: Sequence[str]) -> list[str]:
-        return ["taskset", "-c", str(self.gateway), *argv]
+        return [*_WITH_PARENT, "taskset", "-c", str(self.gateway), *argv]
 
     def on_others(self, argv: Sequence[str]) -> list[str]:
-        return ["taskset", "-c", str(self.others), *argv]
+        return [*_WITH_PARENT, "taskset", "-c", str(self.others), *argv]
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,10 @@ class Tools:
         self.tokens = tokens
 
     def build(self) -> None:
-        """Compile them. Raises `SystemExit` where there is no C compiler or no `taskset`."""
+        """Compile them. Raises `SystemExit` where there is no C compiler, `taskset` or `setpriv`."""
         compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None or shutil.which("taskset") is None:
-            raise SystemExit("make bench needs a C compiler and taskset (Debian: gcc libc6-dev util-linux).")
+        if compiler is None or shutil.which("taskset") is None or shutil.which("setpriv") is None:
+            raise SystemExit("make bench needs a C compiler, taskset and setpriv (gcc libc6-dev util-linux).")
         self.folder.mkdir(parents=True, exist_ok=True)
         for name in ("upstream", "load"):
             argv = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(self.folder / name), str(SOURCES / f"{name}.c")]
@@ -124,13 +127,17 @@ class Tools:
             assert load.stderr is not None
             before = after = (0.0, 0.0, 0.0)
             result: dict[str, Any] | None = None
-            for line in load.stdout:
-                if line == "begin\n":
-                    before = cpu_seconds(gateway), cpu_seconds(helpers), waited_seconds(gateway)
-                elif line == "end\n":
-                    after = cpu_seconds(gateway), cpu_seconds(helpers), waited_seconds(gateway)
-                else:
-                    result = json.loads(line)
+            try:
+                for line in load.stdout:
+                    if line == "begin\n":
+                        before = cpu_seconds(gateway), cpu_seconds(helpers), waited_seconds(gateway)
+                    elif line == "end\n":
+                        after = cpu_seconds(gateway), cpu_seconds(helpers), waited_seconds(gateway)
+                    else:
+                        result = json.loads(line)
+            except BaseException:
+                load.kill()  # else whoever stops the benchmark would wait for the end of this measurement
+                raise
             complaint = load.stderr.read()
         if result is None:
             raise RuntimeError(f"the load generator ended with {load.returncode}: {complaint}")

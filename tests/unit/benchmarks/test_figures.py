@@ -66,9 +66,10 @@ def line(found: list[Verdict], start: str) -> Verdict:
 
 
 def measured(throughput: float, **change: Any) -> Row:
-    """A row without errors, at so many answers a second."""
+    """A row without errors, at so many answers a second, which took all of its core."""
     base = row([sample()], {}, 64)
-    return replace(base, throughput=Figure(throughput, throughput, throughput), **change)
+    taken = {"throughput": figure([throughput]), "cpu": figure([1e6 / throughput]), "busy": figure([1.0])}
+    return replace(base, **{**taken, **change})
 
 
 def test_a_figure_is_the_median_between_the_lowest_and_the_highest() -> None:
@@ -163,6 +164,30 @@ def test_streams_are_judged_against_the_best_rust_peer() -> None:
         judged = line(found, "streams at 32")
         assert judged.holds is reached
         assert "vllm-router" in judged.got
+
+
+@pytest.mark.parametrize(
+    ("throughput", "idle", "verdict"),
+    [(799, "pointsman", None), (800, "pointsman", True), (799, "vllm-router", False), (800, "vllm-router", None)],
+)
+def test_throughput_that_the_load_may_have_set_is_not_judged(
+    throughput: float, idle: str, verdict: bool | None
+) -> None:
+    there = {"pointsman": measured(throughput), "vllm-router": measured(400)}
+    there[idle] = replace(there[idle], busy=figure([0.84]))
+    judged = line(verdicts({STREAM_32: there}, {}, None, None, RUST), "streams at 32")
+    assert judged.holds is verdict
+    assert ("load" in judged.got) is (verdict is None)
+
+
+@pytest.mark.parametrize(("cpu", "reached"), [(1250.0, True), (1251.0, False)])
+def test_streams_per_core_are_judged_by_the_cpu_of_the_gateway(cpu: float, reached: bool) -> None:
+    own = measured(400, cpu=figure([cpu]), helper_cpu=figure([1250.0]), busy=figure([0.5]))
+    peers = {"smg": measured(300), "vllm-router": measured(350, cpu=figure([2500.0]))}
+    judged = line(verdicts({STREAM_32: {"pointsman": own, **peers}}, {}, None, None, RUST), "streams per core")
+    assert judged.holds is reached
+    assert "400/s of vllm-router" in judged.got
+    assert "400/s with helpers" in judged.got
 
 
 def test_merged_chunks_are_not_let_pass() -> None:
