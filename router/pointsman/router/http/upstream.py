@@ -209,10 +209,21 @@ class UpstreamConnection(asyncio.Protocol):
         on_chunk = self._simple_chunks
         if on_chunk is not None:
             line, _, rest = data.partition(b"\r\n")
-            if SIZES.get(line) == len(rest) - 2 and on_chunk(data, rest):
-                self._heard = True
-            else:
-                self._chunks(data)
+            size = SIZES.get(line, 0)
+            if size == len(rest) - 2:
+                if on_chunk(data, rest):
+                    self._heard = True
+                    return
+            elif size < len(rest):
+                # Several chunks: while the engine writes faster than this process reads, the usual case.
+                assert self._taker is not None
+                taken = self._taker.on_chunks(data, 0)
+                if taken:
+                    self._heard = True
+                    if taken == len(data):
+                        return
+                    data = data[taken:]
+            self._chunks(data)
             return
         state = self._state
         if state == _HEAD:
