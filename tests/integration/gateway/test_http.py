@@ -111,6 +111,33 @@ def test_a_chunked_body_is_read_and_its_trailers_ignored(gateway: Gateway, wire:
     assert wire.answer()[0] == 200
 
 
+OFFER = (
+    b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\n"
+    b"http2-settings: AAMAAEAAAAEAAAAAAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+)
+"""What Java's own client sends with each request over plain HTTP until somebody takes it up."""
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 10_000])
+def test_who_offers_another_protocol_is_answered_in_this_one(gateway: Gateway, wire: Wire, pieces: int) -> None:
+    whole = chat(gateway, extra=OFFER)
+    head, _, body = whole.partition(b"\r\n\r\n")
+    head = b"\r\n".join(line for line in head.split(b"\r\n") if not line.startswith(b"content-length"))
+    middle = len(body) // 2
+    parts = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (body[:middle], body[middle:]))
+    chunked = head + b"\r\ntransfer-encoding: chunked\r\n\r\n" + parts + b"0\r\nx-trailer: 1\r\n\r\n"
+    bodiless = b"GET /readyz HTTP/1.1\r\n" + HOST + OFFER + b"\r\n"
+    asked = [whole, chunked, bodiless, whole, whole, chat(gateway), chunked, whole]
+    data = b"".join(asked)
+    step = -(-len(data) // pieces)
+    for at in range(0, len(data), step):
+        wire.send(data[at : at + step])
+    for request in asked:
+        status, _, answer = wire.answer()
+        assert status == 200
+        assert (b'"choices"' in answer) is (request is not bodiless)
+
+
 def test_expect_100_continue_is_answered_before_the_body(gateway: Gateway, wire: Wire) -> None:
     head, _, body = chat(gateway, extra=b"expect: 100-continue\r\n").partition(b"\r\n\r\n")
     wire.send(head + b"\r\n\r\n")
@@ -184,7 +211,6 @@ def test_ambiguous_framing_is_refused_and_the_connection_closed(wire: Wire, rest
         b"GET /readyz HTTP/9.9\r\n" + HOST + b"\r\n",
         b"G\x00T / HTTP/1.1\r\n",
         b"CONNECT a:1 HTTP/1.1\r\n" + HOST + b"\r\n",
-        b"GET / HTTP/1.1\r\n" + HOST + b"connection: upgrade\r\nupgrade: websocket\r\n\r\n",
     ],
 )
 def test_what_is_no_request_is_refused(wire: Wire, data: bytes) -> None:

@@ -87,7 +87,11 @@ class RequestReader:
                 step = min(first or max(PIECE, self.expected - self._received), stop - at)
                 self._unparsed += step  # llhttp itself has no limit on an unfinished head, nor on trailers
                 self.begun = True
-                parser.feed_data(data if step == len(data) else memoryview(data)[at : at + step])
+                try:
+                    parser.feed_data(data if step == len(data) else memoryview(data)[at : at + step])
+                except httptools.HttpParserUpgrade as upgrade:
+                    step = upgrade.args[0]
+                    parser = self._without_upgrade()
                 at += step
                 if self._unparsed > self._limits.max_header_bytes:
                     raise self._head_too_large()
@@ -155,13 +159,15 @@ class RequestReader:
             headers[name] = value
 
     def on_headers_complete(self) -> None:
+        if self.head is not None:
+            return  # what is read now stands in for it: it offers no other protocol
         parser, headers = self._parser, self._headers
         assert parser is not None
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise self._fault(InvalidRequest(NO_HTTP, code="bad_http"))
-        if parser.should_upgrade():
-            raise self._fault(InvalidRequest("Upgrading the connection is not supported.", code="bad_http"))
+        if parser.get_method() == b"CONNECT":
+            raise self._fault(InvalidRequest("This is no proxy.", code="bad_http"))
         if version == "1.1" and b"host" not in headers:
             raise self._fault(InvalidRequest("The request has no Host header.", code="bad_http"))
         coding = headers.get(b"transfer-encoding")
@@ -201,11 +207,27 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         assert self.head is not None
+        assert self._parser is not None
+        if self._parser.should_upgrade():
+            return  # only llhttp takes this for the end
         self.requests.append((self.head, bytes(self._body)))
         self.begun = False
         self._reset()
 
     # -- inside
+
+    def _without_upgrade(self) -> httptools.HttpRequestParser:
+        """
+        Have what follows a head read that offers another protocol, as Java's clients offer HTTP/2 in each request:
+        whoever does so may be answered in HTTP/1.1. llhttp would take no more for HTTP.
+        """
+        assert self.head is not None
+        framing = b"content-length: %d\r\n" % self.expected
+        if b"transfer-encoding" in self.head.headers:
+            framing = b"transfer-encoding: chunked\r\n"
+        parser = self._parser = httptools.HttpRequestParser(self)
+        parser.feed_data(b"POST / HTTP/1.1\r\nhost: x\r\n%b\r\n" % framing)
+        return parser
 
     def _reset(self) -> None:
         self.head = None

@@ -166,7 +166,6 @@ def test_known_heads_serve_bodies_of_every_length(
         b"connection: close",
         b"expect: 100-continue",
         b"transfer-encoding: chunked",
-        b"connection: upgrade\r\nupgrade: x",
     ],
 )
 def test_heads_that_ask_for_more_are_not_remembered(line: bytes) -> None:
