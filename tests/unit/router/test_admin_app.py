@@ -137,6 +137,18 @@ def test_who_would_wait_too_long_is_told_so(
     asyncio.run(many())
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [("?model=a%00b", "model"), ("?a%00b=1", "a\0b"), ("/dec-%00", None)],
+)
+def test_a_nul_reaches_no_database(app: FastAPI, store: SlowStore, path: str, field: str | None) -> None:
+    error = asyncio.run(ask(app, "greedy", path)).json()["error"]
+    assert (error["code"], error["param"]) == ("invalid_value", field)
+    assert "NUL" in error["message"]
+    assert not store.looks
+    assert not store.running
+
+
 def test_who_asks_for_many_that_are_not_there_waits_for_few(app: FastAPI, store: SlowStore) -> None:
     async def many() -> None:
         asked = [ask(app, "greedy", f"/dec-{number:032x}") for number in range(150)]

@@ -100,6 +100,7 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
         description="Mode-aware serving: one OpenAI-compatible endpoint, two tracks.",
         redoc_url=None,
         redirect_slashes=False,  # they would lead to the host `admin`
+        dependencies=[Depends(_no_nul)],
     )
 
     app.include_router(whoami_routes(access))
@@ -177,6 +178,15 @@ def build_app(config: Config, metrics_dir: Path, parts: Parts, *, version: str) 
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the schema
     return app
+
+
+async def _no_nul(request: Request) -> None:
+    """Raises `InvalidRequest` where path or query hold a NUL, which PostgreSQL would fail at."""
+    held = [name for name, value in request.query_params.multi_items() if "\0" in name + value]
+    if held or "\0" in request.scope["path"]:
+        raise InvalidRequest(
+            "Neither path nor query may hold a NUL.", param=next(iter(held), None), code="invalid_value"
+        )
 
 
 def _model(name: str) -> dict[str, Any]:
