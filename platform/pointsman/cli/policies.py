@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pointsman.cli.admin_api import AdminApi, AsJson, Key, StateDir, Url, refuse, told
+from pointsman.cli.admin_api import AdminApi, AsJson, Key, StateDir, Url, told
 from pointsman.cli.columns import print_columns
 from pointsman.cli.versioned import IfVersion, body_of, if_match, if_unchanged, path_of, tell_live
 
@@ -187,37 +187,25 @@ def rollback(
     to: Annotated[
         int | None,
         typer.Option(
-            min=1, help="The version to go back to. Default: the one before the newest.", show_default=False
+            min=0,
+            help="The version to go back to, 0 for the configuration's. Default: the one before the newest.",
+            show_default=False,
         ),
     ] = None,
     comment: Comment = None,
+    if_version: IfVersion = None,
     url: Url = None,
     key: Key = None,
     state_dir: StateDir = None,
 ) -> None:
     """Let an earlier version of TENANT's policy hold again, its predictor with it, as a new version."""
     with told():
-        api = AdminApi(url, key, state_dir)
-        before = None if to is None else to + 1
-        found = api.ask("GET", f"{_path(tenant)}/history", params={"limit": 2, "before": before}).json()["data"]
-        newest = (
-            found
-            if before is None
-            else api.ask("GET", f"{_path(tenant)}/history", params={"limit": 1}).json()["data"]
-        )
-        if not newest:
-            raise refuse(f"{tenant}: the configuration's policy holds, and no other one ever did.")
-        wanted = newest[0]["version"] - 1 if to is None else to
-        # Before the first version the configuration's held.
-        document = next((one["document"] for one in found if one["version"] == wanted), None)
-        if wanted and not any(one["version"] == wanted for one in found):
-            raise refuse(f"{tenant}: there is no version {wanted}.")
-        answer = api.ask(
-            "DELETE" if document is None else "PUT",
-            _path(tenant),
-            json=document,
-            params={"comment": comment or f"back to version {wanted or 'of the configuration'}"},
-            headers=if_match(newest[0]["version"]),
+        answer = AdminApi(url, key, state_dir).ask(
+            "POST",
+            f"{_path(tenant)}/rollback",
+            json={"to": to},
+            params={"comment": comment},
+            headers=if_match(if_version),
         )
     _print_changed(answer.json())
 

@@ -30,6 +30,7 @@ TENANTS = (
     {"name": "other"},
     {"name": "staged", "policy": {"rules": [{"name": "never", "mode": "no_think"}]}},
     {"name": "failing"},
+    {"name": "returning"},
     {"name": "thinker", "policy": {"daily_thinking_tokens": 50}},
 )
 HASTY = {"place_timeout": 0.3}
@@ -87,6 +88,33 @@ def test_a_change_holds_for_the_next_request_of_every_worker(gateway: PolicyGate
     assert history[0]["document"] is None
     assert (history[-1]["document"], history[-1]["comment"]) == (ALWAYS, "finance always thinks")
     assert history[-1]["updated_by"].startswith("admin key ")
+
+
+def test_a_former_version_holds_again_as_a_new_one(gateway: PolicyGateway) -> None:
+    def back(**options: Any) -> tuple[int, Any]:
+        answer = gateway.admin_api("POST", "/returning/rollback", **{"json": {}, **options})
+        return answer.status_code, answer.json() if answer.status_code == 200 else answer.json()["error"]["param"]
+
+    assert back() == (400, "to"), "there never was another one"
+    for document in (ALWAYS, NEVER):
+        gateway.set_policy("returning", document)
+    assert back(headers={"if-match": '"1"'})[0] == 412, "of a version that is not the newest"
+    assert back(params={"manager": "somebody"})[0] == 409
+    status, first = back()
+    assert (status, first["version"], first["document"], first["comment"]) == (200, 3, ALWAYS, "back to version 1")
+    assert back(json={"to": 2}, params={"comment": "rather not"})[1]["document"] == NEVER
+    for nonsense in ({"to": 9}, {"to": -1}, {"to": 2**40}, {"to": "two"}):
+        assert back(json=nonsense) == (400, "to")
+    assert back(json={"back": 1}) == (400, "back")
+    configured = back(json={"to": 0})[1]
+    assert (configured["version"], configured["source"]) == (0, "config")
+    assert back()[1]["document"] == NEVER, "what held before the configuration's did"
+    history = gateway.admin_api("GET", "/returning/history").json()["data"]
+    assert [one["comment"] for one in history[:3]] == [
+        "back to version 4",
+        "back to the configuration's policy",
+        "rather not",
+    ]
 
 
 def test_two_writers_and_what_is_no_policy(gateway: PolicyGateway) -> None:

@@ -124,13 +124,8 @@ async def _roll_back(visit: Visit, tenant: str) -> bool:
     )
     if not sure:
         return False
-    await visit.call(
-        "DELETE" if before is None else "PUT",
-        path,
-        json=before,
-        params={"comment": f"back to {number}"},
-        headers={"if-match": f'"{newest["version"]}"'},
-    )
+    held = {"if-match": f'"{newest["version"]}"'}
+    await visit.call("POST", f"{path}/rollback", json={"to": newest["version"] - 1}, headers=held)
     visit.say(f"{tenant} is back at {number}.")
     return True
 

@@ -139,6 +139,23 @@ class LivePolicies:
         self._document(tenant)
         return self._store.history(tenant, limit=limit, before=before)
 
+    def former(self, tenant: str, number: int | None) -> tuple[int, PolicyVersion | None]:
+        """
+        The number of the newest version of `tenant`, and the version `number`, or the one before the newest; where
+        that is 0 there is none: the configuration's policy held.
+
+        Raises `InvalidRequest` where there is no such version.
+        """
+        self._document(tenant)
+        newest = self._store.latest(tenant)
+        if newest is None:
+            raise InvalidRequest("The configuration's policy holds, and no other one ever did.", param="to")
+        wanted = newest.version - 1 if number is None else number
+        found = self._store.history(tenant, limit=1, before=wanted + 1)
+        if wanted and (not found or found[0].version != wanted):
+            raise InvalidRequest(f"There is no version {wanted}.", param="to", code="invalid_value")
+        return newest.version, found[0] if wanted else None
+
     def page(self, *, limit: int, after: str | None, managed_by: str | None) -> list[PresentPolicy]:
         """
         What was set by the API, for the first `limit` tenants by name that follow the name `after`; `managed_by`:

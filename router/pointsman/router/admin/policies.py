@@ -101,6 +101,16 @@ class Move(BaseModel):
     share: Probability | None = Field(None, description="Share of conversations in stage canary; none: as it is.")
 
 
+class Return(BaseModel):
+    """Which version is to hold again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    to: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = Field(
+        None, description="Its number, 0 for the configuration's policy; none: the one before the newest."
+    )
+
+
 def policy_routes(
     access: Access, policies: LivePolicies, keeper: StageKeeper, predictors: LivePredictors
 ) -> APIRouter:
@@ -253,6 +263,33 @@ def policy_routes(
     ) -> PolicyAnswer:
         expected = expected_version(if_match)
         present = policies.promote(tenant, expected=expected, by=by.name, comment=comment, manager=manager)
+        return answer(response, present)
+
+    @routes.post(
+        "/{tenant}/rollback",
+        response_model_exclude_unset=True,
+        summary="Let an earlier version of a tenant's policy hold again, as a new one",
+    )
+    def rollback(
+        tenant: str,
+        back: Return,
+        by: By,
+        response: Response,
+        if_match: Tag = None,
+        comment: Comment = "",
+        manager: Manager = API,
+    ) -> PolicyAnswer:
+        newest, former = policies.former(tenant, back.to)
+        seen = expected_version(if_match)
+        expected = newest if seen is None else seen
+        if former is None or former.document is None:
+            said = comment or "back to the configuration's policy"
+            present = policies.delete(tenant, expected=expected, by=by.name, comment=said, manager=manager)
+        else:
+            document = _document(former.document.encode())  # a later release may have written it
+            predictors.check(document.policy, document.candidate)
+            said = comment or f"back to version {former.version}"
+            present = policies.put(tenant, document, expected=expected, by=by.name, comment=said, manager=manager)
         return answer(response, present)
 
     return routes
