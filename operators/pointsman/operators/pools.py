@@ -11,11 +11,7 @@ Only the deletion is kopf's to handle: its finalizer keeps the object until the 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,10 +39,9 @@ from pointsman.operators.ray_service import (
     RAY_SERVICES,
     Counts,
     Defaults,
-    ray_service,
-    ray_service_name,
     version,
 )
+from pointsman.operators.services import ServiceKeeper
 from pointsman.operators.spelling import to_snake
 from pointsman.operators.statuses import DrainingStatus
 from pointsman.operators.upgrade import Course, Happening, Observed, Step, step
@@ -54,9 +49,6 @@ from pointsman.operators.upgrade import Course, Happening, Observed, Step, step
 log = logging.getLogger(__name__)
 
 MODEL_POOLS = Resource(GROUP, VERSION, MODEL_POOL.plural, MODEL_POOL.name)
-
-APPLIED = f"{GROUP}/applied"
-"""Annotation of a RayService: a digest of what was applied, by which a repair is told from a change."""
 
 WORKERS = 8
 """Pools that are looked at at a time."""
@@ -74,30 +66,6 @@ Key = tuple[str, str]
 """Namespace and name of a ModelPool."""
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The RayServices of one pool, by revision."""
-
-    by_revision: Mapping[str, Object]
-
-    @property
-    def existing(self) -> tuple[str, ...]:
-        """Revisions, the oldest first."""
-        created = {each: found["metadata"]["creationTimestamp"] for each, found in self.by_revision.items()}
-        return tuple(sorted(created, key=lambda each: (created[each], each)))
-
-    @property
-    def serving(self) -> frozenset[str]:
-        """Revisions of which Ray has replicas that answer."""
-        return frozenset(name for name, found in self.by_revision.items() if _endpoints(found) > 0)
-
-    @property
-    def failures(self) -> dict[str, str]:
-        """Why a version cannot start, by revision, as Ray says it."""
-        found = {name: _failure(each) for name, each in self.by_revision.items()}
-        return {name: why for name, why in found.items() if why is not None}
-
-
 class PoolKeeper:
     """Keeps all ModelPools. `register` before kopf starts; `run` beside it."""
 
@@ -105,6 +73,7 @@ class PoolKeeper:
         self._settings = context.settings
         self._cluster = context.cluster
         self._platform = PlatformPools(context.admin)
+        self._services = ServiceKeeper(context.cluster)
         self.queue: WorkQueue[Key] = WorkQueue(self._reconciled, workers=WORKERS, name="pools")
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
@@ -180,10 +149,9 @@ class PoolKeeper:
         self, body: Object, pool: ModelPoolObject, old: Object, platform: PlatformPool | None, trouble: str
     ) -> float:
         """Bring the RayServices of `pool` to what its spec and its upgrade want."""
-        defaults, counts = self._defaults(pool), Counts.of(pool.pool)
-        wanted = version(pool, defaults)
+        wanted, counts = version(pool, self._defaults()), Counts.of(pool.pool)
         course = _course(old)
-        services = await self._services(pool.meta, pool.name, {*_revisions(course), wanted.revision})
+        services = await self._services.read(pool.meta, pool.name, {*_revisions(course), wanted.revision})
         taken = step(
             course,
             wanted=wanted.revision,
@@ -210,13 +178,11 @@ class PoolKeeper:
             there = services.by_revision.get(revision)
             if number is None or (there is None and revision != wanted.revision):
                 continue  # what a former version was made of is known from its RayService alone
-            await self._apply_service(body, pool, defaults, revision, number, there)
+            if happened := await self._services.apply(pool, wanted, revision, number, there):
+                await self._tell(body, happened)
         for revision, there in services.by_revision.items():
             if revision not in taken.versions:
-                with contextlib.suppress(NotFound):
-                    await self._cluster.delete(
-                        RAY_SERVICES, pool.meta.namespace, there["metadata"]["name"], uid=there["metadata"]["uid"]
-                    )
+                await self._services.delete(there)
                 await self._tell(body, Happening("VersionRemoved", f"version {revision} is gone"))
         return next_look(
             taken.course, wanted.revision, status, hold=pool.upgrade.hold, resync=self._settings.resync
@@ -226,33 +192,6 @@ class PoolKeeper:
         """Have routers divide requests as `taken` wants it, before a new version has its first replica."""
         if platform is not None and taken.traffic is not None and dict(platform.traffic) != dict(taken.traffic):
             await self._platform.direct(pool.name, taken.traffic)
-
-    async def _apply_service(
-        self,
-        body: Object,
-        pool: ModelPoolObject,
-        defaults: Defaults,
-        revision: str,
-        counts: Counts,
-        there: Object | None,
-    ) -> None:
-        wanted = version(pool, defaults)
-        if revision == wanted.revision:
-            document = ray_service(pool, wanted, counts)
-        else:
-            assert there is not None
-            document = _resized(pool, there, counts)
-        digest = hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
-        document["metadata"]["annotations"] = {APPLIED: digest}
-        applied = await self._cluster.apply(RAY_SERVICES, document)
-        if there is None:
-            name = document["metadata"]["name"]
-            await self._tell(body, Happening("VersionStarted", f"version {revision} runs as RayService {name}"))
-        elif applied["metadata"]["generation"] != there["metadata"]["generation"] and digest == (
-            there["metadata"].get("annotations") or {}
-        ).get(APPLIED):
-            what = f"RayService {there['metadata']['name']} was changed by somebody else and is as it was again"
-            await self._tell(body, Happening("DriftRepaired", what, warning=True))
 
     async def _apply_belongings(self, pool: ModelPoolObject, counts: Counts) -> None:
         settings = self._settings
@@ -281,7 +220,7 @@ class PoolKeeper:
             if retry == 0:
                 await self._tell(body, Happening("Draining", "it gets no new requests any more"))
             await self._platform.delete(name, str(meta))
-            services = await self._services(meta, name, _revisions(_course(old)))
+            services = await self._services.read(meta, name, _revisions(_course(old)))
             await self._write_status(
                 body, pool_status.draining(meta.generation, old, "its last answers are awaited")
             )
@@ -289,8 +228,7 @@ class PoolKeeper:
             if not waited and await self._platform.left(name) != 0:
                 raise kopf.TemporaryError("its last answers are awaited", delay=DRAINING)
             for there in services.by_revision.values():
-                with contextlib.suppress(NotFound):
-                    await self._cluster.delete(RAY_SERVICES, meta.namespace, there["metadata"]["name"])
+                await self._services.delete(there)
         except AdminUnavailable as error:
             raise kopf.TemporaryError(f"the admin API does not answer: {error}", delay=LATE / 3) from None
         except ClusterError as error:
@@ -306,27 +244,6 @@ class PoolKeeper:
         return (datetime.now(UTC) - since).total_seconds() > timeout
 
     # -- reading and writing
-
-    async def _services(self, meta: Meta, name: str, revisions: AbstractSet[str]) -> Services:
-        """
-        The RayServices that belong to the pool called `name`: those that are labelled so, and of `revisions`, the
-        versions that it is known to have, those whose label somebody has changed. A list of all pools' would be
-        long, and is read at every look.
-        """
-        found: dict[str, Object] = {}
-
-        def take(each: Object) -> None:
-            owners = each["metadata"].get("ownerReferences") or ()
-            if any(owner["uid"] == meta.uid for owner in owners) and not each["metadata"].get("deletionTimestamp"):
-                found[each["metadata"]["name"].rpartition("-")[2]] = each  # nobody can change a name
-
-        async for page in self._cluster.pages(RAY_SERVICES, meta.namespace, labels=f"{POOL_LABEL}={name}"):
-            for each in page["items"]:
-                take(each)
-        for revision in revisions - found.keys():
-            with contextlib.suppress(NotFound):
-                take(await self._cluster.get(RAY_SERVICES, meta.namespace, ray_service_name(meta, revision)))
-        return Services(found)
 
     async def _write_status(self, body: Object, status: Object) -> None:
         """Write `status` where it says something new; it is the operator's alone."""
@@ -356,7 +273,7 @@ class PoolKeeper:
             return "spec.deployment.image: is missing, and the operator was given no image for all pools"
         return None
 
-    def _defaults(self, pool: ModelPoolObject) -> Defaults:
+    def _defaults(self) -> Defaults:
         settings = self._settings
         assert settings.replica_secret is not None
         assert settings.redis_url is not None
@@ -417,44 +334,3 @@ def _revisions(course: Course) -> set[str]:
     """The versions that a pool at `course` has, or has had last."""
     named = (course.revision, course.canary.revision if course.canary else None, course.failed_revision)
     return {revision for revision in named if revision} | {each.revision for each in course.draining}
-
-
-def _resized(pool: ModelPoolObject, there: Object, counts: Counts) -> Object:
-    """A RayService of another version than the spec's, as it is but for its number of replicas."""
-    spec = there["spec"]
-    config = orjson.loads(spec["serveConfigV2"])
-    deployment = config["applications"][0]["deployments"][0]
-    if "autoscaling_config" in deployment:
-        bounds = {"min_replicas": counts.least, "max_replicas": max(counts.most, 1)}
-        deployment["autoscaling_config"] = {**deployment["autoscaling_config"], **bounds}
-    else:
-        deployment["num_replicas"] = counts.least
-    cluster = dict(spec["rayClusterConfig"])
-    bounds = {"replicas": counts.least, "minReplicas": counts.least, "maxReplicas": max(counts.most, 1)}
-    cluster["workerGroupSpecs"] = [{**group, **bounds} for group in cluster["workerGroupSpecs"]]
-    metadata = there["metadata"]
-    return {
-        "apiVersion": RAY_SERVICES.api_version,
-        "kind": RAY_SERVICES.kind,
-        "metadata": {key: metadata[key] for key in ("name", "namespace", "labels", "ownerReferences")},
-        "spec": {
-            **spec,
-            "serveConfigV2": orjson.dumps(config, option=orjson.OPT_INDENT_2).decode(),
-            "rayClusterConfig": cluster,
-        },
-    }
-
-
-def _endpoints(service: Object) -> int:
-    return int((service.get("status") or {}).get("numServeEndpoints") or 0)
-
-
-def _failure(service: Object) -> str | None:
-    """Why the application of a RayService can't start, None where it can or nobody knows yet."""
-    status = service.get("status") or {}
-    for part in ("activeServiceStatus", "pendingServiceStatus"):
-        applications = (status.get(part) or {}).get("applicationStatuses") or {}
-        for application in applications.values():
-            if application.get("status") == "DEPLOY_FAILED":
-                return (application.get("message") or "the application failed to deploy")[:500]
-    return None
