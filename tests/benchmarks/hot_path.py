@@ -5,8 +5,8 @@ step is the real one, with the ledger's spool and the metrics in files as always
 played. So a figure is the work of this code alone; what the kernel takes for the sockets comes to it, and is
 measured by `benchmarks.gateway`. Each figure is the best of many rounds in processor time, so that what else the
 machine does matters little. With `--against FOLDER`, another checkout of this repository, processes of both take
-turns and the ratio is told too: that is how to see a few per cent. With `--tenants NUMBER`, routers that know few
-and many tenants take turns in one process.
+turns and the ratio is told too: that is how to see a few per cent. With `--tenants NUMBER` or
+`--replicas NUMBER`, routers that know few and many of them take turns in one process.
 """
 
 from __future__ import annotations
@@ -75,18 +75,33 @@ class _Transport:
         return 0
 
 
+class _EngineSide(_Transport):
+    """The same for the connection to an engine: tells who is asked."""
+
+    def __init__(self, connection: UpstreamConnection, asked: list[UpstreamConnection]) -> None:
+        super().__init__()
+        self._connection = connection
+        self._asked = asked
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self._asked.append(self._connection)
+
+
 class HotPath:
     """
-    One client's connection, the real steps, and an engine that answers at once.
+    One client's connection, the real steps, and engines that answer at once.
 
-    The router knows `tenants`, as the admin process has made them; the first `asking` of them ask in turn.
+    The router knows `tenants`, as the admin process has made them; the first `asking` of them ask in turn. Each of
+    the two pools has so many `replicas`.
     """
 
-    def __init__(self, folder: Path, *, tenants: int = 1, asking: int = 1) -> None:
+    def __init__(self, folder: Path, *, tenants: int = 1, asking: int = 1, replicas: int = 1) -> None:
         keys = [new_key() for _ in range(asking)]
+        urls = [f"http://127.0.0.1:{port}" for port in range(1, 1 + 2 * replicas)]
         pools = [
-            {"name": name, "modes": [mode], "urls": ["http://127.0.0.1:1"], **_SHARED}
-            for name, mode in (("fast", "no_think"), ("deep", "think"))
+            {"name": name, "modes": [mode], "urls": where, **_SHARED}
+            for name, mode, where in (("fast", "no_think", urls[:replicas]), ("deep", "think", urls[replicas:]))
         ]
         config = Config.model_validate({"pools": pools, "router": {"decisions_per_second": 1}})
         redis = Redis.from_url("unix:///nowhere")  # which no request waits for, and nobody connects to here
@@ -105,13 +120,12 @@ class HotPath:
         self._client = ClientConnection(Clients(application, config.router))
         self._client_side = _Transport()
         self._client.connection_made(cast(Any, self._client_side))
-        self._engines: list[tuple[UpstreamConnection, _Transport]] = []
+        self._in_use: list[UpstreamConnection] = []
         for state in plane.fleet.pools.values():
             for replica in state.replicas.values():
-                connection, transport = UpstreamConnection(replica.site), _Transport()
-                connection.connection_made(cast(Any, transport))
+                connection = UpstreamConnection(replica.site)
+                connection.connection_made(cast(Any, _EngineSide(connection, self._in_use)))
                 replica.site.release(connection)
-                self._engines.append((connection, transport))
         self._heads = [
             (
                 "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
@@ -124,9 +138,9 @@ class HotPath:
     def ask(self, request: bytes, reads: list[bytes]) -> None:
         """One `request` whose engine's answer comes in `reads`."""
         self._client.data_received(request)
-        connection = next((connection for connection, _ in self._engines if connection.busy), None)
-        if connection is None:
+        if not self._in_use:
             raise AssertionError(f"refused: {self._client_side.written[:500]!r}")
+        connection = self._in_use.pop()
         for data in reads:
             connection.data_received(data)
         if connection.busy or not self._client_side.written.endswith((b"}", b"0\r\n\r\n")):
@@ -218,19 +232,34 @@ async def _measured(folder: Path, rounds: int) -> dict[str, float]:
 async def _by_tenants(folder: Path, rounds: int, tenants: int) -> None:
     """Print what a whole answer costs where few and many tenants are known, and ask, by turns in one process."""
     shapes = [(known, asking) for known in (1, 1000, tenants) for asking in (1, 1000, tenants) if asking <= known]
-    paths = [HotPath(folder / f"{known}-{asking}", tenants=known, asking=asking) for known, asking in shapes]
-    for path, (_, asking) in zip(paths, shapes, strict=True):
-        for _ in range(0, asking, REQUESTS):
+    paths = {
+        f"{asking:9,} of {known:9,} tenants ask": HotPath(folder / f"{at}", tenants=known, asking=asking)
+        for at, (known, asking) in enumerate(dict.fromkeys(shapes))
+    }
+    _by_turns(paths, rounds, first=max(tenants, 1000))
+
+
+async def _by_replicas(folder: Path, rounds: int, replicas: int) -> None:
+    """Print what a whole answer costs with one and with `replicas` in each pool, by turns in one process."""
+    paths = {f"{2 * each:4} replicas": HotPath(folder / f"{each}", replicas=each) for each in (1, replicas)}
+    _by_turns(paths, rounds, first=1000)
+
+
+def _by_turns(paths: dict[str, HotPath], rounds: int, *, first: int) -> None:
+    """Print what a whole answer costs on each of `paths`, once each has answered the `first` requests."""
+    for path in paths.values():
+        for _ in range(0, first, REQUESTS):
             _round(path, "unary", REQUESTS)  # who asks for the first time is looked up
     gc.collect()
     gc.freeze()  # as the router does
-    took: list[list[float]] = [[] for _ in paths]
+    took: dict[str, list[float]] = {name: [] for name in paths}
     for turn in range(rounds):
-        for at in range(len(paths))[:: -1 if turn % 2 else 1]:
-            took[at].append(_round(paths[at], "unary", REQUESTS) / REQUESTS / 1000)
-    for (known, asking), times in zip(shapes, took, strict=True):
-        ratio = median(time / alone for time, alone in zip(times, took[0], strict=True))
-        print(f"{asking:9,} of {known:9,} tenants ask: {min(times):8.1f} µs, {ratio:.3f} times one alone")
+        for name in list(paths)[:: -1 if turn % 2 else 1]:
+            took[name].append(_round(paths[name], "unary", REQUESTS) / REQUESTS / 1000)
+    base = next(iter(took.values()))
+    for name, times in took.items():
+        ratio = median(time / alone for time, alone in zip(times, base, strict=True))
+        print(f"{name}: {min(times):8.1f} µs, {ratio:.3f} times the first")
 
 
 async def _profiled(folder: Path, kind: str) -> None:
@@ -260,6 +289,7 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout, measured in turns with this one")
     parser.add_argument("--pairs", type=int, default=5, help="turns (default: 5)")
     parser.add_argument("--tenants", type=int, help="what it costs that so many tenants are known, and ask")
+    parser.add_argument("--replicas", type=int, help="what it costs that each of two pools has so many replicas")
     parser.add_argument("--profile", choices=KINDS, help="show where the time goes instead")
     parser.add_argument("--json", action="store_true", help="print the figures alone")
     options = parser.parse_args()
@@ -277,6 +307,9 @@ def main() -> None:
             return
         if options.tenants is not None:
             asyncio.run(_by_tenants(Path(name), options.rounds, options.tenants))
+            return
+        if options.replicas is not None:
+            asyncio.run(_by_replicas(Path(name), options.rounds, options.replicas))
             return
         figures = asyncio.run(_measured(Path(name), options.rounds))
     if options.json:

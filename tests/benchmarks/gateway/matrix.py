@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from benchmarks.gateway.tools import Cell, Tools
 
 SMALL, MEDIUM, LARGE = 512, 8 * 1024, 64 * 1024
 CONNECTIONS = (1, 32, 256)
+SAME = "the same in another process"
+"""What two processes that do the same differ by: no less can be told of two that do not."""
 
 
 @dataclass(frozen=True)
@@ -98,33 +101,44 @@ def rows(samples: Sequence[dict[str, Any]], tokens: int) -> dict[Cell, dict[str,
 
 
 def scaling(tools: Tools, folder: Path, what: Plan) -> tuple[dict[str, Figure | None], list[dict[str, Any]]]:
-    """CPU for one request with 1,000 tenants, and with 64 replicas, against one of each; and the samples."""
+    """
+    CPU for one request with 1,000 tenants, and with 64 replicas, against one of each; and the samples.
+
+    Every repeat has processes of its own, since two that do the same differ more than two repeats of one: by how
+    much stands beside, from one more that is configured as the base is.
+    """
+    samples: list[dict[str, Any]] = []
+    with tools.upstream(ports=65) as upstream:
+        for repeat in range(what.scaling_repeats):
+            place = folder / f"scaling-{repeat}"
+            place.mkdir()
+            samples += _scaled(tools, place, upstream.ports, repeat, what.scaling_seconds)
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for item in samples:
+        by_name.setdefault(item["subject"], []).append(item)
+    told = {"1,000 tenants against 1": "tenants", "64 replicas against 1": "replicas", SAME: "again"}
+    return {line: ratio(by_name[name], by_name["one"], tools.tokens) for line, name in told.items()}, samples
+
+
+def _scaled(tools: Tools, folder: Path, ports: Sequence[int], repeat: int, seconds: float) -> list[dict[str, Any]]:
+    """One sample of each configuration, from new processes, each time in another order."""
     cell = Cell("unary", 32, SMALL)
-    with (
-        tools.upstream(ports=65) as upstream,
-        subjects.pointsman(tools.cores, folder, upstream.ports[:1], upstream.ports[64:], name="one") as base,
-        subjects.pointsman(
-            tools.cores, folder, upstream.ports[:1], upstream.ports[64:], tenants=1000, name="tenants"
-        ) as tenants,
-        # Half of them in each pool: the fleet has 64 replicas, and both pools choose among many.
-        subjects.pointsman(
-            tools.cores, folder, upstream.ports[:32], upstream.ports[32:64], name="replicas"
-        ) as replicas,
-    ):
-        for subject in (base, tenants, replicas):
-            _warm(tools, subject, cell)
-        samples = [
-            sample(tools, subject, cell, repeat, what.scaling_seconds)
-            for repeat in range(what.scaling_repeats)
-            for subject in (base, tenants, replicas)
+    one, many = (ports[:1], ports[64:]), (ports[:32], ports[32:64])
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(subjects.pointsman(tools.cores, folder, *urls, tenants=tenants, name=name))
+            # Half of the replicas in each pool: the fleet has 64, and both pools choose among many.
+            for name, urls, tenants in (
+                ("one", one, 1),
+                ("tenants", one, 1000),
+                ("replicas", many, 1),
+                ("again", one, 1),
+            )
         ]
-    by_name = {
-        name: [item for item in samples if item["subject"] == name] for name in ("one", "tenants", "replicas")
-    }
-    return {
-        "1,000 tenants against 1": ratio(by_name["tenants"], by_name["one"], tools.tokens),
-        "64 replicas against 1": ratio(by_name["replicas"], by_name["one"], tools.tokens),
-    }, samples
+        for subject in started:
+            _warm(tools, subject, cell)
+        first = repeat % len(started)
+        return [sample(tools, subject, cell, repeat, seconds) for subject in started[first:] + started[:first]]
 
 
 def _warm(tools: Tools, subject: Subject, cell: Cell) -> None:

@@ -32,6 +32,19 @@ def test_tenants_ask_in_turn(tmp_path: Path) -> None:
     assert len(path._plane.snapshot.tenants.entries()) == 5
 
 
+def test_replicas_are_asked_in_turn(tmp_path: Path) -> None:
+    path = HotPath(tmp_path, replicas=3)
+    asked = set()
+    for _ in range(60):
+        path._client.data_received(path.request(stream=False))
+        (connection,) = path._in_use
+        path._in_use.clear()
+        asked.add(connection)
+        for data in hot_path._UNARY:
+            connection.data_received(data)
+    assert len(asked) >= 3
+
+
 def test_no_question_is_asked_twice(tmp_path: Path) -> None:
     path = HotPath(tmp_path)
     assert len({path.request(stream=False) for _ in range(100)}) == 100
