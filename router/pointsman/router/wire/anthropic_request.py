@@ -110,7 +110,7 @@ def _top_k_of(value: Any, payload: dict[str, Any]) -> None:
 def _thinking(value: Any, payload: dict[str, Any]) -> None:
     fields.mapping(value, "thinking")
     kind = value.get("type")
-    if kind not in THINKING_TYPES:
+    if type(kind) is not str or kind not in THINKING_TYPES:
         raise wrong("thinking.type", "one of " + ", ".join(THINKING_TYPES))
     for name, item in value.items():
         if name == "budget_tokens":
@@ -225,7 +225,7 @@ def _thread(value: Any, payload: dict[str, Any]) -> None:
 def _tool_choice(value: Any, payload: dict[str, Any]) -> None:
     fields.mapping(value, "tool_choice")
     kind = value.get("type")
-    if kind not in _CHOICES:
+    if type(kind) is not str or kind not in _CHOICES:
         raise wrong("tool_choice.type", "one of " + ", ".join(_CHOICES))
     only(value, "tool_choice", ("type", "name", "disable_parallel_tool_use"))
     if kind == "tool":

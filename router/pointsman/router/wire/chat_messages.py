@@ -125,7 +125,7 @@ def _part(part: Any, place: str) -> None:
         return  # the usual part, told at a glance
     fields.mapping(part, place)
     kind = part.get("type")
-    if kind not in PARTS:
+    if type(kind) is not str or kind not in PARTS:
         raise wrong(f"{place}.type", "one of " + ", ".join(PARTS))
     part.pop("cache_control", None)  # a mark of other platforms, which engines have no need of
     for name, item in part.items():
