@@ -20,11 +20,11 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
-from redis.exceptions import RedisError
 
 from pointsman.router.change_bell import ChangeBell
 from pointsman.router.kept_file import KeptFile
 from pointsman.router.policies import TenantPolicy, compile_policy
+from pointsman.router.rounds import Rounds
 from pointsman.router.snapshot import Snapshot
 from pointsman.store.policy_projection import PolicyReader, decoded, document_of
 
@@ -58,7 +58,6 @@ class PolicyWatch:
         self, reader: PolicyReader, snapshot: Snapshot, known: Path, *, bell: ChangeBell | None = None
     ) -> None:
         self._reader = reader
-        self._pause = asyncio.sleep if bell is None else bell.pause(reader.stream, lambda: self._revision)
         self._file = known
         self._kept = KeptFile(known, self._content, what="policies")
         self._tenants = snapshot.tenants
@@ -66,37 +65,24 @@ class PolicyWatch:
         self._unread: dict[str, bytes] = {}  # newer entries of tenants who are not in use
         self._known: dict[str, bytes] = {}  # the entries that hold
         self._revision: str | None = None
-        self._reachable = True
+        self._rounds = Rounds(
+            self.look,
+            what="policies",
+            pause=asyncio.sleep if bell is None else bell.pause(reader.stream, lambda: self._revision),
+            between=self._kept.write_if_due,
+        )
         snapshot.tenants.policy_of = self._policy_of
 
     async def begin(self) -> None:
         """Look for the first time, not for longer than `FIRST` seconds; where nothing is there, read the file."""
-        await self._try(FIRST)
+        await self._rounds.once(FIRST)
         if self._revision is None and not self._taken:
             self._load()
         await self._kept.write()
 
     async def follow(self) -> None:
         """Look at the interval until cancelled."""
-        task = asyncio.current_task()
-        assert task is not None
-        while True:
-            await self._try(PATIENCE)
-            if task.cancelling():
-                return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
-            self._kept.write_if_due()
-            await self._pause(INTERVAL)
-
-    async def _try(self, patience: float) -> None:
-        try:
-            async with asyncio.timeout(patience):
-                await self.look()
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            if self._reachable:
-                log.warning("policies can't be read (%s): those that are known hold", type(error).__name__)
-            self._reachable = False
-        else:
-            self._reachable = True
+        await self._rounds.follow(INTERVAL, PATIENCE)
 
     async def look(self) -> None:
         """Take up what has changed since the last time. Raises RedisError and OSError where Redis fails."""

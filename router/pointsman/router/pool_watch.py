@@ -15,11 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import orjson
-from redis.exceptions import RedisError
 
 from pointsman.router.change_bell import ChangeBell
 from pointsman.router.kept_file import KeptFile
 from pointsman.router.pools import Pools
+from pointsman.router.rounds import Rounds
 from pointsman.store.pool_projection import MadePool, PoolReader, pool_entry
 
 log = logging.getLogger(__name__)
@@ -48,46 +48,32 @@ class PoolWatch:
 
     def __init__(self, reader: PoolReader, pools: Pools, known: Path, *, bell: ChangeBell | None = None) -> None:
         self._reader = reader
-        self._pause = asyncio.sleep if bell is None else bell.pause(reader.stream, lambda: self._revision)
         self._kept = KeptFile(known, self._content, what="pools")
         self._pools = pools
         self._file = known
         self._entries: dict[str, bytes] = {}  # that hold, or were found wanting
         self._revision: str | None = None
-        self._reachable = True
+        self._rounds = Rounds(
+            self.look,
+            what="pools",
+            pause=asyncio.sleep if bell is None else bell.pause(reader.stream, lambda: self._revision),
+            between=self._kept.write_if_due,
+        )
 
     async def begin(self) -> None:
         """Look for the first time, not for longer than `FIRST` seconds; where nothing is there, read the file."""
-        await self._try(FIRST)
+        await self._rounds.once(FIRST)
         if self._revision is None and not self._entries:
             await self._load()
         await self._kept.write()
 
     async def follow(self) -> None:
         """Look at the interval until cancelled."""
-        task = asyncio.current_task()
-        assert task is not None
-        while True:
-            await self._try(PATIENCE)
-            if task.cancelling():
-                return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
-            self._kept.write_if_due()
-            await self._pause(INTERVAL)
+        await self._rounds.follow(INTERVAL, PATIENCE)
 
     def trouble(self) -> str | None:
         """What is wrong, in a few words; None while nothing is."""
-        return None if self._reachable else "pools: those that were known last"
-
-    async def _try(self, patience: float) -> None:
-        try:
-            async with asyncio.timeout(patience):
-                await self.look()
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            if self._reachable:
-                log.warning("pools can't be read (%s): those that are known hold", type(error).__name__)
-            self._reachable = False
-        else:
-            self._reachable = True
+        return None if self._rounds.reachable else "pools: those that were known last"
 
     async def look(self) -> None:
         """Take up what has changed since the last time. Raises RedisError and OSError where Redis fails."""

@@ -12,11 +12,10 @@ import logging
 import re
 from pathlib import Path
 
-from redis.exceptions import RedisError
-
 from pointsman.contracts.config_types import PREDICTOR_PATTERN
 from pointsman.router.predictor import Predictor, WeightsError, artefact
 from pointsman.router.predictors import Predictors
+from pointsman.router.rounds import Rounds
 from pointsman.router.state_file import replace_file
 from pointsman.store.predictor_projection import MOST, PredictorReader
 
@@ -48,11 +47,11 @@ class PredictorWatch:
         self._folder = known
         self._unfit: set[str] = set()
         self._revision: str | None = None
-        self._reachable = True
+        self._rounds = Rounds(self.look, what="predictors")
 
     async def begin(self) -> None:
         """Look for the first time, not for longer than `FIRST` seconds; where nothing is there, read the folder."""
-        await self._try(FIRST)
+        await self._rounds.once(FIRST)
         if self._revision is None:
             for version in sorted(self._known()):
                 if version not in self._predictors.versions:
@@ -60,24 +59,7 @@ class PredictorWatch:
 
     async def follow(self) -> None:
         """Look at the interval until cancelled."""
-        task = asyncio.current_task()
-        assert task is not None
-        while True:
-            await asyncio.sleep(INTERVAL)
-            await self._try(PATIENCE)
-            if task.cancelling():
-                return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
-
-    async def _try(self, patience: float) -> None:
-        try:
-            async with asyncio.timeout(patience):
-                await self.look()
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            if self._reachable:
-                log.warning("predictors can't be read (%s): those that are known hold", type(error).__name__)
-            self._reachable = False
-        else:
-            self._reachable = True
+        await self._rounds.follow(INTERVAL, PATIENCE)
 
     async def look(self) -> None:
         """Take up what has changed since the last time. Raises RedisError and OSError where Redis fails."""

@@ -11,9 +11,8 @@ import asyncio
 import logging
 from pathlib import Path
 
-from redis.exceptions import RedisError
-
 from pointsman.contracts.price_book import PriceBook
+from pointsman.router.rounds import Rounds
 from pointsman.router.state_file import replace_file
 from pointsman.store.price_projection import PriceReader, periods_of
 
@@ -23,7 +22,7 @@ INTERVAL = 0.5
 """Seconds between two looks."""
 
 PATIENCE = 2.0
-"""Seconds that Redis has for one look."""
+"""Seconds that Redis has for its answer."""
 
 
 class PriceWatch:
@@ -34,34 +33,21 @@ class PriceWatch:
         self._book = book
         self._file = known
         self._text: bytes | None = None
-        self._reachable = True
+        self._rounds = Rounds(self._look, what="prices")
 
     async def begin(self) -> None:
         """Look for the first time; where nothing is there, read the file."""
-        await self._try()
+        await self._rounds.once(None)
         if self._text is None:
             self._load()
 
     async def follow(self) -> None:
         """Look at the interval until cancelled."""
-        task = asyncio.current_task()
-        assert task is not None
-        while True:
-            await asyncio.sleep(INTERVAL)
-            await self._try()
-            if task.cancelling():
-                return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
+        await self._rounds.follow(INTERVAL, None)
 
-    async def _try(self) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                text = await self._reader.text()
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            if self._reachable:
-                log.warning("prices can't be read (%s): those that are known hold", type(error).__name__)
-            self._reachable = False
-            return
-        self._reachable = True
+    async def _look(self) -> None:
+        async with asyncio.timeout(PATIENCE):
+            text = await self._reader.text()
         if text is not None and text != self._text and self._take(text):
             await self._keep(text)
 

@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 import orjson
-from redis.exceptions import RedisError
 
 from pointsman.contracts.keys import Role
 from pointsman.router.change_bell import ChangeBell
+from pointsman.router.rounds import Rounds
 from pointsman.router.state_file import replace_file
 from pointsman.router.tenants import Tenants
 from pointsman.store.tenant_projection import ADMIN_KEYS_CHANGED, TenantReader
@@ -60,55 +60,41 @@ class TenantWatch:
         self, reader: TenantReader, tenants: Tenants, known: Path, *, max_age: float, bell: ChangeBell | None = None
     ) -> None:
         self._reader = reader
-        self._pause = asyncio.sleep if bell is None else bell.pause(reader.stream, lambda: self._revision)
         self._tenants = tenants
         self._file = known
         self._max_age = max_age
         self._admins: dict[bytes, Role] = {}
         self._revision: str | None = None
         self._heard = time.monotonic()
-        self._reachable = True
+        self._rounds = Rounds(
+            self.look,
+            what="tenants",
+            pause=asyncio.sleep if bell is None else bell.pause(reader.stream, lambda: self._revision),
+            between=self._keep_if_due,
+        )
         self._keeping: asyncio.Task[None] | None = None
         self._kept = True  # whether the file holds all that is known
         self._rest = self._confirm = time.monotonic()
 
     async def begin(self) -> None:
         """Look for the first time, not for longer than `FIRST` seconds; where nothing is there, read the file."""
-        try:
-            async with asyncio.timeout(FIRST):
-                await self.look()
-        except (RedisError, OSError) as error:  # TimeoutError is an OSError
-            self._lost(error)
+        await self._rounds.once(FIRST)
         if self._revision is None:
             self._load()
 
     async def follow(self) -> None:
         """Look at the interval until cancelled."""
-        task = asyncio.current_task()
-        assert task is not None
-        while True:
-            self._look_at_the_clock()  # the process may have been stopped for hours
-            try:
-                await self.look()
-            except (RedisError, OSError) as error:
-                self._lost(error)
-            else:
-                if not self._reachable:
-                    log.info("tenants are read again")
-                self._reachable = True
-            if task.cancelling():
-                return  # asked, because redis-py swallows a cancellation that comes while it waits for an answer
-            self._keep_if_due()
-            await self._pause(INTERVAL)
+        await self._rounds.follow(INTERVAL, None)
 
     def trouble(self) -> str | None:
         """What is wrong, in a few words; None while nothing is."""
         if self._tenants.stale:
             return "tenants: cut off for too long, nobody is let in"
-        return None if self._reachable else "tenants: those that were known last"
+        return None if self._rounds.reachable else "tenants: those that were known last"
 
     async def look(self) -> None:
         """Take up what has changed since the last time. Raises RedisError and OSError where Redis fails."""
+        self._look_at_the_clock()  # the process may have been stopped for hours
         async with asyncio.timeout(PATIENCE):
             revision = await self._reader.revision()
         if revision is None:
@@ -174,11 +160,6 @@ class TenantWatch:
         self._admins = admins
         self._tenants.take_admins(admins)
 
-    def _lost(self, error: Exception) -> None:
-        if self._reachable:
-            log.warning("tenants can't be read (%s): those that are known hold", type(error).__name__)
-        self._reachable = False
-
     def _hear(self) -> None:
         self._heard = time.monotonic()
         self._look_at_the_clock()
@@ -216,7 +197,7 @@ class TenantWatch:
     def _keep_if_due(self) -> None:
         """Write what is known to the file, or only that it is still true: in a thread, as a disk takes its time."""
         now = time.monotonic()
-        if not self._reachable or now < (self._confirm if self._kept else self._rest):
+        if not self._rounds.reachable or now < (self._confirm if self._kept else self._rest):
             return
         if self._keeping is None or self._keeping.done():
             self._keeping = asyncio.get_running_loop().create_task(self.keep())
