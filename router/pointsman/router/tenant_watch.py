@@ -11,16 +11,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import orjson
 
 from pointsman.contracts.keys import Role
 from pointsman.router.change_bell import ChangeBell
+from pointsman.router.kept_file import KeptFile
 from pointsman.router.rounds import Rounds
-from pointsman.router.state_file import replace_file
 from pointsman.router.tenants import Tenants
 from pointsman.store.tenant_projection import ADMIN_KEYS_CHANGED, TenantReader
 
@@ -40,12 +40,6 @@ SOME = 100
 
 MANY = 1000
 """Changes from which on the garbage collector is kept from walking what is being made."""
-
-CONFIRM = 30.0
-"""Seconds after which the file's time is set to now while nothing changes."""
-
-REST = 50.0
-"""The file is not written again before this many times as long has passed as writing it took."""
 
 
 class TenantWatch:
@@ -70,11 +64,14 @@ class TenantWatch:
             self.look,
             what="tenants",
             pause=asyncio.sleep if bell is None else bell.pause(reader.stream, lambda: self._revision),
-            between=self._keep_if_due,
+            between=self._keep,
         )
-        self._keeping: asyncio.Task[None] | None = None
-        self._kept = True  # whether the file holds all that is known
-        self._rest = self._confirm = time.monotonic()
+        self.kept = KeptFile(
+            known,
+            self._content,
+            what="tenants",
+            true_at=lambda: time.time() - (time.monotonic() - self._heard),
+        )
 
     async def begin(self) -> None:
         """Look for the first time, not for longer than `FIRST` seconds; where nothing is there, read the file."""
@@ -112,7 +109,7 @@ class TenantWatch:
             else:
                 await self._take_some(names)
             self._revision = revision
-            self._kept = False
+            self.kept.changed()
         self._hear()
 
     async def _take_some(self, names: set[str]) -> None:
@@ -194,42 +191,16 @@ class TenantWatch:
         self._look_at_the_clock()
         log.warning("Redis has no tenants: beginning with the %d that were known %.0f seconds ago", number, age)
 
-    def _keep_if_due(self) -> None:
-        """Write what is known to the file, or only that it is still true: in a thread, as a disk takes its time."""
-        now = time.monotonic()
-        if not self._rounds.reachable or now < (self._confirm if self._kept else self._rest):
-            return
-        if self._keeping is None or self._keeping.done():
-            self._keeping = asyncio.get_running_loop().create_task(self.keep())
+    def _keep(self) -> None:
+        """Have the file hold what is known, or say that it is still true; while it is."""
+        if self._rounds.reachable:
+            self.kept.write_if_due()
 
-    async def keep(self) -> None:
-        """Bring the file to what is known now."""
-        began = time.monotonic()
-        true_at = time.time() - (began - self._heard)
-        lines: list[tuple[str, bytes]] | None = None
-        if not self._kept:
-            admins = {digest.hex(): role.value for digest, role in self._admins.items()}
-            lines = [("", orjson.dumps(admins)), *self._tenants.entries()]
-        self._kept = True  # what changes from now on is to be written again
-        try:
-            await asyncio.to_thread(_write, self._file, lines, true_at)
-        except FileNotFoundError:
-            self._kept = lines is None  # while nobody has made a tenant there is no file
-        except OSError as error:
-            log.warning("the tenants that are known can't be written: %s", error.strerror)
-            self._kept = False
-        now = time.monotonic()
-        self._confirm = now + CONFIRM
-        if lines is not None:
-            self._rest = now + REST * (now - began)
-
-
-def _write(path: Path, lines: list[tuple[str, bytes]] | None, true_at: float) -> None:
-    """Let the file hold `lines`, where there are any, and be as old as what it holds. Raises OSError."""
-    if lines is not None:
-        content = b"\n,".join([b'"%b":%b' % (name.encode(), entry) for name, entry in lines])
-        replace_file(path, b"{\n%b\n}\n" % content)
-    os.utime(path, (true_at, true_at))
+    def _content(self) -> Callable[[], bytes]:
+        """What is known, for the file."""
+        admins = {digest.hex(): role.value for digest, role in self._admins.items()}
+        lines = [("", orjson.dumps(admins)), *self._tenants.entries()]
+        return lambda: b"{\n%b\n}\n" % b"\n,".join([b'"%b":%b' % (name.encode(), entry) for name, entry in lines])
 
 
 def _admins_in(entry: bytes) -> dict[bytes, Role]:

@@ -246,11 +246,11 @@ async def test_a_process_that_starts_without_redis_begins_with_what_was_known(
     projection.put("t1")
     projection.put_admin(bytes(32))
     await router.watch.begin()
-    await router.watch.keep()
+    await router.watch.kept.write()
     assert os.stat(known).st_mode & 0o777 == 0o600
     projection.put("t1", opens=False)
     await router.watch.look()
-    await router.watch.keep()
+    await router.watch.kept.write()
     told = time.time() - MAX_AGE / 2
     os.utime(known, (told, told))
     setattr(projection, trouble, True)
