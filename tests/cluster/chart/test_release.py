@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import json
 import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +124,32 @@ def asked(client: httpx.Client, mode: str) -> httpx.Response:
     return client.post("/v1/chat/completions", json=question)
 
 
+def first_answer(cluster: Cluster, notes: str, url: str) -> str:
+    """The key that the commands of the development profile's notes make; the last of them asks with it."""
+    lines = [line.strip() for line in notes.splitlines() if line.startswith("  ")]
+    begun = lines.index(next(line for line in lines if line.startswith("export POINTSMAN_ADMIN_KEY")))
+    ended = lines.index(next(line for line in lines if line.startswith("pointsman chat")))
+    programs = [str(cluster.bin) if cluster.bin else "", str(Path(sys.executable).parent), os.environ["PATH"]]
+    told = {"POINTSMAN_URL": url, "KUBECONFIG": str(cluster.kubeconfig), "PATH": os.pathsep.join(programs)}
+    script = ["set -eu", *lines[begun : ended + 1], 'echo "$POINTSMAN_API_KEY"']
+    done = subprocess.run(
+        ["bash", "-c", "\n".join(script)],
+        env={**os.environ, **told},
+        capture_output=True,
+        text=True,
+        timeout=PROBES,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "me: version 1" in done.stdout
+    return done.stdout.splitlines()[-1]
+
+
 def test_the_development_profile_answers_from_its_own_manifests(
     cluster: Cluster, namespace: str, helm: Helm, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     notes = helm.release("install", DEV, WITHOUT_JOB).stdout
     assert "Uninstalling leaves the CRDs with your objects, and the volume r-pointsman-data" in notes
-    command = re.search(r"get secret (\S+) -o jsonpath='\{\.data\.([\w-]+)\}'", notes)
-    assert command is not None
-    key = base64.b64decode(cluster.get("secret", command[1], namespace=namespace)["data"][command[2]]).decode()
     folder = tmp_path_factory.mktemp("n")  # a short path: Unix sockets lie in it
     with Node(cluster, namespace, folder) as node:
         node.start("statefulset", "r-pointsman-redis")
@@ -142,20 +160,16 @@ def test_the_development_profile_answers_from_its_own_manifests(
         for container in ("admin", "ledger-writer", "router"):
             node.ready("r-pointsman-router", container)
         url = node.url("r-pointsman-router/http")
-        with httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30) as admin:
-            wait_for(lambda: admin.get("/admin/v1/tenants").status_code == 200, "the admin API", seconds=PROBES)
-            admin.put("/admin/v1/tenants/team", json={}).raise_for_status()
-            made = admin.post("/admin/v1/keys", json={"tenant": "team"})
-            assert made.status_code == 201, made.text
-        headers = {"authorization": f"Bearer {made.json()['key']}"}
-        with httpx.Client(base_url=url, headers=headers, timeout=30) as client:
-            wait_for(lambda: asked(client, "think").status_code != 401, "the key to be known", seconds=PROBES)
+        wait_for(lambda: httpx.get(f"{url}/admin/v1/tenants").status_code == 401, "the admin API", seconds=PROBES)
+        key = first_answer(cluster, notes, url)
+        with httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=30) as client:
             for mode, pool in (("think", "deep"), ("no_think", "fast")):
                 answer = asked(client, mode)
                 assert answer.status_code == 200, answer.text
                 assert answer.headers[Header.POOL] == pool
         page = httpx.get(f"{node.url('r-pointsman-router/metrics')}/metrics").text
-        assert sample_sum(page, Metric.REQUESTS, tenant="team", pool="fast", status="200") == 1
+        answered = sample_sum(page, Metric.REQUESTS, tenant="me", status="200")
+        assert answered == 3, "the one of the notes, and one in each mode"
         assert Metric.LEDGER_LAG in page  # the writer beside it counts into the same folder
         router = node.processes["r-pointsman-router/router"]
         assert router.stop() == 0
