@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import socket
 from typing import Any
 
@@ -175,6 +177,42 @@ def test_a_scoped_key_opens_nothing_by_a_forged_address(gateway: Gateway) -> Non
 
     wait_for(lambda: asked("POST", CHAT) == 403, "the key to be known")
     assert asked("GET", "/v1/models") == asked("GET", "/v1/decisions") == 403
+
+
+def test_who_shares_a_connection_shares_nothing_else(gateway: Gateway) -> None:
+    """As behind a proxy that keeps few connections for everybody: requests of both, one right behind the other."""
+    tenants = ("alpha", "beta") * 20
+    question = fresh()
+    sent = b""
+    for number, tenant in enumerate(tenants):
+        said = [{"role": "user", "content": f"{question} {number // 4}"}]
+        body = json.dumps({"model": "smollm2:no_think", "messages": said, "temperature": 0}).encode()
+        sent += f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {gateway.keys[tenant]}\r\n".encode()
+        sent += b"content-length: %d\r\n\r\n" % len(body) + body
+    sent += b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as wire:
+        wire.sendall(sent)
+        told = b""
+        while piece := wire.recv(65536):
+            told += piece
+    given = re.findall(rb"x-pointsman-decision-id: (\S+)", told)
+    assert len(given) == len(tenants)
+    engines = re.findall(rb'\r\n\r\n{"id":"([^"]+)"', told)
+    assert len(engines) == len(set(engines)) == len(tenants)
+    for tenant, identity in zip(tenants, given, strict=True):
+        whose = identity.decode()
+        wait_for(lambda who=tenant, it=whose: mine(gateway, who, it).status_code == 200, "the decision")
+    other = {"alpha": "beta", "beta": "alpha"}
+    for tenant, identity in list(zip(tenants, given, strict=True))[-4:]:
+        assert mine(gateway, other[tenant], identity.decode()).status_code == 404
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key"])
+def test_two_keys_are_none(gateway: Gateway, name: str) -> None:
+    word = "Bearer " if name == "authorization" else ""
+    shown = [(name, word + gateway.keys[tenant]) for tenant in ("alpha", "beta")]
+    answer = httpx.get(f"{gateway.url}/v1/decisions", headers=shown, timeout=10)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
 
 
 # -- what others have asked
