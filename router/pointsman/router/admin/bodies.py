@@ -49,6 +49,17 @@ def json_of(body: bytes) -> Any:
         raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from None
 
 
+def named(value: Any, name: str | None) -> Any:
+    """`value`, called `name` as the path says, where it has no name itself."""
+    return {"name": name, **value} if name is not None and isinstance(value, dict) else value
+
+
+def check_name(found: str, name: str | None) -> None:
+    """Raises `InvalidRequest` where a body is `found` to have another name than the path."""
+    if name not in (None, found):
+        raise InvalidRequest("name: is another one than in the path.", param="name", code="invalid_value")
+
+
 def checked(parse: Callable[[], T]) -> T:
     """What `parse` returns; where it raises `ConfigError`, an `InvalidRequest` that names the fields at fault."""
     try:

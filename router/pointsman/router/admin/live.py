@@ -21,7 +21,8 @@ from pointsman.contracts.keys import Role
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.pricing import NANO
 from pointsman.router.admin.access import Access, Actor
-from pointsman.router.admin.live_pools import FILE, LivePools
+from pointsman.router.admin.live_pools import LivePools
+from pointsman.router.admin.managers import FILE
 from pointsman.store.live import LiveState
 from pointsman.store.replicas import Replica, registered
 from pointsman.store.revisions import RevisionReport, revisions_of

@@ -32,14 +32,12 @@ from pointsman.contracts.errors import (
 )
 from pointsman.contracts.price_book import Timeline, twins_of
 from pointsman.router.admin.live_prices import LivePrices
+from pointsman.router.admin.managers import FILE
 from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.store.pool_projection import PoolProjection, timeline
 from pointsman.store.pools import Changing, PoolRow, PoolStore, decoded
 
 log = logging.getLogger(__name__)
-
-FILE = "file"
-"""Who manages the pools of the configuration file."""
 
 MOST = 1000
 """Pools that the admin API makes at most: routers keep something of each, and tell of each every second."""

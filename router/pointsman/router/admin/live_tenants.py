@@ -24,18 +24,13 @@ from pointsman.contracts.errors import (
 )
 from pointsman.router.admin.live_policies import LivePolicies
 from pointsman.router.admin.live_predictors import LivePredictors
+from pointsman.router.admin.managers import FILE
 from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.admin.tenant_projector import TenantProjector
 from pointsman.store.keys import KeyStore
 from pointsman.store.tenants import TenantConflict, TenantRow, TenantStore, decoded_tenant
 
 log = logging.getLogger(__name__)
-
-FILE = "file"
-"""Who manages the tenants of the configuration file."""
-
-API = "api"
-"""Who manages a tenant where nobody says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
-from pointsman.contracts.config_types import NAME_PATTERN, Probability
+from pointsman.contracts.config_types import Probability
 from pointsman.contracts.keys import Role
 from pointsman.contracts.policies import PolicyDocument, Stage
 from pointsman.contracts.policy_file import parse_policy
@@ -23,8 +23,8 @@ from pointsman.router.admin.access import Access, Actor
 from pointsman.router.admin.bodies import MOST_TOLD, PLAIN, Tag, checked, expected_version, json_of, read_body
 from pointsman.router.admin.live_policies import LivePolicies, PresentPolicy
 from pointsman.router.admin.live_predictors import LivePredictors
+from pointsman.router.admin.managers import API, Manager, TakeFrom
 from pointsman.router.stages import StageKeeper
-from pointsman.store.policies import API
 from pointsman.store.policy_projection import PolicyVersion
 
 MOST = 1000
@@ -34,12 +34,6 @@ MAX_COMMENT = 500
 """Characters of a comment at most."""
 
 Comment = Annotated[str, Query(max_length=MAX_COMMENT, description="Why; kept with the version.", pattern=PLAIN)]
-
-
-Manager = Annotated[
-    str,
-    Query(pattern=NAME_PATTERN, description="Who looks after the policy from now on, and alone may change it."),
-]
 
 
 class Doing(BaseModel):
@@ -176,10 +170,7 @@ def policy_routes(
         if_match: Tag = None,
         comment: Comment = "",
         manager: Manager = API,
-        take_from: Annotated[
-            str | None,
-            Query(max_length=63, pattern=PLAIN, description="The manager that gives it up, where there is one."),
-        ] = None,
+        take_from: TakeFrom = None,
     ) -> PolicyAnswer:
         # In a thread: what is wrong with a large body takes its time to find, and others wait for answers.
         document = await run_in_threadpool(_document, await read_body(request))

@@ -16,37 +16,26 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from pointsman.contracts.config import Pool
-from pointsman.contracts.config_types import NAME_PATTERN
-from pointsman.contracts.errors import InvalidRequest
 from pointsman.contracts.keys import Role
 from pointsman.contracts.pool_file import Traffic, parse_pool, parse_traffic
 from pointsman.router.admin.access import Access, Actor
-from pointsman.router.admin.bodies import MOST_TOLD, PLAIN, Tag, checked, expected_version, json_of, read_body
+from pointsman.router.admin.bodies import (
+    MOST_TOLD,
+    PLAIN,
+    Tag,
+    check_name,
+    checked,
+    expected_version,
+    json_of,
+    named,
+    read_body,
+)
 from pointsman.router.admin.live import LastRequests, PoolAnswer, PoolStates
-from pointsman.router.admin.live_pools import FILE, LivePools, PresentPool
+from pointsman.router.admin.live_pools import LivePools, PresentPool
+from pointsman.router.admin.managers import API, FILE, Manager, Origin, TakeFrom, check_manager
 from pointsman.store.revisions import RevisionReport
 
-API = "api"
-"""Who manages a pool where nobody says otherwise."""
-
-Manager = Annotated[
-    str,
-    Query(
-        pattern=NAME_PATTERN,
-        description=f"Who looks after the pool from now on, and alone may change it. Never `{FILE}`.",
-    ),
-]
 PoolName = Annotated[str, Path(alias="pool", max_length=63, pattern=PLAIN)]
-
-
-Origin = Annotated[
-    str | None,
-    Query(
-        max_length=320,
-        pattern=PLAIN,
-        description="Which of its manager's objects it is made of: of that one alone it is changed from then on.",
-    ),
-]
 
 
 class Twins(StrEnum):
@@ -139,10 +128,7 @@ def pool_routes(access: Access, pools: LivePools, states: PoolStates) -> APIRout
         if_match: Tag = None,
         manager: Manager = API,
         origin: Origin = None,
-        take_from: Annotated[
-            str | None,
-            Query(max_length=63, pattern=PLAIN, description="The manager that gives it up, where there is one."),
-        ] = None,
+        take_from: TakeFrom = None,
         twins: Annotated[
             Twins,
             Query(
@@ -152,7 +138,7 @@ def pool_routes(access: Access, pools: LivePools, states: PoolStates) -> APIRout
         ] = Twins.AGREE,
     ) -> OnePool:
         pool = await run_in_threadpool(_pool, await read_body(request), name)
-        _check_manager(manager)
+        check_manager(manager)
         present, new = await run_in_threadpool(
             pools.put,
             pool,
@@ -198,20 +184,10 @@ def pool_routes(access: Access, pools: LivePools, states: PoolStates) -> APIRout
 
 def _pool(body: bytes, name: str) -> Pool:
     """The pool in `body`, called `name`; raises `InvalidRequest` that names the fields."""
-    value = json_of(body)
-    if isinstance(value, dict):
-        value.setdefault("name", name)
+    value = named(json_of(body), name)
     pool = checked(lambda: parse_pool(value, most=MOST_TOLD + 1))
-    if pool.name != name:
-        raise InvalidRequest("name: is another one than in the path.", param="name", code="invalid_value")
+    check_name(pool.name, name)
     return pool
-
-
-def _check_manager(manager: str) -> None:
-    if manager == FILE:
-        raise InvalidRequest(
-            f"manager: {FILE!r} stands for the configuration file.", param="manager", code="invalid_value"
-        )
 
 
 def _answer(

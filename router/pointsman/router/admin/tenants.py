@@ -14,32 +14,26 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, Field
 
 from pointsman.contracts.config import Tenant
-from pointsman.contracts.config_types import NAME_PATTERN
-from pointsman.contracts.errors import InvalidRequest
 from pointsman.contracts.keys import Role
 from pointsman.contracts.tenant_file import KEYS, parse_tenant
 from pointsman.router.admin.access import Access, Actor
-from pointsman.router.admin.bodies import MOST_TOLD, PLAIN, Tag, checked, expected_version, json_of, read_body
-from pointsman.router.admin.live_tenants import API, FILE, LiveTenants, PresentTenant
+from pointsman.router.admin.bodies import (
+    MOST_TOLD,
+    PLAIN,
+    Tag,
+    check_name,
+    checked,
+    expected_version,
+    json_of,
+    named,
+    read_body,
+)
+from pointsman.router.admin.live_tenants import LiveTenants, PresentTenant
+from pointsman.router.admin.managers import API, FILE, Manager, Origin, TakeFrom, check_manager
 
 MOST = 1000
 """Tenants on one page at most."""
 
-Manager = Annotated[
-    str,
-    Query(
-        pattern=NAME_PATTERN,
-        description=f"Who looks after the tenant from now on, and alone may change it. Never `{FILE}`.",
-    ),
-]
-Origin = Annotated[
-    str | None,
-    Query(
-        max_length=320,
-        pattern=PLAIN,
-        description="Which of its manager's objects it is made of: of that one alone it is changed from then on.",
-    ),
-]
 TenantName = Annotated[str, Path(alias="tenant", max_length=63, pattern=PLAIN)]
 
 
@@ -112,7 +106,7 @@ def tenant_routes(access: Access, tenants: LiveTenants) -> APIRouter:
     @routes.post("", status_code=201, summary="Make a tenant", openapi_extra=_BODY, **_SHOWN)
     async def create(by: Owner, request: Request, response: Response, manager: Manager = API) -> TenantAnswer:
         tenant = await run_in_threadpool(_tenant, await read_body(request), None)
-        _check_manager(manager)
+        check_manager(manager)
         present = await run_in_threadpool(tenants.create, tenant, manager=manager, by=by.name)
         response.headers["location"] = f"/admin/v1/tenants/{tenant.name}"
         return answer(response, present)
@@ -135,10 +129,7 @@ def tenant_routes(access: Access, tenants: LiveTenants) -> APIRouter:
         if_match: Tag = None,
         manager: Manager = API,
         origin: Origin = None,
-        take_from: Annotated[
-            str | None,
-            Query(max_length=63, pattern=PLAIN, description="The manager that gives it up, where there is one."),
-        ] = None,
+        take_from: TakeFrom = None,
         revive: Annotated[
             bool,
             Query(description="Have it back where it was deleted, if it was this manager's and of this origin."),
@@ -146,7 +137,7 @@ def tenant_routes(access: Access, tenants: LiveTenants) -> APIRouter:
     ) -> TenantAnswer:
         # In a thread: what is wrong with a large body takes its time to find, and others wait for answers.
         tenant = await run_in_threadpool(_tenant, await read_body(request), name)
-        _check_manager(manager)
+        check_manager(manager)
         present = await run_in_threadpool(
             tenants.put,
             tenant,
@@ -170,20 +161,10 @@ def tenant_routes(access: Access, tenants: LiveTenants) -> APIRouter:
 
 def _tenant(body: bytes, name: str | None) -> Tenant:
     """The tenant in `body`, called `name` where the path says so; raises `InvalidRequest` that names the fields."""
-    value = json_of(body)
-    if name is not None and isinstance(value, dict):
-        value.setdefault("name", name)
+    value = named(json_of(body), name)
     tenant = checked(lambda: parse_tenant(value, most=MOST_TOLD + 1))
-    if name is not None and tenant.name != name:
-        raise InvalidRequest("name: is another one than in the path.", param="name", code="invalid_value")
+    check_name(tenant.name, name)
     return tenant
-
-
-def _check_manager(manager: str) -> None:
-    if manager == FILE:
-        raise InvalidRequest(
-            f"manager: {FILE!r} stands for the configuration file.", param="manager", code="invalid_value"
-        )
 
 
 def _answer(present: PresentTenant, *, defaults: bool) -> TenantAnswer:
