@@ -212,14 +212,14 @@ def test_a_broken_weights_file_is_one_sentence(tmp_path: Path) -> None:
 def test_the_stored_report_is_no_worse_than_it_was() -> None:
     report = _json("evaluate")
     assert report["stored"] is True
-    # What helps with requests costs a little on exams: docs/decisions/the-sentence-that-asks-counts-once-more.md.
-    assert report["auroc"] >= 0.895
+    # What helps with requests costs a little on exams: docs/decisions/linear-predictor.md.
+    assert report["auroc"] >= 0.885
     assert report["ece"] <= 0.03
-    assert report["own_rows_by_author"]["auroc"] >= 0.93
-    assert report["own_rows_by_author"]["accuracy"] >= 0.86
-    assert report["own_rows_by_author"]["ece"] <= 0.042
+    assert report["own_rows_by_author"]["auroc"] >= 0.945
+    assert report["own_rows_by_author"]["accuracy"] >= 0.875
+    assert report["own_rows_by_author"]["ece"] <= 0.038
     assert 0 <= report["no_think_share"] <= 1
-    assert report["own_no_think_share"] >= 0.58
+    assert report["own_no_think_share"] >= 0.67
     assert report["ece_bins"] == 15
     assert len(report["families"]) >= 20
     assert len(report["data_sha256"]) == 64

@@ -22,7 +22,7 @@ from pointsman.router.predictor.wrapping import Wrapping
 
 ROWS_FILE = "train.jsonl.xz"
 OWN_FAMILY = "own_rows"
-OWN_FACTOR = 2.0
+OWN_FACTOR = 6.0
 """How much more an own row counts: they are what requests look like, the public sets are exams."""
 ORIGINAL_SHARE, COPY_SHARE = 0.5, 0.5
 """What an own row that has wrapped copies (`wrapping.py`) counts, and what each copy; one without counts 1."""

@@ -25,10 +25,10 @@ from pointsman.router.predictor import alphabet, asking, lexicon
 from pointsman.router.predictor.alphabet import BEGINNING, TokenKind
 from pointsman.router.predictor.excerpt import LONGEST, Excerpt
 
-VERSION = f"5-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}"
+VERSION = f"6-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}"
 """Raise the number with every change to what a feature means: weights of another version are refused."""
 
-TABLE_BITS = 18
+TABLE_BITS = 19
 TABLE_SIZE = 1 << TABLE_BITS
 BATCH = 64
 """Texts laid out in one go at most; longer batches are cut."""

@@ -20,7 +20,7 @@ from pointsman.router.predictor.question import parted
 
 Floats = npt.NDArray[np.float64]
 
-INVERSE_REGULARISATION = 0.5
+INVERSE_REGULARISATION = 0.3
 _ITERATIONS = 40
 _LEAST_TRUST = 0.4
 _DOUBT = 1.0
