@@ -7,11 +7,14 @@ them are loaded, whoever uses them; how many there may be is bounded where they 
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 
 from pointsman.contracts.names import Metric
 from pointsman.router.metrics import Metrics
 from pointsman.router.predictor import Predictor
+
+log = logging.getLogger(__name__)
 
 TOLD = 60.0
 """Seconds for which a version that was missed counts as a trouble."""
@@ -25,6 +28,10 @@ class Predictors:
         self._held: dict[str, Predictor] = {}
         self._missed: dict[str, float] = {}
         self._count = metrics.counter(Metric.MISSING_PREDICTOR, {})
+        if base.arithmetic == "numpy":
+            log.warning(
+                "the predictor's compiled kernel is not here or of another release: NumPy judges, more slowly"
+            )
 
     def of(self, version: str) -> Predictor:
         """The predictor of that version, or the platform's own where it is not here."""

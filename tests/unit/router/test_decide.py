@@ -47,6 +47,8 @@ POOLS: tuple[dict[str, Any], ...] = (
 class Half:
     """A predictor that is never sure."""
 
+    arithmetic = "compiled"
+
     def probability(self, question: str) -> float:
         return 0.5
 
