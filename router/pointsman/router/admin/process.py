@@ -35,6 +35,7 @@ from pointsman.router.admin.live_prices import LivePrices
 from pointsman.router.admin.live_tenants import LiveTenants
 from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.admin.tenant_projector import TenantProjector
+from pointsman.router.background import stand_back
 from pointsman.router.heartbeat import Heartbeat
 from pointsman.router.metrics import Metrics
 from pointsman.router.metrics_page import MetricsServer
@@ -74,6 +75,7 @@ class Settings:
 def run(config: Config, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; everything is closed in order then, and `SystemExit` raised with status 0."""
     os.nice(NICENESS)
+    stand_back()
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn, which heeds them while it serves, sends itself the signal once more when it is done.
         signal.signal(number, _leave)

@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from pointsman.contracts.config import Config
 from pointsman.contracts.names import StateFile
+from pointsman.router.background import stand_back
 from pointsman.router.heartbeat import Heartbeat
 from pointsman.router.ledger.budgets import BudgetReconciliation
 from pointsman.router.ledger.gauges import LedgerGauges
@@ -47,6 +48,7 @@ class Settings:
 
 def run(config: Config, settings: Settings) -> None:
     """Write until SIGTERM or SIGINT. Raises `DatabaseError` where the configured database can't be used."""
+    stand_back()
     database = Database(database_url(config.database, settings.state_dir))
     redis = Redis.from_url(settings.redis_url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT)
     metrics = Metrics(settings.state_dir / StateFile.METRICS)
