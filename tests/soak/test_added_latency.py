@@ -48,6 +48,9 @@ RECOVERED = 1.0
 MOST_LATER = 1.05
 """How much later the first token may come where the answer may be asked for once more with thinking."""
 
+APART = 500.0
+"""Tokens a second of a stream, so that the first is read alone: what comes in one read is passed on in one write."""
+
 MOST_FOR_A_HIT = {"process": 0.0003, "Redis": 0.001}
 """Seconds that an answer from the response cache may take at the median, by where it is found."""
 
@@ -130,8 +133,8 @@ def test_an_answer_that_may_be_asked_for_again_begins_as_soon(
 ) -> None:
     speed = 10 / prefill if prefill else 1e9
     pools = [
-        simulated("fast", "sound", "no_think", decode_speed=1e9, prefill_speed=speed, answer_tokens=8),
-        simulated("deep", "sound", "think", decode_speed=1e9, prefill_speed=speed, answer_tokens=8),
+        simulated("fast", "sound", "no_think", decode_speed=APART, prefill_speed=speed, answer_tokens=8),
+        simulated("deep", "sound", "think", decode_speed=APART, prefill_speed=speed, answer_tokens=8),
     ]
     with SoakGateway(folder, pools=pools, tenants=TENANTS) as gateway:
         wait_for(lambda: gateway.startupz() == 200, "the pools", gateway.router)
