@@ -49,7 +49,7 @@ MOST_LATER = 1.05
 """How much later the first token may come where the answer may be asked for once more with thinking."""
 
 APART = 500.0
-"""Tokens a second of a stream, so that the first is read alone: what comes in one read is passed on in one write."""
+"""Tokens a second of a stream: the first is read alone, as what comes in one read is passed on in one write."""
 
 MOST_FOR_A_HIT = {"process": 0.0003, "Redis": 0.001}
 """Seconds that an answer from the response cache may take at the median, by where it is found."""
