@@ -45,6 +45,9 @@ MOST_MEMORY = 400 * MIB
 MOST_DEARER = 1.1
 """What a request may cost beside all of them, against a router that knows nobody but those who ask."""
 
+MOST_DEARER_IN_SHORT = 1.3
+"""The same in the short profile: two routers that do the same differ by some per cent, however long one looks."""
+
 ASKING = 10
 """Tenants that ask in turn."""
 
@@ -143,8 +146,9 @@ def test_a_request_costs_the_same_beside_a_hundred_thousand_tenants(
         each = median(both[place] for both in rounds) / len(requests)
         say(f"processor time of a request, {ASKING} tenants of {size:,} (us)", f"{each * 1e6:.0f}")
     say("ratio, of all rounds", f"{min(ratios):.3f} .. {max(ratios):.3f}")
-    say("ratio, median of rounds", f"{median(ratios):.3f} (bound: {MOST_DEARER:g})")
-    assert median(ratios) <= MOST_DEARER
+    most = MOST_DEARER_IN_SHORT if short else MOST_DEARER
+    say("ratio, median of rounds", f"{median(ratios):.3f} (bound: {most:g})")
+    assert median(ratios) <= most
 
 
 def know(gateway: SoakGateway, number: int, keys: list[str]) -> None:
