@@ -163,6 +163,7 @@ async def _serve(config: Config, settings: Settings) -> None:
     for task in (*tasks, stopped):
         task.cancel()
     await asyncio.gather(*tasks, stopped, return_exceptions=True)
+    plane.savings.finish()
     await plane.answers.shared.flush()
     await plane.decisions.flush()
     await ledger.close()

@@ -6,7 +6,8 @@ without thinking, and that did, has spared the difference: `middle` takes the me
 and `high` their quartiles, each against the median without. What thinking adds is priced as reasoning, the rest as
 answer, each at its own mode's prices; prompts are left out, as they are as long in either mode.
 
-Stands beside `settle`, which counts a request by adding one here; the arithmetic is done twice a second.
+Stands beside `settle`, which counts a request by adding one here; the arithmetic is done at the sweeps, for a part
+of the tenants at each.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ from pointsman.router.tenant_view import ModelView, TenantView
 
 ENOUGH = 8
 """Answers in each mode that must have been seen before anything is claimed."""
+
+SOME = 32
+"""Tenants that are told of at one sweep: a millisecond."""
+
+SWEEPS = 16
+"""Sweeps after which all are told of that had something to tell, where more than `SOME` at a sweep are needed."""
 
 ESTIMATES = ("low", "middle", "high")
 """The quartile, the median and the quartile of answers with thinking that an estimate takes."""
@@ -57,6 +64,8 @@ class Savings:
         self._prices = prices
         self._metrics = metrics
         self._untold: dict[tuple[str, str], _Count] = {}
+        self._due: dict[tuple[str, str], _Count] = {}  # what was untold when the round began
+        self._some = SOME
         self._cells: dict[tuple[str, str], list[tuple[Cell, Cell]]] = {}
         self._requests = 0
         self._sums = [[0.0, 0.0] for _ in ESTIMATES]
@@ -73,18 +82,29 @@ class Savings:
         count.number += 1
 
     def tell(self, now: float) -> None:
-        """Bring the metrics up to date; `now` is of no matter, as in all that is done at each sweep."""
-        untold, self._untold = self._untold, {}
-        for key, count in untold.items():
-            estimates = self.estimates(count.tenant, count.model)
-            if estimates is None:
-                continue
-            self._requests += count.number
-            for (tokens, dollars), sums, estimate in zip(self._cells_of(key), self._sums, estimates, strict=True):
-                tokens.add(count.number * estimate.tokens)
-                dollars.add(count.number * estimate.nano / NANO)
-                sums[0] += count.number * estimate.tokens
-                sums[1] += count.number * estimate.nano
+        """Bring the metrics up to date, a part of them where many asked; `now` is of no matter, as in all sweeps."""
+        if not self._due:
+            self._due, self._untold = self._untold, {}
+            self._some = max(SOME, -(-len(self._due) // SWEEPS))
+        for _ in range(min(self._some, len(self._due))):
+            self._tell(*self._due.popitem())
+
+    def finish(self) -> None:
+        """Tell of all that is left: the last request has ended."""
+        for waiting in (self._due, self._untold):
+            while waiting:
+                self._tell(*waiting.popitem())
+
+    def _tell(self, key: tuple[str, str], count: _Count) -> None:
+        estimates = self.estimates(count.tenant, count.model)
+        if estimates is None:
+            return
+        self._requests += count.number
+        for (tokens, dollars), sums, estimate in zip(self._cells_of(key), self._sums, estimates, strict=True):
+            tokens.add(count.number * estimate.tokens)
+            dollars.add(count.number * estimate.nano / NANO)
+            sums[0] += count.number * estimate.tokens
+            sums[1] += count.number * estimate.nano
 
     def told(self) -> dict[str, Any]:
         """What was spared since this process began, of all tenants: tokens of output and whole nano-dollars."""

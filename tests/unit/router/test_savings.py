@@ -15,6 +15,7 @@ from pointsman.contracts.limits import Budget
 from pointsman.contracts.modes import Mode
 from pointsman.contracts.names import Metric
 from pointsman.router import metrics as metrics_module
+from pointsman.router import savings as savings_module
 from pointsman.router.admission.lease_book import LeaseBook
 from pointsman.router.admission.purse import Purse
 from pointsman.router.budget_gauges import SOME, BudgetGauges
@@ -61,6 +62,33 @@ class Saving:
 @pytest.fixture
 def saving(tmp_path: Path) -> Saving:
     return Saving(tmp_path)
+
+
+def test_of_many_tenants_a_part_is_told_at_each_sweep_and_all_at_the_end(
+    saving: Saving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(savings_module, "SOME", 2)
+    monkeypatch.setattr(savings_module, "SWEEPS", 4)
+
+    def everybody_asks() -> None:
+        for number in range(20):
+            saving.tenant.name = f"t{number}"
+            saving.answered(Mode.NO_THINK, *[100] * ENOUGH)
+            saving.answered(Mode.THINK, *[1000] * ENOUGH)
+            saving.savings.note(saving.exchange())
+
+    def told() -> Any:
+        return saving.savings.told()["requests"]
+
+    everybody_asks()
+    assert [(saving.savings.tell(0.0), told())[1] for _ in range(3)] == [5, 10, 15]
+    everybody_asks()
+    assert [(saving.savings.tell(0.0), told())[1] for _ in range(3)] == [20, 25, 30]
+    everybody_asks()
+    saving.savings.finish()
+    assert told() == 60
+    saving.savings.tell(0.0)
+    assert told() == 60
 
 
 def test_of_too_many_tenants_the_later_ones_are_told_together(
