@@ -69,22 +69,25 @@ def split_head(data: bytes) -> tuple[bytes, int, int, int] | None:
 class KnownHead:
     """A head that llhttp has accepted, and its bytes `before` and `after` the digits of its body's length."""
 
-    __slots__ = ("after", "before", "head", "size")
+    __slots__ = ("after", "before", "head")
 
     def __init__(self, before: bytes, after: bytes, head: Head) -> None:
         self.before = before
         self.after = after
         self.head = head
-        self.size = len(before) + len(after)
 
     def body_of(self, data: bytes) -> bytes | None:
         """The body, if `data` is a request with this head, complete, and nothing else; else None."""
-        size = len(data) - self.size
-        length = size - len(b"%d" % size)
-        expected = b"%b%d%b" % (self.before, length, self.after)
-        if len(expected) + length == len(data) and data.startswith(expected):
-            return data[len(expected) :]
-        return None
+        before, after = self.before, self.after
+        if not data.startswith(before):
+            return None
+        start = len(before)
+        stop = data.find(b"\r", start, start + LENGTH_DIGITS + 1)
+        digits = data[start:stop]
+        if not data.startswith(after, stop) or not digits.isdigit():
+            return None
+        begin = stop + len(after)
+        return data[begin:] if int(digits) == len(data) - begin else None
 
     def length_of(self, data: bytes) -> int | None:
         """The length of the body that is to follow, if `data` is this head and nothing else; else None."""
