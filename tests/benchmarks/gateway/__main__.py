@@ -25,7 +25,7 @@ from benchmarks.gateway.peers import PEERS, ROOT, RUST_PEERS, environment
 from benchmarks.gateway.subjects import Subject
 from benchmarks.gateway.tools import Cores, Tools
 
-OWN = ("direct", "floor", "pointsman")
+OWN = ("direct", "kernel-floor", "floor", "pointsman")
 FILES_FOR_10_000 = 32_768
 
 
@@ -132,6 +132,8 @@ def _start(
     cores, environments = tools.cores, tools.folder / "venvs"
     tested = [subjects.direct(ports)]
     missing: dict[str, str] = {}
+    if "kernel-floor" in only:
+        tested.append(stack.enter_context(subjects.kernel_floor(tools, folder, ports)))
     if "floor" in only:
         tested.append(stack.enter_context(subjects.floor(sys.executable, cores, folder, ports)))
     if "pointsman" in only:

@@ -2,7 +2,7 @@
 
 Every client connection has one keep-alive connection to the upstream. Both sides are parsed by httptools, because
 knowing where a message ends is the least that any HTTP gateway has to do; nothing is done with what is learnt.
-Run as a program of its own: `python floor.py PORT UPSTREAM_PORT`.
+Run as a program of its own: `python floor.py PORT UPSTREAM_PORT`. `floor.c` is the same without Python.
 """
 
 from __future__ import annotations

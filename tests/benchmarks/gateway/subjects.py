@@ -10,7 +10,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 
 from benchmarks.gateway.peers import Peer, environment
-from benchmarks.gateway.tools import Cores, Target
+from benchmarks.gateway.tools import Cores, Target, Tools
 from support.gateway import Gateway, Process, free_port
 
 START = 120.0
@@ -43,14 +43,25 @@ def direct(ports: Sequence[int]) -> Subject:
     return Subject("direct", Target(ports[0]), "no gateway")
 
 
-@contextmanager
-def floor(python: str, cores: Cores, folder: Path, ports: Sequence[int]) -> Iterator[Subject]:
+def floor(python: str, cores: Cores, folder: Path, ports: Sequence[int]) -> AbstractContextManager[Subject]:
     """The bare relay."""
+    return _relay("floor", [python, str(Path(__file__).with_name("floor.py"))], cores, folder, ports)
+
+
+def kernel_floor(tools: Tools, folder: Path, ports: Sequence[int]) -> AbstractContextManager[Subject]:
+    """The relay in C that looks at nothing."""
+    return _relay("kernel-floor", [str(tools.folder / "floor")], tools.cores, folder, ports)
+
+
+@contextmanager
+def _relay(
+    name: str, program: Sequence[str], cores: Cores, folder: Path, ports: Sequence[int]
+) -> Iterator[Subject]:
     port = free_port()
-    argv = [python, str(Path(__file__).with_name("floor.py")), str(port), str(ports[0])]
-    with _running(cores.on_gateway(argv), folder / "floor.log", {}) as process:
+    argv = [*program, str(port), str(ports[0])]
+    with _running(cores.on_gateway(argv), folder / f"{name}.log", {}) as process:
         _wait_until_it_answers(port, (), process)
-        yield Subject("floor", Target(port, gateway=(process.popen.pid,)), " ".join(argv))
+        yield Subject(name, Target(port, gateway=(process.popen.pid,)), " ".join(argv))
 
 
 @contextmanager

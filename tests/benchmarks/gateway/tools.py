@@ -1,4 +1,4 @@
-"""The two C programs, built and run, and the clocks of the processes under test read at the same moments.
+"""The C programs, built and run, and the clocks of the processes under test read at the same moments.
 
 Stands apart from what is measured: nothing here knows a gateway. A process' CPU time comes from the kernel's own
 clock of that process (nanoseconds), not from ticks, so that a window of a second is enough.
@@ -77,7 +77,7 @@ class Tools:
         if compiler is None or shutil.which("taskset") is None or shutil.which("setpriv") is None:
             raise SystemExit("make bench needs a C compiler, taskset and setpriv (gcc libc6-dev util-linux).")
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("upstream", "load"):
+        for name in ("upstream", "load", "floor"):
             argv = [compiler, "-O2", "-Wall", "-Wextra", "-o", str(self.folder / name), str(SOURCES / f"{name}.c")]
             subprocess.run(argv, check=True)
 

@@ -1,6 +1,6 @@
-/* What the upstream and the load generator share: a growing buffer, the clock, sockets and headers.
+/* What the upstream, the load generator and the floor share: a growing buffer, the clock, sockets and headers.
  *
- * Both are C with one thread and one epoll loop, because what measures a gateway has to be several times
+ * They are C with one thread and one epoll loop, because what measures a gateway has to be several times
  * faster than any gateway: a client and an upstream in Python cost more per request than what they measure. */
 
 #define _GNU_SOURCE
@@ -30,28 +30,28 @@ struct bytes {
     size_t used, room;
 };
 
-static void die(const char *what) {
+static inline void die(const char *what) {
     perror(what);
     exit(1);
 }
 
-static void reserve(struct bytes *b, size_t more) {
+static inline void reserve(struct bytes *b, size_t more) {
     if (b->used + more <= b->room) return;
     while (b->room < b->used + more) b->room = b->room ? b->room * 2 : 1024;
     if (!(b->data = realloc(b->data, b->room))) die("realloc");
 }
 
-static void append(struct bytes *b, const char *data, size_t count) {
+static inline void append(struct bytes *b, const char *data, size_t count) {
     reserve(b, count);
     memcpy(b->data + b->used, data, count);
     b->used += count;
 }
 
-static void append_text(struct bytes *b, const char *text) {
+static inline void append_text(struct bytes *b, const char *text) {
     append(b, text, strlen(text));
 }
 
-static void append_number(struct bytes *b, uint64_t number) {
+static inline void append_number(struct bytes *b, uint64_t number) {
     char digits[20];
     int at = sizeof digits;
     do digits[--at] = '0' + number % 10;
@@ -60,37 +60,37 @@ static void append_number(struct bytes *b, uint64_t number) {
 }
 
 /* Drop the first `count` bytes. */
-static void consume(struct bytes *b, size_t count) {
+static inline void consume(struct bytes *b, size_t count) {
     b->used -= count;
     if (b->used) memmove(b->data, b->data + count, b->used);
 }
 
 /* Nanoseconds of the monotonic clock, which all processes of this machine share. */
-static uint64_t now(void) {
+static inline uint64_t now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static struct sockaddr_in loopback(int port) {
+static inline struct sockaddr_in loopback(int port) {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     return address;
 }
 
-static void no_delay(int fd) {
+static inline void no_delay(int fd) {
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
 /* Bytes of a message's head with its empty line, or 0 while it is incomplete. */
-static size_t head_size(const struct bytes *b) {
+static inline size_t head_size(const struct bytes *b) {
     char *end = memmem(b->data, b->used, "\r\n\r\n", 4);
     return end ? end - b->data + 4 : 0;
 }
 
 /* The value of the header `name` ("\r\nname:", lower case) within a head, or NULL. */
-static const char *header(const char *head, size_t size, const char *name) {
+static inline const char *header(const char *head, size_t size, const char *name) {
     size_t length = strlen(name);
     for (const char *at = head; (at = memchr(at, '\r', head + size - at)); at++) {
         if ((size_t)(head + size - at) < length) return NULL;
@@ -102,7 +102,7 @@ static const char *header(const char *head, size_t size, const char *name) {
     return NULL;
 }
 
-static void watch(int poll, int fd, void *owner, uint32_t events, int how) {
+static inline void watch(int poll, int fd, void *owner, uint32_t events, int how) {
     struct epoll_event event = {.events = events, .data.ptr = owner};
     if (epoll_ctl(poll, how, fd, &event)) die("epoll_ctl");
 }
