@@ -82,7 +82,7 @@ class Savings:
         count.number += 1
 
     def tell(self, now: float) -> None:
-        """Bring the metrics up to date, a part of them where many asked; `now` is of no matter, as in all sweeps."""
+        """Bring the metrics up to date, a part where many asked; `now` is of no matter, as in all sweeps."""
         if not self._due:
             self._due, self._untold = self._untold, {}
             self._some = max(SOME, -(-len(self._due) // SWEEPS))
