@@ -72,6 +72,7 @@ Tools = Annotated[bool, typer.Option("--tools", help="The request offers tools, 
 
 def explain(
     text: Annotated[str, typer.Argument(help="The question, as the last user message would hold it.")],
+    system: Annotated[str | None, typer.Option("--system", help="The system prompt that it comes with.")] = None,
     as_json: AsJson = False,
     weights: WeightsFile = None,
     config: ConfigFile = None,
@@ -91,7 +92,13 @@ def explain(
     predictor = _load(weights)
     what_if = _what_if(config, tenant, model, metadata, tools)
     try:
-        exchange = what_if.request([{"role": "user", "content": text.encode(errors="replace").decode()}])
+        said = [] if system is None else [("system", system)]
+        exchange = what_if.request(
+            [
+                {"role": role, "content": content.encode(errors="replace").decode()}
+                for role, content in (*said, ("user", text))
+            ]
+        )
         question = exchange.question
         probability = None if question is None else predictor.probability(question)
         decision = what_if.decision(exchange, probability)

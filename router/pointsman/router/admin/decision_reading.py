@@ -16,6 +16,7 @@ from pointsman.contracts.pricing import Usage, cost_of
 from pointsman.router.admin.pool_directory import PoolDirectory
 from pointsman.router.policies import language_of
 from pointsman.router.predictor import Predictor, features
+from pointsman.router.predictor.question import last_message
 
 PredictorOf = Callable[[str], Predictor | None]
 
@@ -55,7 +56,7 @@ class RecordReader:
         question = fields.get("question")
         if question is not None and question.get("text") is not None:
             text = question["text"]
-            fields["question"] = {**question, "language": language_of(text)}
+            fields["question"] = {**question, "language": language_of(last_message(text))}
             predictor = self._predictor_of(fields["predictor"])
             if predictor is not None:
                 told = predictor.explain(text)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pointsman.contracts.modes import ModePolicy
 from pointsman.contracts.policies import Match, Rule
 from pointsman.router.policies.language import language_of
+from pointsman.router.predictor.question import last_message
 
 MOST_COMBINATIONS = 4096
 """Combinations of model, endpoint, key and tools that one policy remembers; with more, all are forgotten."""
@@ -125,7 +126,7 @@ class _Lookup:
                         place, modes = ruled.place, ruled.modes
                         break
         if self._tongue < place or in_language:
-            language = language_of(question)
+            language = language_of(last_message(question))
             if language is not None:
                 tongue = self._tongues.get(language)
                 if tongue is not None:

@@ -48,9 +48,10 @@ class Weights:
 
     `table`: float16 [features.TABLE_SIZE], weights of the hashed features; `counts`: float32
     [features.COUNT_SIZE], weights of the counts; `bias`: the raw score of nothing at all; `slope`, `offset`: the
-    calibration, P(think) = 1 / (1 + exp(-(slope * score + offset))); `earlier_slope`, `earlier_offset`: what the
-    log-odds of earlier turns add to those of a short last one, earlier_slope * odds + earlier_offset; `created`:
-    ISO date; `data_sha256`: hash of the rows trained on; `report`: what `pointsman evaluate` measured, as JSON.
+    calibration, P(think) = 1 / (1 + exp(-(slope * score + offset))); `earlier`: (slope, offset), what the log-odds
+    of earlier turns add to those of a short last one, slope * odds + offset; `material`: the same of a message,
+    added to those of the task that the system prompt sets for it; `created`: ISO date; `data_sha256`: hash of the
+    rows trained on; `report`: what `pointsman evaluate` measured, as JSON.
     `name`: whose it is; `base`: the version that it was adapted from, None where it was trained from nothing.
     """
 
@@ -64,15 +65,19 @@ class Weights:
     report: dict[str, Any]
     name: str = BASE
     base: str | None = None
-    earlier_slope: float = 0.0
-    earlier_offset: float = 0.0
+    earlier: tuple[float, float] = (0.0, 0.0)
+    material: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """All that stands beside the arrays and takes part in a prediction."""
+        return (self.bias, self.slope, self.offset, *self.earlier, *self.material)
 
     @property
     def sha256(self) -> str:
         """Hash of all that a prediction depends on, in lower-case hexadecimal."""
         digest = hashlib.sha256(features.VERSION.encode())
-        numbers = (self.bias, self.slope, self.offset, self.earlier_slope, self.earlier_offset)
-        digest.update(struct.pack("<5d", *numbers))
+        digest.update(struct.pack("<7d", *self.numbers))
         for name in _ARRAYS:
             digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()
@@ -102,8 +107,8 @@ def packed(weights: Weights) -> bytes:
             "bias": weights.bias,
             "slope": weights.slope,
             "offset": weights.offset,
-            "earlier_slope": weights.earlier_slope,
-            "earlier_offset": weights.earlier_offset,
+            "earlier": weights.earlier,
+            "material": weights.material,
             "report": weights.report,
         }
     )
@@ -172,17 +177,21 @@ def parse(content: bytes) -> Weights:
             report=dict(header["report"]),
             name=str(header.get("name", BASE)),
             base=None if header.get("base") is None else str(header["base"]),
-            earlier_slope=float(header["earlier_slope"]),
-            earlier_offset=float(header["earlier_offset"]),
+            earlier=_pair(header["earlier"]),
+            material=_pair(header["material"]),
         )
         stated = header["weights_sha256"]
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError("is damaged: its header lacks a field, or holds a wrong one") from error
-    numbers = (weights.bias, weights.slope, weights.offset, weights.earlier_slope, weights.earlier_offset)
-    if not all(map(math.isfinite, numbers)) or not all(np.isfinite(each).all() for each in arrays.values()):
+    if not all(map(math.isfinite, weights.numbers)) or not all(np.isfinite(each).all() for each in arrays.values()):
         raise WeightsError("is damaged: it holds numbers that are not finite")
     if weights.base is not None and not _VERSION.fullmatch(weights.version):
         raise WeightsError("is damaged: its header names no version")
     if weights.sha256 != stated:
         raise WeightsError("is damaged: its report was measured on other weights")
     return weights
+
+
+def _pair(found: object) -> tuple[float, float]:
+    slope, offset = map(float, found)  # type: ignore[call-overload]
+    return slope, offset

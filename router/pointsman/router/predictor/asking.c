@@ -1,4 +1,5 @@
-/* Which lines of a text ask, as `asking.py` chooses them: the same whole numbers, so the same lines.
+/* Which lines of a text ask, as `asking.py` chooses them, and which sentences of a system prompt set a task, as
+ * `standing_task.py` does: the same whole numbers, so the same lines.
  *
  * Stands before `excerpt.c`. Works on a copy of at most `WINDOW` characters; allocates nothing, knows no Python.
  */
@@ -120,9 +121,9 @@ static int32_t flags_say(const Model *m, const uint16_t *codes, const Sentences 
     return sum;
 }
 
-static int32_t score(const Model *m, uint16_t *codes, const Sentences *found, int32_t place) {
+/* What the words of a sentence say by the weights of `cells`. */
+static int32_t words_say(const Model *m, const int16_t *cells, uint16_t *codes, const Sentence *each) {
     static const uint32_t SEEDS[] = {0x9E3779B1u, 0x85EBCA77u, 0xC2B2AE3Du};
-    const Sentence *each = &found->items[place];
     int32_t size = each->end - each->begin < READ ? each->end - each->begin : READ;
     /* The words are read up to a pad, which for a moment stands in place of what follows. */
     uint16_t *after = codes + each->begin + size, next = *after;
@@ -133,9 +134,13 @@ static int32_t score(const Model *m, uint16_t *codes, const Sentences *found, in
     const uint32_t *const lines[] = {w.word, w.pair, w.beginning};
     int64_t sum = 0;
     for (int line = 0; line < 3; line++)
-        for (int32_t j = 0; j <= w.count; j++) sum += m->asking[(lines[line][j] * SEEDS[line]) >> (32 - ASKING_BITS)];
+        for (int32_t j = 0; j <= w.count; j++) sum += cells[(lines[line][j] * SEEDS[line]) >> (32 - ASKING_BITS)];
     /* Rounded down, also below 0. */
-    return (int32_t)((sum * m->inverse_roots[w.count + 1]) >> 12) + flags_say(m, codes, found, place);
+    return (int32_t)((sum * m->inverse_roots[w.count + 1]) >> 12);
+}
+
+static int32_t score(const Model *m, uint16_t *codes, const Sentences *found, int32_t place) {
+    return words_say(m, m->asking, codes, &found->items[place]) + flags_say(m, codes, found, place);
 }
 
 static int has_break(const uint16_t *codes, int32_t size) {
@@ -202,4 +207,19 @@ int32_t pointsman_asked(const Model *m, uint16_t *codes, int32_t size, uint16_t 
     }
     asked[used] = PAD;
     return used;
+}
+
+int32_t pointsman_tasks(const Model *m, Text text, Place places[TASKS_MOST]) {
+    uint16_t codes[TASKS_WINDOW + 1];
+    int32_t size = text.length < TASKS_WINDOW ? (int32_t)text.length : TASKS_WINDOW, count = 0;
+    for (int32_t i = 0; i < size; i++) codes[i] = code_at(text, i);
+    codes[size] = PAD;
+    Sentences found;
+    find_sentences(m, codes, size, &found);
+    for (int32_t i = 0; i < found.count; i++) {
+        const Sentence *each = &found.items[i];
+        if (words_say(m, m->tasks, codes, each) + m->tasks[1 << ASKING_BITS] <= TASKS_LEAST) continue;
+        places[count++] = (Place){each->begin, each->end};
+    }
+    return count;
 }

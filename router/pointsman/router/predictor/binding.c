@@ -25,8 +25,8 @@ static int refuse(const char *why) {
     return 0;
 }
 
-enum { BLOCKS, CHARACTERS, FILTER, BUCKETS, PHRASES, HEADINGS, ASKING, TABLE, ARRAYS };
-static const size_t ITEM[ARRAYS] = {2, 4, 1, 2, 4, 1, 2, 4};
+enum { BLOCKS, CHARACTERS, FILTER, BUCKETS, PHRASES, HEADINGS, ASKING, TASKS, TABLE, ARRAYS };
+static const size_t ITEM[ARRAYS] = {2, 4, 1, 2, 4, 1, 2, 2, 4};
 
 /* Whether no table leads outside another, whatever text is read. */
 static int fits(const Model *m, const Py_ssize_t *sizes, Py_ssize_t counts) {
@@ -34,6 +34,7 @@ static int fits(const Model *m, const Py_ssize_t *sizes, Py_ssize_t counts) {
     if (counts != PARTS * (Py_ssize_t)m->heading_count + WHOLE_COUNTS) return refuse("too many or too few counts");
     if (sizes[TABLE] != 1 << TABLE_BITS) return refuse("too many or too few weights");
     if (sizes[ASKING] != ASKING_SIZE) return refuse("too many or too few weights of what asks");
+    if (sizes[TASKS] != TASKS_SIZE) return refuse("too many or too few weights of what sets a task");
     if (sizes[BUCKETS] != 1 << BUCKET_BITS) return refuse("too many or too few buckets");
     if (sizes[FILTER] * 8 != 1 << FILTER_BITS) return refuse("a filter of the wrong size");
     if (sizes[BLOCKS] != (LIMIT >> BLOCK_BITS) + 1) return refuse("too many or too few blocks");
@@ -86,6 +87,7 @@ static int take_over(Kernel *kernel, const Py_buffer *arrays, Py_ssize_t *sizes)
     m->phrases = placed[PHRASES];
     m->headings = placed[HEADINGS];
     m->asking = placed[ASKING];
+    m->tasks = placed[TASKS];
     m->table = placed[TABLE];
     return 1;
 }
@@ -100,9 +102,9 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         PyErr_SetString(PyExc_TypeError, "Kernel takes no keywords");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "y*IIy*(y*y*y*y*y*y*y*y*)y*ds", &numbers, &multiplier, &headings, &groups,
+    if (!PyArg_ParseTuple(args, "y*IIy*(y*y*y*y*y*y*y*y*y*)y*ds", &numbers, &multiplier, &headings, &groups,
                           &arrays[BLOCKS], &arrays[CHARACTERS], &arrays[FILTER], &arrays[BUCKETS], &arrays[PHRASES],
-                          &arrays[HEADINGS], &arrays[ASKING], &arrays[TABLE], &counts, &bias, &tags))
+                          &arrays[HEADINGS], &arrays[ASKING], &arrays[TASKS], &arrays[TABLE], &counts, &bias, &tags))
         return NULL;
     Kernel *kernel = (Kernel *)type->tp_alloc(type, 0);
     int good = kernel != NULL;
@@ -239,6 +241,20 @@ static PyObject *kernel_evidence_of_rest(PyObject *self, PyObject *args) {
     return strongest(model, &excerpt, limit);
 }
 
+static PyObject *kernel_tasks(PyObject *self, PyObject *string) {
+    Text text;
+    Place places[TASKS_MOST];
+    if (!text_of(string, &text)) return NULL;
+    int32_t count = pointsman_tasks(&((Kernel *)self)->model, text, places);
+    PyObject *found = PyList_New(count);
+    for (int32_t i = 0; found && i < count; i++) {
+        PyObject *pair = Py_BuildValue("ii", places[i].begin, places[i].end);
+        if (!pair) Py_CLEAR(found);
+        else PyList_SET_ITEM(found, i, pair);
+    }
+    return found;
+}
+
 static PyMethodDef METHODS[] = {
     {"probability", kernel_probability, METH_O,
      "probability(text) -> float | None\n\nP(think) of a text; None where it may hold a document to leave out."},
@@ -252,6 +268,8 @@ static PyMethodDef METHODS[] = {
     {"evidence_of_rest", kernel_evidence_of_rest, METH_VARARGS,
      "evidence_of_rest(text, document, limit) -> list[tuple[int, float]]\n\n"
      "`evidence` of what `excerpt.without_documents` has left."},
+    {"tasks", kernel_tasks, METH_O,
+     "tasks(text) -> list[tuple[int, int]]\n\nWhere the sentences stand that set a task; see `standing_task`."},
     {NULL, NULL, 0, NULL},
 };
 

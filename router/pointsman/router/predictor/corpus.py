@@ -50,7 +50,8 @@ class Row:
     One labelled query: `think` is the label, `weight` how sure that is; a `family` is left out as a whole.
 
     Of own rows `source` is the file, `kind` what sort of request it is, and `pair` what those share that differ by
-    little, or speak of the same document; `earlier` is what the user said before a short last turn. A `copy` is one
+    little, or speak of the same document; `beside` is what the user said before a short last turn or, where it is
+    `material`, the message that `text`, the task of a system prompt, is set for. A `copy` is one
     of an own row, wrapped: trained on, never judged.
     """
 
@@ -64,7 +65,8 @@ class Row:
     kind: str = ""
     pair: str = ""
     copy: bool = False
-    earlier: str = ""
+    beside: str = ""
+    material: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +138,9 @@ def _own_rows(path: Path) -> Iterable[Row]:
         row = orjson.loads(line)
         text = row["text"] if "text" in row else question_of(row["messages"])
         assert isinstance(text, str)
-        last, earlier = parted(text)
+        asked, beside, material = parted(text)
         yield Row(
-            last,
+            asked,
             bool(row["label"]),
             1.0,
             path.stem,
@@ -147,7 +149,8 @@ def _own_rows(path: Path) -> Iterable[Row]:
             row["lang"],
             row["kind"],
             row.get("pair", ""),
-            earlier=earlier,
+            beside=beside,
+            material=material,
         )
 
 

@@ -63,8 +63,8 @@ METHOD = (
     "what a model trained without any of them says of them, own_rows_by_author, own_kinds and own_languages what "
     "models say that saw no row of the same author. "
     "Probabilities are calibrated on the judgements of the left-out families and authors, and what an earlier turn "
-    "adds is learnt from the latter. no_think_share is the largest share of no_think rows that one threshold sends "
-    "there with a precision of 0.95, were half of all rows to think."
+    "or a task's material adds is learnt from the latter. no_think_share is the largest share of no_think rows "
+    "that one threshold sends there with a precision of 0.95, were half of all rows to think."
 )
 _TOGETHER = 3
 """Families that are left out in one go."""
@@ -110,8 +110,8 @@ class _Calibration(NamedTuple):
 
     slope: float
     offset: float
-    earlier_slope: float
-    earlier_offset: float
+    earlier: tuple[float, float]
+    material: tuple[float, float]
 
 
 def _measure(
@@ -138,22 +138,22 @@ def _measure(
     scores[~counted] = judge(~counted)
     by_author = scores.copy()
     author = np.array([row.source if row.family == OWN_FAMILY else "" for row in corpus.rows])
-    asked_before = np.array([bool(row.earlier) and not row.copy for row in corpus.rows])
-    earlier = np.zeros(len(family))
+    has_beside = np.array([bool(row.beside) and not row.copy for row in corpus.rows])
+    beside = np.zeros(len(family))
     for name in sorted(set(author[~counted].tolist())):
         progress(f"leaving out the author of {OWN_FAMILY}/{name}")
         out = author == name
         fitted = fit_without(out)
         by_author[out] = fitted.scores(Matrix(matrix.hashed[out], matrix.counts[out]))
-        if (theirs := out & asked_before).any():
-            turns = [corpus.rows[place].earlier for place in np.flatnonzero(theirs)]
-            earlier[theirs] = fitted.scores(training.matrix_of(turns))
+        if (theirs := out & has_beside).any():
+            texts = [corpus.rows[place].beside for place in np.flatnonzero(theirs)]
+            beside[theirs] = fitted.scores(training.matrix_of(texts))
 
     # Copies were there to learn from; what is measured are the rows themselves.
     rows = [row for row in corpus.rows if not row.copy]
     original = np.array([not row.copy for row in corpus.rows])
     scores, by_author, think = scores[original], by_author[original], think[original]
-    earlier, asked_before = earlier[original], asked_before[original]
+    beside, has_beside = beside[original], has_beside[original]
     family, counted = family[original], counted[original]
     sureness = np.array([row.weight for row in rows])
     _, place, sizes = np.unique(family, return_inverse=True, return_counts=True)
@@ -161,11 +161,15 @@ def _measure(
     mass = np.where(counted, weights, weights.mean())
     mass[~counted] *= _OWN_SHARE / (1 - _OWN_SHARE) * mass[counted].sum() / mass[~counted].sum()
     slope, offset = training.calibrate(by_author, think, mass / mass.mean())
-    earlier_slope = earlier_offset = 0.0
-    if len(set(think[asked_before].tolist())) == 2:
-        last, before = slope * by_author[asked_before] + offset, slope * earlier[asked_before] + offset
-        earlier_slope, earlier_offset = training.calibrate_earlier(last, before, think[asked_before])
-        by_author[asked_before] += (earlier_slope * before + earlier_offset) / slope
+    material = np.array([row.material for row in rows])
+    added = []
+    for theirs in (has_beside & ~material, has_beside & material):
+        learnt = (0.0, 0.0)
+        if len(set(think[theirs].tolist())) == 2:
+            odds = slope * beside[theirs] + offset
+            learnt = training.calibrate_beside(slope * by_author[theirs] + offset, odds, think[theirs])
+            by_author[theirs] += (learnt[0] * odds + learnt[1]) / slope
+        added.append(learnt)
 
     def figures(rows: Labels, weights: Floats, judged: Floats = scores) -> dict[str, Any]:
         labels, mass = think[rows], weights[rows]
@@ -204,7 +208,7 @@ def _measure(
         },
         "families": {name: figures(family == name, sureness) for name in names if name != OWN_FAMILY},
     }
-    return report, _Calibration(slope, offset, earlier_slope, earlier_offset)
+    return report, _Calibration(slope, offset, *added)
 
 
 def _rounded(value: float) -> float:

@@ -7,15 +7,6 @@
 
 #include <string.h>
 
-/* The code point at `place`; all from the model's limit on are one. */
-static inline uint16_t code_at(Text text, int64_t place) {
-    uint32_t code;
-    if (text.width == 1) return ((const uint8_t *)text.data)[place];
-    if (text.width == 2) code = ((const uint16_t *)text.data)[place];
-    else code = ((const uint32_t *)text.data)[place];
-    return (uint16_t)(code < LIMIT ? code : LIMIT);
-}
-
 static inline int is_colon(uint32_t code) { return code == ':' || code == 0xFF1A; }
 
 /* What a line that only closes a block is made of. */

@@ -21,11 +21,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from pointsman.router.predictor import alphabet, asking, lexicon
+from pointsman.router.predictor import alphabet, asking, lexicon, standing_task
 from pointsman.router.predictor.alphabet import BEGINNING, TokenKind
 from pointsman.router.predictor.excerpt import LONGEST, Excerpt
 
-VERSION = f"6-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}"
+VERSION = f"7-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}-{standing_task.FINGERPRINT}"
 """Raise the number with every change to what a feature means: weights of another version are refused."""
 
 TABLE_BITS = 19
@@ -105,10 +105,11 @@ COUNT_NAMES = (
 COUNT_SIZE = len(COUNT_NAMES)
 BIAS_NAME, REST_NAME = "where every question starts", "everything else"
 EARLIER_NAME = "what was asked before"
-EVIDENCE_NAMES = (*GROUP_NAMES, *COUNT_NAMES, BIAS_NAME, REST_NAME, EARLIER_NAME)
+MATERIAL_NAME = "the message that the system prompt sets a task for"
+EVIDENCE_NAMES = (*GROUP_NAMES, *COUNT_NAMES, BIAS_NAME, REST_NAME, EARLIER_NAME, MATERIAL_NAME)
 """
-What evidence that names no word is called, by its place: groups, counts, the bias, the sum of the rest, and the
-turns before a short one.
+What evidence that names no word is called, by its place: groups, counts, the bias, the sum of the rest, and what
+stands beside a question: turns before a short one, the message that a task is set for.
 """
 COUNT_SCALE = 0.15
 """How much a count may say against the hashed words before the data speaks."""
@@ -415,6 +416,8 @@ class KernelArrays(NamedTuple):
     headings: npt.NDArray[np.uint8]
     asking: npt.NDArray[np.int16]
     """`asking.Weights`: those of the cells, and those of the flags after them."""
+    tasks: npt.NDArray[np.int16]
+    """`standing_task.WEIGHTS`."""
 
 
 class KernelNumbers(NamedTuple):
@@ -482,5 +485,6 @@ def kernel_tables() -> KernelTables:
         phrases=phrases.hashes,
         headings=phrases.headings,
         asking=np.concatenate([asking.WEIGHTS.table, np.array(asking.WEIGHTS.flags, np.int16)]),
+        tasks=standing_task.WEIGHTS,
     )
     return KernelTables(arrays, numbers, _SEEDS.tolist(), int(phrases.multiplier), _HEADINGS)

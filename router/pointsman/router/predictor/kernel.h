@@ -25,6 +25,9 @@ enum { ASKING_BITS = 14, ASKING_FLAGS = 26, ASKING_SIZE = (1 << ASKING_BITS) + A
 enum { LEAST = 0, MATERIAL = 20, LONGEST_LINE = 600, MOST_SCORED = 200, CUT_FROM = 60, SHORTEST_SENTENCE = 20 };
 enum { READ = 160, CERTAIN = 2 * UNIT, MOST_POINTS = 4 };
 
+/* What sets a task in a system prompt, as in `standing_task.py`: one weight behind those of the cells. */
+enum { TASKS_SIZE = (1 << ASKING_BITS) + 1, TASKS_LEAST = 320, TASKS_WINDOW = 801, TASKS_MOST = TASKS_WINDOW / 2 + 2 };
+
 /* How much room there is. */
 enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 19, PARTS = 5 };
 enum { WINDOW = 2 * REACH + 1 };
@@ -57,6 +60,8 @@ typedef struct {
     const uint8_t *headings;
     /* What `asking.Weights` are: of the cells, and of the flags after them. */
     const int16_t *asking;
+    /* The same of what sets a task: of the cells, and of every sentence. */
+    const int16_t *tasks;
     const float *table;
     /* The names of documents' tags as far as they are ASCII, a bar before and after each. */
     char tags[MAX_TAGS];
@@ -77,6 +82,11 @@ typedef struct {
 typedef struct {
     int32_t begin, end, place, total, asking, points;
 } Focus;
+
+/* Where something stands among characters. */
+typedef struct {
+    int32_t begin, end;
+} Place;
 
 /* What is read of a text, as `excerpt.Excerpt`; `codes`: the `size` characters of its text, each at most
  * `LIMIT`, and a pad.
@@ -128,6 +138,9 @@ int32_t pointsman_asked(const Model *model, uint16_t *codes, int32_t size, uint1
 /* The sentence of an excerpt that asks the most, as `asking.focus`; a pad follows the `size` characters. */
 Focus pointsman_focus(const Model *model, uint16_t *codes, int32_t size);
 
+/* Where the sentences stand that set a task, of the first `TASKS_WINDOW` characters of `text`; returns how many. */
+int32_t pointsman_tasks(const Model *model, Text text, Place places[TASKS_MOST]);
+
 /* P(think) of an excerpt, in [0, 1]. Its size, opening and closing must be in range. */
 double pointsman_probability(const Model *model, const Excerpt *excerpt);
 
@@ -140,6 +153,15 @@ uint32_t pointsman_contributions(const Model *model, const Excerpt *excerpt, dou
 static inline uint32_t character(const Model *m, uint32_t code) {
     uint32_t block = m->blocks[code >> BLOCK_BITS], mask = (1u << BLOCK_BITS) - 1;
     return m->characters[(block << BLOCK_BITS) + (code & mask)];
+}
+
+/* The code point of `text` at `place`; all from the model's limit on are one. */
+static inline uint16_t code_at(Text text, int64_t place) {
+    uint32_t code;
+    if (text.width == 1) return ((const uint8_t *)text.data)[place];
+    if (text.width == 2) code = ((const uint16_t *)text.data)[place];
+    else code = ((const uint32_t *)text.data)[place];
+    return (uint16_t)(code < LIMIT ? code : LIMIT);
 }
 
 static inline uint32_t kind_of(uint32_t character) { return character >> 16 & 0xFF; }

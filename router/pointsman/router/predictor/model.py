@@ -21,8 +21,9 @@ from pointsman.router.predictor.features import Part
 from pointsman.router.predictor.question import parted
 
 _EARLIER = features.EVIDENCE_NAMES.index(features.EARLIER_NAME)
+_MATERIAL = features.EVIDENCE_NAMES.index(features.MATERIAL_NAME)
 _FURTHEST = 12.0
-"""Log-odds of earlier turns that count at most, either way."""
+"""Log-odds of what stands beside a question that count at most, either way."""
 _SCALES = np.array([group.scale for group in features.GROUPS])
 
 
@@ -38,7 +39,8 @@ class Predictor:
     Judges questions by one set of weights. Safe to share between threads.
 
     A question is any string; of one that `question_of` has made of a conversation, what was asked before the last
-    turn is judged by itself, and its log-odds are added with a weight of their own.
+    turn, or what the system prompt's task is set for, is judged by itself, and its log-odds are added with a weight
+    of their own.
 
     `compiled`: use the compiled kernel for single questions, where there is one.
     """
@@ -51,7 +53,7 @@ class Predictor:
         self._table = weights.table.astype(np.float32) * np.float32(weights.slope)
         self._counts: list[float] = (weights.counts * np.float64(weights.slope)).tolist()
         self._bias = weights.slope * weights.bias + weights.offset
-        self._earlier_slope, self._earlier_offset = weights.earlier_slope, weights.earlier_offset
+        self._beside = weights.earlier, weights.material
         features.extract((excerpt(""),))  # builds the tables now, so that the first request does not pay for them
         self._kernel = native.kernel_of(self._table, self._counts, self._bias) if compiled else None
 
@@ -71,9 +73,9 @@ class Predictor:
 
     def probability(self, text: str) -> float:
         """P(think) in [0, 1] of one question, any string of any length."""
-        last, earlier = parted(text)
-        if earlier:
-            return _sigmoid(_log_odds(self._alone(last)) + self._light(earlier))
+        asked, beside, material = parted(text)
+        if beside:
+            return _sigmoid(_log_odds(self._alone(asked)) + self._light(beside, material))
         return self._alone(text)
 
     def _alone(self, text: str) -> float:
@@ -90,17 +92,17 @@ class Predictor:
         scores: list[float] = []
         for start in range(0, len(texts), features.BATCH):
             batch = [parted(text) for text in texts[start : start + features.BATCH]]
-            found = self._scores(features.extract([excerpt(last) for last, _ in batch]))
+            found = self._scores(features.extract([excerpt(asked) for asked, _, _ in batch]))
             scores += [
-                score + self._light(earlier) if earlier else score
-                for score, (_, earlier) in zip(found, batch, strict=True)
+                score + self._light(beside, material) if beside else score
+                for score, (_, beside, material) in zip(found, batch, strict=True)
             ]
         return [_sigmoid(score) for score in scores]
 
-    def _light(self, earlier: str) -> float:
-        """What earlier turns add to the log-odds of the last one."""
-        odds = _log_odds(self._alone(earlier))
-        return self._earlier_slope * max(-_FURTHEST, min(_FURTHEST, odds)) + self._earlier_offset
+    def _light(self, beside: str, material: bool) -> float:
+        """What earlier turns add to the log-odds of the last one, or a task's material to those of the task."""
+        slope, offset = self._beside[material]
+        return slope * max(-_FURTHEST, min(_FURTHEST, _log_odds(self._alone(beside)))) + offset
 
     def evidence(self, text: str, *, limit: int = 8) -> list[Evidence]:
         """
@@ -113,11 +115,11 @@ class Predictor:
 
     def ranked(self, text: str, limit: int) -> list[tuple[int, float]]:
         """`evidence` as it is worked out: places in `features.EVIDENCE_NAMES`, with contributions."""
-        last, earlier = parted(text)
-        if not earlier:
+        asked, beside, material = parted(text)
+        if not beside:
             return self._ranked_alone(text, limit)
-        *ranked, (rest_place, rest) = self._ranked_alone(last, limit)
-        ranked.append((_EARLIER, self._light(earlier)))
+        *ranked, (rest_place, rest) = self._ranked_alone(asked, limit)
+        ranked.append((_MATERIAL if material else _EARLIER, self._light(beside, material)))
         ranked.sort(key=lambda entry: -abs(entry[1]))
         rest += sum(contribution for _, contribution in ranked[limit:])
         return [*ranked[:limit], (rest_place, rest)]
@@ -136,12 +138,13 @@ class Predictor:
         At most `limit` entries, then `everything else`; the contributions add up to the log-odds of `probability`.
         What `shortened` has left of a text is explained as the whole of it.
         """
-        last, earlier = parted(text)
-        found = features.extract((excerpt(last),))
+        asked, beside, material = parted(text)
+        found = features.extract((excerpt(asked),))
         seen: defaultdict[str, float] = defaultdict(float)
         seen[features.BIAS_NAME] = self._bias
-        if earlier:
-            seen[features.EARLIER_NAME] = self._light(earlier)
+        if beside:
+            name = features.MATERIAL_NAME if material else features.EARLIER_NAME
+            seen[name] = self._light(beside, material)
         for name, contribution in self._hashed(found):
             seen[name] += contribution
         for place, value in found.counts[0].items():

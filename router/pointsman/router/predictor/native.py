@@ -44,6 +44,9 @@ class Kernel(Protocol):
         under the place after the last. None where the text may hold a document, which Python leaves out.
         """
 
+    def tasks(self, text: str, /) -> list[tuple[int, int]]:
+        """Where the sentences of a text of `standing_task.READ` characters at most stand that set a task."""
+
     def evidence_of_rest(self, text: str, document: bool, limit: int, /) -> list[tuple[int, float]]:
         """`evidence` of what `without_documents` has left of a text."""
 

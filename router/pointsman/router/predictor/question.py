@@ -1,16 +1,18 @@
 """Which words of a conversation are the question.
 
-Stands before the excerpt: the system prompt, the answers and attached documents say much about the conversation and
-little about how hard its next answer is, so the last user message counts. Only where that is short, as "and with
-five of them?" is, does what the user said before come along, behind a mark. Reads any shape of message without
-raising: judging a request's form is the parser's work.
+Stands before the excerpt: the answers and attached documents say much about the conversation and little about how
+hard its next answer is, so the last user message counts. Where that is short, as "and with five of them?" is, what
+the user said before comes along, behind a mark. Where the system prompt sets a task for whatever the user sends, it
+is the question, and the last message comes along as its material. Reads any shape of message without raising:
+judging a request's form is the parser's work.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from pointsman.router.predictor import standing_task
 from pointsman.router.predictor.excerpt import shortened
 
 DOCUMENT_LENGTH = 1500
@@ -18,20 +20,37 @@ DOCUMENT_LENGTH = 1500
 _MOST_PARTS = 64
 MARK = "\n\u241e "
 """What stands between a last turn and what was asked before it."""
+TASK_MARK = "\n\u241d "
+"""What stands between a task that the system prompt sets and the user's message that it is set for."""
 SHORT, SHORT_WIDE = 60, 24
 """Characters of a last turn at most that is read in the light of earlier ones; the latter with ideographs in it."""
 _FIRST_WIDE = "\u2e80"
-_REACH = SHORT + len(MARK)
+_REACH, _TASK_REACH = SHORT + len(MARK), standing_task.LONGEST + len(TASK_MARK)
+_SYSTEM = ("system", "developer")
 _MOST_MESSAGES, _MOST_TURNS = 32, 4
 _EARLIER = 600
 """Characters from each end of what was asked before that are kept."""
+
+
+class Parted(NamedTuple):
+    """
+    A question of `question_of`, taken apart.
+
+    `asked` is what is judged by itself, and `beside` what has a lesser say, or nothing: what the user asked before
+    a short last turn, or, where it is `material`, the message that the task of the system prompt is set for.
+    """
+
+    asked: str
+    beside: str = ""
+    material: bool = False
 
 
 def question_of(messages: Sequence[Mapping[str, Any]]) -> str | None:
     """
     The text of the last user message, or None where there is none to judge.
 
-    Behind a short one stand `MARK` and the user messages before it, of several the last; `parted` takes the two
+    Behind a short one stand `MARK` and the user messages before it, of several the last; before one that the system
+    prompt, which is the first message, sets a task for stand that task and `TASK_MARK`; `parted` takes them
     apart. `messages` are OpenAI chat messages as JSON was read; `content` may be a string or a list of parts. Among
     several text parts those of `DOCUMENT_LENGTH` characters or more are left out, unless all are that long. Costs
     nothing for the length of a text, nor for what stands before a last user message that is not short.
@@ -40,18 +59,40 @@ def question_of(messages: Sequence[Mapping[str, Any]]) -> str | None:
         message = messages[place]
         if isinstance(message, dict) and message.get("role") == "user":
             text = _text_of(message.get("content"))
-            if place and text is not None and _is_short(text):
-                earlier = _asked_before(messages, place)
-                if earlier is not None:
-                    return f"{text}{MARK}{earlier}"
+            if place and text is not None:
+                task = _task_of(messages[0])
+                if task is not None:
+                    return f"{task}{TASK_MARK}{text}"
+                if _is_short(text):
+                    earlier = _asked_before(messages, place)
+                    if earlier is not None:
+                        return f"{text}{MARK}{earlier}"
             return text
     return None
 
 
-def parted(question: str) -> tuple[str, str]:
-    """A question of `question_of` as (last turn, what was asked before or nothing)."""
+def parted(question: str) -> Parted:
+    """A question of `question_of`, or any other text, in its parts."""
+    at = question.find(TASK_MARK, 0, _TASK_REACH)
+    if at > 0:
+        return Parted(question[:at], question[at + len(TASK_MARK) :], material=True)
     at = question.find(MARK, 0, _REACH)
-    return (question, "") if at <= 0 else (question[:at], question[at + len(MARK) :])
+    return Parted(question) if at <= 0 else Parted(question[:at], question[at + len(MARK) :])
+
+
+def last_message(question: str | None) -> str | None:
+    """What the user said last, of a question of `question_of`."""
+    if question is None:
+        return None
+    asked, beside, material = parted(question)
+    return beside if material else asked
+
+
+def _task_of(message: object) -> str | None:
+    if not isinstance(message, dict) or message.get("role") not in _SYSTEM:
+        return None
+    text = _text_of(message.get("content"))
+    return None if text is None else standing_task.standing_task(text)
 
 
 def _is_short(text: str) -> bool:

@@ -51,7 +51,7 @@ class Fit:
 
 
 def matrix_of(texts: Sequence[str]) -> Matrix:
-    """The features of `texts`, exactly as serving sees them; of a question with earlier turns those of the last."""
+    """The features of `texts`, exactly as serving sees them; what stands beside a question is left out."""
     from scipy import sparse
 
     scales = np.array([group.scale for group in features.GROUPS], dtype=np.float32)
@@ -62,7 +62,7 @@ def matrix_of(texts: Sequence[str]) -> Matrix:
     kernel = native.kernel_of(
         np.zeros(features.TABLE_SIZE, np.float32), [0.0] * features.COUNT_SIZE, 0.0
     )  # cuts the same excerpts, in a hundredth of the time
-    for row, (text, _) in enumerate(map(parted, texts)):
+    for row, (text, _, _) in enumerate(map(parted, texts)):
         read = excerpt(text) if kernel is None else _excerpt(kernel, text)
         found = features.extract((read,))
         for place, value in found.counts[0].items():
@@ -155,17 +155,17 @@ def calibrate(scores: Floats, think: npt.NDArray[np.bool_], weights: Floats) -> 
     return float(slope), float(offset)
 
 
-def calibrate_earlier(last: Floats, earlier: Floats, think: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """(slope, offset) such that slope * earlier + offset, added to the last turn's log-odds, explains `think`."""
+def calibrate_beside(asked: Floats, beside: Floats, think: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """(slope, offset) such that slope * beside + offset, added to the log-odds `asked`, explains `think`."""
     from scipy.optimize import minimize
 
     sign = np.where(think, 1.0, -1.0)
     doubt = np.ones(len(sign))
 
     def loss(at: Floats) -> tuple[float, Floats]:
-        value, steep = _logistic(sign * (last + at[0] * earlier + at[1]), doubt)
+        value, steep = _logistic(sign * (asked + at[0] * beside + at[1]), doubt)
         steep *= sign
-        return value, np.array([steep @ earlier, steep.sum()])
+        return value, np.array([steep @ beside, steep.sum()])
 
     slope, offset = minimize(loss, np.zeros(2), jac=True, method="BFGS").x
     return float(slope), float(offset)
