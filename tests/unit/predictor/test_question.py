@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pointsman.router.predictor import Predictor, artefact, question_of
 from pointsman.router.predictor.excerpt import LONGEST, excerpt
-from pointsman.router.predictor.question import parted
+from pointsman.router.predictor.question import Parted, parted
 
 
 def _talk(*turns: str) -> list[dict[str, object]]:
@@ -31,15 +31,15 @@ def test_only_the_last_user_message_counts_where_it_is_not_short() -> None:
 
 
 def test_a_short_last_turn_brings_along_what_it_speaks_of() -> None:
-    assert parted(question_of(_talk(PRIMES, "and for rings?")) or "") == ("and for rings?", PRIMES)
-    assert parted(question_of(_talk(PRIMES, "why?", "环呢？")) or "") == ("环呢？", f"{PRIMES}\nwhy?")
-    assert parted(question_of(_talk("Hi!", "How are you?", "fine")) or "") == ("fine", "Hi!\nHow are you?")
-    assert parted(question_of(_talk("0", "1", "2", "3", "4", "5")) or "") == ("5", "1\n2\n3\n4")
+    assert parted(question_of(_talk(PRIMES, "and for rings?")) or "") == Parted("and for rings?", PRIMES)
+    assert parted(question_of(_talk(PRIMES, "why?", "环呢？")) or "") == Parted("环呢？", f"{PRIMES}\nwhy?")
+    assert parted(question_of(_talk("Hi!", "How are you?", "fine")) or "") == Parted("fine", "Hi!\nHow are you?")
+    assert parted(question_of(_talk("0", "1", "2", "3", "4", "5")) or "") == Parted("5", "1\n2\n3\n4")
     long = question_of(_talk("a" * 5000 + "b" * 5000, "shorter")) or ""
     assert long.startswith("shorter")
     assert long.endswith("b")
     assert len(long) < 2000
-    assert parted("no conversation") == ("no conversation", "")
+    assert parted("no conversation") == Parted("no conversation")
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
@@ -113,20 +113,25 @@ _JSON = st.recursive(
 )
 
 
-@given(st.lists(st.fixed_dictionaries({"role": st.just("user") | _JSON, "content": _JSON}), max_size=4))
+@given(
+    st.lists(
+        st.fixed_dictionaries({"role": st.sampled_from(["user", "system"]) | _JSON, "content": _JSON}), max_size=4
+    )
+)
 def test_any_shape_of_messages_is_survived(messages: list[dict[str, object]]) -> None:
     question = question_of(messages)
     assert question is None or question.strip()
 
 
-def test_only_what_follows_a_last_user_message_that_is_not_short_is_looked_at() -> None:
+def test_before_a_last_user_message_that_is_not_short_the_system_prompt_alone_is_looked_at() -> None:
     class Message(dict[str, object]):
         def get(self, key: str, default: object = None) -> object:
             raise AssertionError("an earlier message was read")
 
+    first = {"role": "system", "content": "Be kind."}
     earlier = Message(role="user", content="Prove it.")
     last = {"role": "user", "content": PRIMES}
-    assert question_of([earlier, last, {"role": "tool", "content": "done"}]) == PRIMES
+    assert question_of([first, earlier, last, {"role": "tool", "content": "done"}]) == PRIMES
 
 
 @given(st.text())

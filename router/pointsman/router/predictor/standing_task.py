@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pointsman.router.predictor.native import Kernel
 
 FILE = Path(__file__).with_name("data") / "tasks.weights"
-LEAST = 320
+LEAST = asking.UNIT
 """
 The score above which a sentence is taken to set a task. More than 0, since a task that is missed leaves the message
 to be judged as if there were no system prompt, and one that is none takes its say away.
