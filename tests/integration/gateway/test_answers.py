@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import httpx
 import openai
@@ -12,6 +13,7 @@ from support.gateway import Gateway, events
 
 EASY = "What is the capital of France?"
 HARD = "Prove that the square root of 2 is irrational."
+TASK = "You are the help desk of a ferry line. Translate every message that a traveller sends into Finnish."
 
 
 @pytest.fixture
@@ -42,6 +44,31 @@ def test_the_predictor_sends_each_question_down_its_track(
     assert usage.completion_tokens_details is not None
     reasoning = usage.completion_tokens_details.reasoning_tokens
     assert reasoning == (31 if mode == "think" else 0)  # the mark that closes the thinking counts with it
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        (
+            "chat/completions",
+            {"messages": [{"role": "system", "content": TASK}, {"role": "user", "content": HARD}]},
+        ),
+        ("messages", {"system": TASK, "max_tokens": 50, "messages": [{"role": "user", "content": HARD}]}),
+        ("responses", {"instructions": TASK, "input": HARD}),
+    ],
+)
+def test_where_the_system_prompt_sets_the_task_a_message_is_mere_material(
+    gateway: Gateway, path: str, fields: dict[str, Any]
+) -> None:
+    answer = httpx.post(
+        f"{gateway.url}/v1/{path}",
+        json={"model": "smollm2", **fields},
+        headers={"authorization": f"Bearer {gateway.key}"},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-pointsman-mode-source"] == "predictor"
+    assert answer.headers["x-pointsman-mode"] == "no_think"
 
 
 @pytest.mark.parametrize(("question", "mode"), [(EASY, "no_think"), (HARD, "think")])
