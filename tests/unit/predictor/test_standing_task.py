@@ -16,7 +16,7 @@ from pointsman.router.predictor.standing_task import LONGEST, READ, places, stan
 PROOF = "Prove that there are infinitely many primes, and say where the proof fails for a finite ring of numbers."
 EASY_TASKS = [
     "You work for a museum. Translate each text that the visitor sends into Finnish. Keep names as they are.",
-    "Classify the customer's message as complaint, question or praise. Answer with one word.",
+    "Classify the sentiment of each guest's message as good, bad or mixed. Answer with one word.",
     "你在博物馆工作。把访客发来的每段文字翻译成芬兰文，只输出译文。",
     "あなたは博物館の係です。届いた文章をフィンランド語に訳し、訳文だけを出力してください。",
 ]

@@ -216,9 +216,11 @@ int32_t pointsman_tasks(const Model *m, Text text, Place places[TASKS_MOST]) {
     codes[size] = PAD;
     Sentences found;
     find_sentences(m, codes, size, &found);
+    int32_t least = TASKS_LEAST;
+    for (int32_t left = found.count; left > 1; left >>= 1) least += TASKS_DOUBT;
     for (int32_t i = 0; i < found.count; i++) {
         const Sentence *each = &found.items[i];
-        if (words_say(m, m->tasks, codes, each) + m->tasks[1 << ASKING_BITS] <= TASKS_LEAST) continue;
+        if (words_say(m, m->tasks, codes, each) + m->tasks[1 << ASKING_BITS] <= least) continue;
         places[count++] = (Place){each->begin, each->end};
     }
     return count;

@@ -26,7 +26,8 @@ enum { LEAST = 0, MATERIAL = 20, LONGEST_LINE = 600, MOST_SCORED = 200, CUT_FROM
 enum { READ = 160, CERTAIN = 2 * UNIT, MOST_POINTS = 4 };
 
 /* What sets a task in a system prompt, as in `standing_task.py`: one weight behind those of the cells. */
-enum { TASKS_SIZE = (1 << ASKING_BITS) + 1, TASKS_LEAST = UNIT, TASKS_WINDOW = 801, TASKS_MOST = TASKS_WINDOW / 2 + 2 };
+enum { TASKS_SIZE = (1 << ASKING_BITS) + 1, TASKS_LEAST = UNIT / 2, TASKS_DOUBT = 177 };
+enum { TASKS_WINDOW = 801, TASKS_MOST = TASKS_WINDOW / 2 + 2 };
 
 /* How much room there is. */
 enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 19, PARTS = 5 };

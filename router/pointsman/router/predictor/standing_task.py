@@ -23,10 +23,12 @@ if TYPE_CHECKING:
     from pointsman.router.predictor.native import Kernel
 
 FILE = Path(__file__).with_name("data") / "tasks.weights"
-LEAST = asking.UNIT
+LEAST, DOUBT = asking.UNIT // 2, 177
 """
-The score above which a sentence is taken to set a task. More than 0, since a task that is missed leaves the message
-to be judged as if there were no system prompt, and one that is none takes its say away.
+The score above which the only sentence of a prompt is taken to set a task, and how much more it takes each time
+that there are twice as many: log 2, since one of them may look like a task by chance. More than 0, since a task
+that is missed leaves the message to be judged as if there were no system prompt, and one that is none takes its
+say away.
 """
 LONGEST = 400
 """Characters of a task at most."""
@@ -45,8 +47,14 @@ def standing_task(prompt: str) -> str | None:
 
 def places(text: str) -> list[tuple[int, int]]:
     """Where the sentences of `text` stand that set a task: what `Kernel.tasks` finds, without it."""
-    found = [(begin, end) for begin, end, *_ in asking.sentences(text)]
-    return [(begin, end) for begin, end in found if score(text[begin:end]) > LEAST]
+    found = asking.sentences(text)
+    least = least_of(len(found))
+    return [(begin, end) for begin, end, *_ in found if score(text[begin:end]) > least]
+
+
+def least_of(sentences: int) -> int:
+    """The score above which one of so many sentences is taken to set a task."""
+    return LEAST + DOUBT * max(sentences.bit_length() - 1, 0)
 
 
 def score(sentence: str) -> int:

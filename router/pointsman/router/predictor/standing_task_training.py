@@ -78,7 +78,8 @@ def main() -> None:
         out = prompt % _FOLDS == fold
         weights = fitted(cells[~out], sets[~out])
         scores[out] = cells[out] @ weights[:-1] + weights[-1]
-    found = scores * asking.UNIT > standing_task.LEAST
+    least = np.array([standing_task.least_of(int(count)) for count in np.bincount(prompt)])
+    found = scores * asking.UNIT > least[prompt]
     with_task = np.unique(prompt[sets])
     told = np.isin(np.arange(prompt.max() + 1), prompt[found])
     theirs = np.isin(np.arange(prompt.max() + 1), with_task)
