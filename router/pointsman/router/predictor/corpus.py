@@ -24,6 +24,8 @@ ROWS_FILE = "train.jsonl.xz"
 OWN_FAMILY = "own_rows"
 OWN_FACTOR = 6.0
 """How much more an own row counts: they are what requests look like, the public sets are exams."""
+PUBLIC_DOUBT = 0.4
+"""How much the label of a public row is in doubt (see `training.fit`): many were given to whole sources."""
 ORIGINAL_SHARE, COPY_SHARE = 0.5, 0.5
 """What an own row that has wrapped copies (`wrapping.py`) counts, and what each copy; one without counts 1."""
 CORE = "core"
@@ -90,6 +92,10 @@ class Corpus:
         ]
         mean = sum(raw) / sum(sizes.values())
         return [weight / mean for weight in raw]
+
+    def doubts(self) -> list[float]:
+        """How much each row's label is in doubt; own rows were labelled one by one."""
+        return [0.0 if row.family == OWN_FAMILY else PUBLIC_DOUBT for row in self.rows]
 
 
 def load(folder: Path) -> Corpus:

@@ -82,7 +82,7 @@ def train(corpus: Corpus, *, created: str, progress: Progress) -> Weights:
     matrix, think, counts = _prepare(corpus, progress)
     report, calibration = _measure(corpus, matrix, think, counts, progress)
     progress("fitting the final model on all rows")
-    final = training.fit(matrix, think, counts)
+    final = training.fit(matrix, think, counts, np.array(corpus.doubts()))
     return Weights(
         table=final.table.astype(np.float16),
         counts=final.counts.astype(np.float32),
@@ -119,10 +119,12 @@ def _measure(
 ) -> tuple[dict[str, Any], _Calibration]:
     family = np.array([row.family for row in corpus.rows])
     counted = family != OWN_FAMILY
+    doubts = np.array(corpus.doubts())
     scores = np.empty(len(family))
 
     def fit_without(out: Labels) -> training.Fit:
-        return training.fit(Matrix(matrix.hashed[~out], matrix.counts[~out]), think[~out], counts[~out])
+        kept = Matrix(matrix.hashed[~out], matrix.counts[~out])
+        return training.fit(kept, think[~out], counts[~out], doubts[~out])
 
     def judge(out: Labels) -> Floats:
         return fit_without(out).scores(Matrix(matrix.hashed[out], matrix.counts[out]))

@@ -25,7 +25,7 @@ from pointsman.router.predictor import alphabet, asking, lexicon, standing_task
 from pointsman.router.predictor.alphabet import BEGINNING, TokenKind
 from pointsman.router.predictor.excerpt import LONGEST, Excerpt
 
-VERSION = f"7-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}-{standing_task.FINGERPRINT}"
+VERSION = f"8-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}-{standing_task.FINGERPRINT}"
 """Raise the number with every change to what a feature means: weights of another version are refused."""
 
 TABLE_BITS = 19
@@ -52,6 +52,8 @@ class Group:
     part: Part
     scale: float
     """How much the group may say before the data speaks."""
+    shaped: bool = False
+    """Whether each shape of text (see `_shape`) has cells of its own for it."""
 
 
 _WORD, _PAIR, _BEGINNING, _SKIP = 0, 1, MAX_RUN, MAX_RUN + 1
@@ -69,6 +71,8 @@ GROUPS = (
     Group(_WORD, Part.FOCUS, 1.5),
     Group(_PAIR, Part.FOCUS, 1.5),
     Group(_BEGINNING, Part.FOCUS, 1.5),
+    Group(_WORD, Part.ALL, 1.0, shaped=True),
+    Group(_WORD, Part.FOCUS, 1.5, shaped=True),
 )
 
 GROUP_NAMES = (
@@ -77,6 +81,7 @@ GROUP_NAMES = (
     *("beginnings of words", "beginnings of words (in the last lines)", "beginnings of words (in the first lines)"),
     "words with a gap between them",
     *("words (where it asks)", "pairs of words (where it asks)", "beginnings of words (where it asks)"),
+    *("words in a text of this shape", "words in a text of this shape (where it asks)"),
 )
 _HEADINGS = len(lexicon.LEXICON)
 QUANTITIES = "how many quantities it names"
@@ -287,15 +292,17 @@ class Features(NamedTuple):
     """
     What the model weighs, for R texts.
 
-    `cells`: table cells of every hashed feature, text by text and group by group; `sizes`: how many of them each
-    group of each text has, at least one, [R * GROUPS]; `starts`: where in `cells` each of those begins; `counts`:
-    for each text the values that are not 0, by their place in `COUNT_NAMES`.
+    `cells`: table cells of every hashed feature, text by text and group by group, each once in a group; `sizes`:
+    how many of them each group of each text has, at least one, [R * GROUPS]; `starts`: where in `cells` each of
+    those begins; `hits`: for each cell which of its group's words hits it first; `counts`: for each text the values
+    that are not 0, by their place in `COUNT_NAMES`.
     """
 
     layout: Layout
     cells: npt.NDArray[np.intp]
     sizes: npt.NDArray[np.intp]
     starts: npt.NDArray[np.intp]
+    hits: npt.NDArray[np.intp]
     counts: list[dict[int, float]]
 
 
@@ -303,6 +310,9 @@ _SLICES = tuple((group.line, *((0, 1), (2, 1), (0, 3), (4, 5))[group.part]) for 
 """For each group its line of `Layout.runs`, and which of a text's `spans` it begins and ends at."""
 _SEEDS = alphabet.spread(np.arange(1, len(GROUPS) + 1, dtype=_U32)) | _U32(1)
 """Odd numbers that send each group's hashes to cells of its own."""
+_SHAPED = np.array([group.shaped for group in GROUPS], dtype=_U32)
+_SIZES, _BREAKS = (60, 200), (1, 4)
+"""From how many characters, and from how many line breaks, a text is of the next shape."""
 
 
 def extract(excerpts: Sequence[Excerpt]) -> Features:
@@ -316,11 +326,36 @@ def extract(excerpts: Sequence[Excerpt]) -> Features:
     parts = [lines[line][span[start] : span[end]] for span in spans for line, start, end in _SLICES]
     sizes = np.array([len(part) for part in parts])
     hashes = np.concatenate(parts)
-    hashes *= (_SEEDS if len(spans) == 1 else np.tile(_SEEDS, len(spans))).repeat(sizes)
+    shapes = np.array([[2 * _shape(each)] for each in excerpts], dtype=_U32)
+    hashes *= ((shapes * _SHAPED + _U32(1)) * _SEEDS).ravel().repeat(sizes)
     hashes >>= _SHIFT
+    cells, sizes, starts, hits = _distinct(hashes.astype(np.intp), sizes)
+    return Features(layout, cells, sizes, starts, hits, _counts(excerpts, layout))
+
+
+def _distinct(cells: npt.NDArray[np.intp], sizes: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], ...]:
+    """`cells`, `sizes`, `starts` and `hits` of `Features`, of cells that a group may hit several times."""
+    begins = sizes.cumsum()
+    begins -= sizes
+    cells += (np.arange(len(sizes)) << TABLE_BITS).repeat(sizes)
+    order = cells.argsort(kind="stable")
+    cells = cells.take(order)
+    first = np.append(True, cells[1:] != cells[:-1])
+    cells, order = cells[first], order[first]
+    group = cells >> TABLE_BITS
+    sizes = np.bincount(group, minlength=len(sizes))
     starts = sizes.cumsum()
     starts -= sizes
-    return Features(layout, hashes.astype(np.intp), sizes, starts, _counts(excerpts, layout))
+    cells &= TABLE_SIZE - 1
+    order -= begins.take(group)
+    return cells, sizes, starts, order
+
+
+def _shape(excerpt: Excerpt) -> int:
+    """What a text looks like before a word of it is read: how long it is, in how many lines, and beside what."""
+    size, breaks = len(excerpt.text), excerpt.text.count("\n")
+    length, lines = (sum(value >= least for least in steps) for value, steps in ((size, _SIZES), (breaks, _BREAKS)))
+    return length + 3 * excerpt.document + 6 * lines
 
 
 def _counts(excerpts: Sequence[Excerpt], layout: Layout) -> list[dict[int, float]]:

@@ -7,6 +7,7 @@
 #include "kernel.h"
 
 #include <math.h>
+#include <string.h>
 
 /* The finaliser of MurmurHash3: cheaper than a table of all letters, which would have to come from memory. */
 static inline uint32_t spread(uint32_t folded) {
@@ -124,13 +125,22 @@ static inline int ends_clause(uint32_t code) {
     return ascii | wide | (code == 0x3001) | (code == 0x3002);
 }
 
+static int32_t breaks_of(const Excerpt *e) {
+    int32_t breaks = 0;
+    for (int32_t i = 0; i < e->size; i++) breaks += e->codes[i] == '\n';
+    return breaks;
+}
+
+/* What a text looks like before a word of it is read, as `features._shape`. */
+static uint32_t shape_of(const Excerpt *e) {
+    int32_t breaks = breaks_of(e), length = (e->size >= 60) + (e->size >= 200), lines = (breaks >= 1) + (breaks >= 4);
+    return (uint32_t)(length + 3 * (e->document ? 1 : 0) + 6 * lines);
+}
+
 /* The counts that are about the whole text, as `features.of_the_whole`. */
 static void count_whole(const Excerpt *e, const Words *w, double values[WHOLE_COUNTS]) {
-    int32_t words = w->count, breaks = 0, clauses = 0;
-    for (int32_t i = 0; i < e->size; i++) {
-        breaks += e->codes[i] == '\n';
-        clauses += ends_clause(e->codes[i]);
-    }
+    int32_t words = w->count, breaks = breaks_of(e), clauses = 0;
+    for (int32_t i = 0; i < e->size; i++) clauses += ends_clause(e->codes[i]);
     uint32_t last = e->size ? e->codes[e->size - 1] : 0;
     double size = e->size ? e->size : 1;
     values[0] = log1p(size);
@@ -179,8 +189,22 @@ typedef struct {
     uint32_t cells[MAX_GROUPS * (1 + LONGEST)], sizes[MAX_GROUPS];
 } Cells;
 
+/* Keeps the first of equal cells; returns how many are left. */
+static uint32_t distinct(uint32_t *cells, uint32_t count) {
+    uint32_t seen[SEEN], room = 16, kept = 0;
+    while (room < 2 * count) room *= 2;
+    memset(seen, 0xFF, room * sizeof *seen);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t cell = cells[i], place = cell & (room - 1);
+        while (seen[place] != cell && seen[place] != UINT32_MAX) place = (place + 1) & (room - 1);
+        if (seen[place] == cell) continue;
+        seen[place] = cells[kept++] = cell;
+    }
+    return kept;
+}
+
 /* Asks for the weight of each cell, so that whoever adds them up later need not wait for each by itself. */
-static void find_cells(const Model *m, const Words *w, Cells *found) {
+static void find_cells(const Model *m, const Words *w, uint32_t shape, Cells *found) {
     uint32_t skip[1 + LONGEST]; /* hashes of each word with the next but one */
     for (int32_t j = 0; j <= w->count; j++) skip[j] = w->word[j] + w->word[j + 2] * SKIPPING;
     const uint32_t *const lines[] = {[LINE_WORD] = w->word, [LINE_PAIR] = w->pair, [LINE_BEGINNING] = w->beginning,
@@ -189,15 +213,16 @@ static void find_cells(const Model *m, const Words *w, Cells *found) {
     for (uint32_t g = 0; g < m->group_count; g++) {
         const Group *group = &m->groups[g];
         const uint32_t *line = lines[group->line];
+        uint32_t seed = group->seed * (group->shaped ? 2 * shape + 1 : 1);
         int32_t from = group->part == PART_CLOSING ? w->last_from : group->part == PART_FOCUS ? w->focus_from : 0;
         int32_t to = group->part == PART_OPENING ? w->first_to
                      : group->part == PART_FOCUS ? w->focus_to : w->count + 1;
         for (int32_t j = from; j < to; j++) {
-            uint32_t cell = (line[j] * group->seed) >> (32 - TABLE_BITS);
+            uint32_t cell = (line[j] * seed) >> (32 - TABLE_BITS);
             __builtin_prefetch(m->table + cell);
-            found->cells[used++] = cell;
+            found->cells[used + (uint32_t)(j - from)] = cell;
         }
-        found->sizes[g] = (uint32_t)(to - from);
+        used += found->sizes[g] = distinct(found->cells + used, (uint32_t)(to - from));
     }
 }
 
@@ -215,7 +240,7 @@ double pointsman_probability(const Model *m, const Excerpt *e) {
     Cells found;
     words_of(m, e, &w);
     /* First ask for every weight, then do other work, then add them up: the misses overlap. */
-    find_cells(m, &w, &found);
+    find_cells(m, &w, shape_of(e), &found);
     double score = m->bias + whole_says(m, e, &w) + phrases_say(m, &w, e->document);
     const uint32_t *cell = found.cells;
     for (uint32_t g = 0; g < m->group_count; cell += found.sizes[g++]) score += group_says(m, g, cell, found.sizes[g]);
@@ -229,7 +254,7 @@ uint32_t pointsman_contributions(const Model *m, const Excerpt *e, double contri
     uint32_t hits[PARTS * MAX_HEADINGS] = {0}, used = 0;
     double values[WHOLE_COUNTS];
     words_of(m, e, &w);
-    find_cells(m, &w, &found);
+    find_cells(m, &w, shape_of(e), &found);
     count_phrases(m, &w, e->document, hits);
     count_whole(e, &w, values);
     const uint32_t *cell = found.cells;

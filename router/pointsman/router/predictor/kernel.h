@@ -30,13 +30,13 @@ enum { TASKS_SIZE = (1 << ASKING_BITS) + 1, TASKS_LEAST = UNIT / 2, TASKS_DOUBT 
 enum { TASKS_WINDOW = 801, TASKS_MOST = TASKS_WINDOW / 2 + 2 };
 
 /* How much room there is. */
-enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 19, PARTS = 5 };
+enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 19, PARTS = 5, SEEN = 2048 };
 enum { WINDOW = 2 * REACH + 1 };
 enum { MAX_CONTRIBUTIONS = MAX_GROUPS + PARTS * MAX_HEADINGS + WHOLE_COUNTS + 1 };
 
 /* A group of hashed features, as `features.Group`. */
 typedef struct {
-    uint32_t line, part, seed;
+    uint32_t line, part, seed, shaped;
     float scale;
 } Group;
 

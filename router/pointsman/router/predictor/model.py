@@ -178,7 +178,7 @@ class Predictor:
         return [*shown, (len(contributions), sum(contribution for _, contribution in ranked[limit:]))]
 
     def _hashed(self, found: features.Features) -> Iterator[tuple[str, float]]:
-        """(what hit, contribution) of every hashed feature; a word's beginning counts for the word."""
+        """(what hit first, contribution) of every hashed feature; a word's beginning counts for the word."""
         layout = found.layout
         begins, ends, span = layout.starts.tolist(), layout.ends.tolist(), layout.spans[0]
         sizes = found.sizes.tolist()
@@ -187,7 +187,8 @@ class Predictor:
             words = 3 if group.line > features.MAX_RUN else group.line + 1 if group.line < features.MAX_RUN else 1
             first = span[{Part.CLOSING: 2, Part.FOCUS: 4}.get(group.part, 0)]
             weights = self._table.take(found.cells[start : start + size]).tolist()
-            for position, weight in enumerate(weights, first):
+            positions = (found.hits[start : start + size] + first).tolist()
+            for position, weight in zip(positions, weights, strict=True):
                 yield _quoted(layout.text[begins[position] : ends[position + words - 1]]), weight * factor
 
 

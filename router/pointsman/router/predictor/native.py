@@ -66,10 +66,16 @@ def kernel_of(
     tables = features.kernel_tables()
     groups = np.array(
         [
-            (group.line, group.part, seed, group.scale)
+            (group.line, group.part, seed, group.shaped, group.scale)
             for group, seed in zip(features.GROUPS, tables.seeds, strict=True)
         ],
-        dtype=[("line", np.uint32), ("part", np.uint32), ("seed", np.uint32), ("scale", np.float32)],
+        dtype=[
+            ("line", np.uint32),
+            ("part", np.uint32),
+            ("seed", np.uint32),
+            ("shaped", np.uint32),
+            ("scale", np.float32),
+        ],
     )
     kernel: Kernel = module.Kernel(
         np.array(tables.numbers, np.uint32),

@@ -83,8 +83,8 @@ def _excerpt(kernel: native.Kernel, text: str) -> Excerpt:
     return Excerpt(read, opening, closing, document, Focus(*focus))
 
 
-def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats) -> Fit:
-    """The weights that explain `think` best, rows counted by `weights`."""
+def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats, doubts: Floats) -> Fit:
+    """The weights that explain `think` best; rows count by `weights`, their labels are in doubt by `doubts`."""
     from scipy import sparse
     from scipy.optimize import minimize
 
@@ -111,7 +111,7 @@ def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats) -> Fit:
     def loss(at: Floats) -> tuple[float, Floats]:
         narrow = at.astype(np.float32)
         scores = hashed @ narrow[:cells] + standard @ narrow[cells:-1] + narrow[-1]
-        value, slope = _logistic(sign * scores, weights)
+        value, slope = _logistic(sign * scores, weights, doubts)
         slope *= sign
         gradient = np.empty(size)
         gradient[:cells] = transposed @ slope.astype(np.float32)
@@ -171,8 +171,17 @@ def calibrate_beside(asked: Floats, beside: Floats, think: npt.NDArray[np.bool_]
     return float(slope), float(offset)
 
 
-def _logistic(margins: Floats, weights: Floats) -> tuple[float, Floats]:
-    """The weighted logistic loss of `margins`, and its derivative by each margin."""
+def _logistic(margins: Floats, weights: Floats, doubts: Floats | None = None) -> tuple[float, Floats]:
+    """
+    The weighted logistic loss of `margins`, and its derivative by each margin.
+
+    A row in doubt loses (1 - p^doubt) / doubt in place of -log p, where p is what its label is given: the more
+    speaks against the label, the less it pulls.
+    """
     margins = margins.astype(np.float64)
-    value = float(weights @ np.logaddexp(0, -margins))
-    return value, -weights / (1 + np.exp(np.clip(margins, -500, 500)))
+    losses = np.logaddexp(0, -margins)
+    slope = -weights / (1 + np.exp(np.clip(margins, -500, 500)))
+    if doubts is not None:
+        slope *= np.exp(-doubts * losses)
+        losses = np.where(doubts > 0, -np.expm1(-doubts * losses) / np.where(doubts > 0, doubts, 1), losses)
+    return float(weights @ losses), slope
