@@ -13,7 +13,10 @@ from pointsman.cli.main import app
 from pointsman.router.predictor import blind, corpus, question_of
 from pointsman.router.predictor.question import parted
 
-BLIND = tuple(Path(__file__).with_name(name) for name in ("blind_queries.jsonl", "blind_queries_2.jsonl"))
+BLIND = tuple(
+    Path(__file__).with_name(f"{name}.jsonl")
+    for name in ("blind_queries", "blind_queries_2", "blind_system_prompts")
+)
 CARD = Path(__file__).parents[3] / "docs/model-card.md"
 
 EASY = {"text": "What is the capital of France?", "label": 0, "lang": "en", "category": "fact", "pair": "a"}

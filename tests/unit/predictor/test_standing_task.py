@@ -22,7 +22,7 @@ EASY_TASKS = [
 ]
 HARD_TASKS = [
     "The user pastes a stack trace and a diff. Work out which change caused the failure, and why no other did.",
-    "用户贴出报错和提交记录，请推断是哪个提交引起的故障以及原因。",
+    "用户贴出日志，请排除其他可能，推断故障的根本原因和各告警的先后因果。",
     "貼られたログから、どの変更が障害の根本原因かを突き止めてください。",
 ]
 NO_TASKS = [
