@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pointsman.router.predictor import alphabet, artefact, features, native
+from pointsman.router.predictor import alphabet, artefact, features, native, standing_task
 from pointsman.router.predictor.artefact import Weights
 from pointsman.router.predictor.excerpt import excerpt, without_documents
 from pointsman.router.predictor.features import Part
@@ -55,6 +55,7 @@ class Predictor:
         self._bias = weights.slope * weights.bias + weights.offset
         self._beside = weights.earlier, weights.material
         features.extract((excerpt(""),))  # builds the tables now, so that the first request does not pay for them
+        standing_task.prepare()
         self._kernel = native.kernel_of(self._table, self._counts, self._bias) if compiled else None
 
     @property

@@ -45,6 +45,11 @@ def standing_task(prompt: str) -> str | None:
     return " ".join([read[begin:end] for begin, end in found])[:LONGEST] if found else None
 
 
+def prepare() -> None:
+    """Build what `standing_task` needs now, so that the first request does not pay for it."""
+    _kernel()
+
+
 def places(text: str) -> list[tuple[int, int]]:
     """Where the sentences of `text` stand that set a task: what `Kernel.tasks` finds, without it."""
     found = asking.sentences(text)
