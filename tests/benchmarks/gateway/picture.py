@@ -19,12 +19,13 @@ from matplotlib.axes import Axes
 COLOURS = {
     "pointsman": "#1f6f8b",
     "floor": "#cfd5da",
+    "kernel-floor": "#e6e9ec",
     "smg": "#d98c5f",
     "vllm-router": "#c2a83e",
     "sglang-router": "#8f86b5",
     "litellm": "#a65b6b",
 }
-"""The floor is a yardstick and no gateway, so it is pale."""
+"""The floors are yardsticks and no gateways, so they are pale."""
 
 
 def at(rows: list[dict[str, Any]], kind: str, connections: int, size: int) -> list[dict[str, Any]]:
