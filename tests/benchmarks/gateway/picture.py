@@ -100,7 +100,7 @@ def sizes(axes: Axes, rows: list[dict[str, Any]]) -> None:
     axes.set_xlabel("KB", fontsize=8)
     axes.set_ylabel("requests/s", fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc=(0.02, 0.22))
+    axes.legend(loc="center", bbox_to_anchor=(0.5, 0.27), ncols=2, fontsize=7, frameon=False)
 
 
 if __name__ == "__main__":
