@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pointsman.router.predictor import Predictor, artefact, features, native
 from pointsman.router.predictor.alphabet import LIMIT
 from pointsman.router.predictor.excerpt import TAGS, excerpt, without_documents
+from pointsman.router.predictor.table import EMPTY, Table
 
 WEIGHTS = artefact.read(None)
 COMPILED = Predictor(WEIGHTS)
@@ -138,7 +139,8 @@ def test_both_cut_out_the_same(text: str) -> None:
     assert kernel is not None
     read = excerpt(text)
     plain = "".join(letter if ord(letter) < LIMIT else chr(LIMIT) for letter in read.text)
-    assert kernel.excerpt_of_rest(*without_documents(text)) == (plain, *read[1:])
+    around = "".join(letter if ord(letter) < LIMIT else chr(LIMIT) for letter in read.around)
+    assert kernel.excerpt_of_rest(*without_documents(text)) == (plain, *read[1:-1], around)
     said = kernel.probability(text)
     assert said is None or said == kernel.probability_of_rest(text, False)
     assert said is not None or "</" in text
@@ -208,11 +210,11 @@ def test_a_kernel_written_for_other_features_is_refused(monkeypatch: pytest.Monk
 
 
 def test_weights_of_another_size_are_refused() -> None:
-    table, counts = np.zeros(features.TABLE_SIZE, np.float32), [0.0] * features.COUNT_SIZE
-    for wrong in ((table[1:], counts), (table, counts[1:]), (table, [*counts, 0.0]), (table, [0.0] * 1000)):
+    short, counts = Table(EMPTY.entries[1:], 0.0), [0.0] * features.COUNT_SIZE
+    for table, wrong in ((short, counts), (EMPTY, counts[1:]), (EMPTY, [*counts, 0.0]), (EMPTY, [0.0] * 1000)):
         if BUILT:
             with pytest.raises(ValueError, match=r"many|features are not those"):
-                native.kernel_of(*wrong, 0.0)
+                native.kernel_of(table, 1.0, wrong, 0.0)
 
 
 def test_a_kernel_of_another_source_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -227,9 +229,8 @@ def test_a_library_that_cannot_be_loaded_is_not_used(tmp_path: Path, content: by
     library = tmp_path / "_kernel.so"
     if content is not None:
         library.write_bytes(content)
-    table = WEIGHTS.table.astype("float32")
-    assert native.kernel_of(table, WEIGHTS.counts.tolist(), 0.0, library=library) is None
+    assert native.kernel_of(EMPTY, 1.0, WEIGHTS.counts.tolist(), 0.0, library=library) is None
 
 
 def _kernel() -> native.Kernel | None:
-    return native.kernel_of(WEIGHTS.table.astype(np.float32), WEIGHTS.counts.tolist(), 0.0)
+    return native.kernel_of(WEIGHTS.table, WEIGHTS.slope, WEIGHTS.counts.tolist(), 0.0)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pointsman.router.predictor import Predictor, artefact, native, question_of
 from pointsman.router.predictor.question import last_message, parted
 from pointsman.router.predictor.standing_task import LONGEST, READ, places, standing_task
+from pointsman.router.predictor.table import EMPTY, Table
 
 PROOF = "Prove that there are infinitely many primes, and say where the proof fails for a finite ring of numbers."
 EASY_TASKS = [
@@ -126,6 +127,5 @@ def test_the_kernel_is_what_is_asked() -> None:
             kernel.tasks(b"bytes")  # type: ignore[arg-type]
 
 
-def _nothing() -> tuple[Any, list[float], float]:
-    weights = artefact.read()
-    return weights.table.astype("float32"), weights.counts.tolist(), 0.0
+def _nothing() -> tuple[Table, float, list[float], float]:
+    return EMPTY, 1.0, artefact.read().counts.tolist(), 0.0

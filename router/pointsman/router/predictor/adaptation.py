@@ -11,13 +11,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from pointsman.router.predictor import corpus, features, gate, training
 from pointsman.router.predictor.artefact import Weights
 from pointsman.router.predictor.model import Predictor
+from pointsman.router.predictor.table import Table, packed
 from pointsman.router.predictor.tenant_rows import TenantRow, TenantRows
 from pointsman.router.predictor.training import Floats
 
@@ -57,7 +59,7 @@ def adapt(base: Weights, rows: TenantRows, *, name: str, created: str, progress:
     before = Predictor(base)
     learnt = rows.training
     progress(f"reading the features of {len(learnt)} rows of the tenant's and {len(anchors)} of the base set")
-    fitting = _Fitting(before, learnt, anchors)
+    fitting = _Fitting(before, base.table, learnt, anchors)
     fold = np.array([int(row.group[8:16], 16) % FOLDS for row in learnt])
     best: tuple[float, float, Floats] | None = None
     for strength in STRENGTHS:
@@ -71,9 +73,11 @@ def adapt(base: Weights, rows: TenantRows, *, name: str, created: str, progress:
     progress("fitting on all training rows")
     moved = fitting.fit(np.ones(len(learnt), bool), strength)
     slope, offset = fitting.calibration(scores, moved)
+    table = _together(base, fitting.cells, moved.weights)
     weights = replace(
         base,
-        table=(base.table.astype(np.float64) * base.slope + moved.table).astype(np.float16),
+        entries=table.entries,
+        largest=table.largest,
         counts=(base.counts.astype(np.float64) * base.slope + moved.counts).astype(np.float32),
         bias=base.slope * base.bias + base.offset + moved.bias,
         slope=slope,
@@ -101,12 +105,32 @@ def adapt(base: Weights, rows: TenantRows, *, name: str, created: str, progress:
     return replace(weights, report=report)
 
 
+def _together(base: Weights, cells: npt.NDArray[np.int64], moved: Floats) -> Table:
+    """The base's weights as far as they moved; of `cells` that it does not hold those that it has room for."""
+    held, weights = base.table.held()
+    everything = np.union1d(held, cells)
+    summed = np.zeros(len(everything))
+    summed[np.searchsorted(everything, held)] = weights * np.float64(base.slope)
+    summed[np.searchsorted(everything, cells)] += moved
+    return packed(everything, summed, np.where(np.isin(everything, held), np.inf, np.abs(summed)))
+
+
+class _Moved(NamedTuple):
+    """How far the weights moved: those of `_Fitting.cells`, of the counts, and of nothing at all."""
+
+    weights: Floats
+    counts: Floats
+    bias: float
+
+
 class _Fitting:
-    """The rows to learn from and the own rows, as matrices; `before`: the base's log-odds of the former."""
+    """
+    The rows to learn from and the own rows, as matrices.
 
-    def __init__(self, base: Predictor, rows: Sequence[TenantRow], own: Sequence[corpus.Row]) -> None:
-        from scipy import sparse
+    `before`: the base's log-odds of the former; `cells`: those whose weights may move, int64 [C], ascending.
+    """
 
+    def __init__(self, base: Predictor, table: Table, rows: Sequence[TenantRow], own: Sequence[corpus.Row]) -> None:
         texts, anchors = [row.text for row in rows], [row.text for row in own]
         self._count = len(rows)
         matrix = training.matrix_of(texts + anchors)
@@ -118,25 +142,21 @@ class _Fitting:
         self._odds = odds
         self._row_weights = np.array([row.weight for row in rows]) / np.mean([row.weight for row in rows])
         self._anchor = ANCHOR * self._count / len(own)
-        self._used = np.unique(matrix.hashed.indices)
-        places = np.searchsorted(self._used, matrix.hashed.indices)
-        shape = (matrix.hashed.shape[0], len(self._used))
-        self._hashed: Any = sparse.csr_matrix((matrix.hashed.data, places, matrix.hashed.indptr), shape=shape)
-        self._size = matrix.hashed.shape[1]
+        matrix = matrix.only(table.has_room_for(matrix.cells))
+        self.cells = matrix.cells
+        self._hashed: Any = matrix.hashed
         counts = matrix.counts.astype(np.float64)
         self._mean = counts.mean(axis=0)
         deviation = np.maximum(counts.std(axis=0), _LEAST_DEVIATION)
         self._factor = features.COUNT_SCALE / deviation
         self._standard = ((counts - self._mean) * self._factor).astype(np.float32)
 
-    def fit(self, learnt: Any, strength: float) -> training.Fit:
+    def fit(self, learnt: Any, strength: float) -> _Moved:
         """How far the weights move, by those of the tenant's rows that `learnt` marks and all own rows."""
         moved = self._moved(learnt, strength)
-        cells = len(self._used)
-        table = np.zeros(self._size)
-        table[self._used] = moved[:cells]
+        cells = len(self.cells)
         counts = moved[cells:-1] * self._factor
-        return training.Fit(table, counts, float(moved[-1] - counts @ self._mean))
+        return _Moved(moved[:cells], counts, float(moved[-1] - counts @ self._mean))
 
     def out_of_fold(self, fold: Any, strength: float) -> Floats:
         """The log-odds of each of the tenant's rows, by a fit without its fold."""
@@ -152,7 +172,7 @@ class _Fitting:
         sign = np.where(self._think, 1.0, -1.0)
         return float(np.average(np.logaddexp(0, -sign * scores), weights=self._row_weights))
 
-    def calibration(self, scores: Floats, moved: training.Fit) -> tuple[float, float]:
+    def calibration(self, scores: Floats, moved: _Moved) -> tuple[float, float]:
         """
         Slope and offset that fit what was said of rows unseen, held towards leaving all as it is.
 
@@ -162,7 +182,7 @@ class _Fitting:
 
         own: Floats = (
             self._odds
-            + self._hashed @ moved.table[self._used]
+            + self._hashed @ moved.weights
             + (self._standard / self._factor + self._mean) @ moved.counts
             + moved.bias
         )[self._count :]
@@ -182,7 +202,7 @@ class _Fitting:
         return np.concatenate([np.where(learnt, self._row_weights, 0.0), own])
 
     def _scores(self, moved: Floats) -> Floats:
-        cells = len(self._used)
+        cells = len(self.cells)
         narrow = moved.astype(np.float32)
         scores: Floats = self._odds + self._hashed @ narrow[:cells] + self._standard @ narrow[cells:-1] + moved[-1]
         return scores
@@ -190,7 +210,7 @@ class _Fitting:
     def _moved(self, learnt: Any, strength: float) -> Floats:
         from scipy.optimize import minimize
 
-        weights, cells = self._weights(learnt), len(self._used)
+        weights, cells = self._weights(learnt), len(self.cells)
         transposed = self._hashed.T.tocsr()
 
         def loss(at: Floats) -> tuple[float, Floats]:

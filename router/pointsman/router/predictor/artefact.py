@@ -21,8 +21,9 @@ import orjson
 
 from pointsman.contracts.config_types import PREDICTOR_PATTERN
 from pointsman.router.predictor import features
+from pointsman.router.predictor.table import ENTRIES, Table
 
-FORMAT = 1
+FORMAT = 2
 BASE = "base"
 """The name of predictors that are for everybody."""
 BUNDLED = Path(__file__).with_name("data") / "base.weights"
@@ -32,7 +33,7 @@ _DIGEST_SIZE = 32
 _VERSION = re.compile(PREDICTOR_PATTERN)
 _LARGEST = 16 * 1024 * 1024
 _ARRAYS: dict[str, tuple[np.dtype[Any], int]] = {
-    "table": (np.dtype("<f2"), features.TABLE_SIZE),
+    "entries": (np.dtype("<u2"), ENTRIES),
     "counts": (np.dtype("<f4"), features.COUNT_SIZE),
 }
 
@@ -46,7 +47,7 @@ class Weights:
     """
     A trained model.
 
-    `table`: float16 [features.TABLE_SIZE], weights of the hashed features; `counts`: float32
+    `entries` uint16 [ENTRIES] and `largest`: the `table` of the hashed features' weights; `counts`: float32
     [features.COUNT_SIZE], weights of the counts; `bias`: the raw score of nothing at all; `slope`, `offset`: the
     calibration, P(think) = 1 / (1 + exp(-(slope * score + offset))); `earlier`: (slope, offset), what the log-odds
     of earlier turns add to those of a short last one, slope * odds + offset; `material`: the same of a message,
@@ -55,7 +56,8 @@ class Weights:
     `name`: whose it is; `base`: the version that it was adapted from, None where it was trained from nothing.
     """
 
-    table: npt.NDArray[np.float16]
+    entries: npt.NDArray[np.uint16]
+    largest: float
     counts: npt.NDArray[np.float32]
     bias: float
     slope: float
@@ -69,15 +71,20 @@ class Weights:
     material: tuple[float, float] = (0.0, 0.0)
 
     @property
+    def table(self) -> Table:
+        """The weights of the hashed features."""
+        return Table(self.entries, self.largest)
+
+    @property
     def numbers(self) -> tuple[float, ...]:
         """All that stands beside the arrays and takes part in a prediction."""
-        return (self.bias, self.slope, self.offset, *self.earlier, *self.material)
+        return (self.largest, self.bias, self.slope, self.offset, *self.earlier, *self.material)
 
     @property
     def sha256(self) -> str:
         """Hash of all that a prediction depends on, in lower-case hexadecimal."""
         digest = hashlib.sha256(features.VERSION.encode())
-        digest.update(struct.pack("<7d", *self.numbers))
+        digest.update(struct.pack("<8d", *self.numbers))
         for name in _ARRAYS:
             digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()
@@ -104,6 +111,7 @@ def packed(weights: Weights) -> bytes:
             "created": weights.created,
             "data_sha256": weights.data_sha256,
             "weights_sha256": weights.sha256,
+            "largest": weights.largest,
             "bias": weights.bias,
             "slope": weights.slope,
             "offset": weights.offset,
@@ -169,6 +177,7 @@ def parse(content: bytes) -> Weights:
     try:
         weights = Weights(
             **arrays,
+            largest=float(header["largest"]),
             bias=float(header["bias"]),
             slope=float(header["slope"]),
             offset=float(header["offset"]),

@@ -25,14 +25,15 @@ static int refuse(const char *why) {
     return 0;
 }
 
-enum { BLOCKS, CHARACTERS, FILTER, BUCKETS, PHRASES, HEADINGS, ASKING, TASKS, TABLE, ARRAYS };
-static const size_t ITEM[ARRAYS] = {2, 4, 1, 2, 4, 1, 2, 2, 4};
+enum { BLOCKS, CHARACTERS, FILTER, BUCKETS, PHRASES, HEADINGS, ASKING, TASKS, TABLE, STEP_WEIGHTS, ARRAYS };
+static const size_t ITEM[ARRAYS] = {2, 4, 1, 2, 4, 1, 2, 2, 2, 4};
 
 /* Whether no table leads outside another, whatever text is read. */
 static int fits(const Model *m, const Py_ssize_t *sizes, Py_ssize_t counts) {
     if (m->heading_count > MAX_HEADINGS) return refuse("more headings than there is room for");
     if (counts != PARTS * (Py_ssize_t)m->heading_count + WHOLE_COUNTS) return refuse("too many or too few counts");
-    if (sizes[TABLE] != 1 << TABLE_BITS) return refuse("too many or too few weights");
+    if (sizes[TABLE] != ENTRIES) return refuse("too many or too few weights");
+    if (sizes[STEP_WEIGHTS] != STEPS) return refuse("too many or too few steps");
     if (sizes[ASKING] != ASKING_SIZE) return refuse("too many or too few weights of what asks");
     if (sizes[TASKS] != TASKS_SIZE) return refuse("too many or too few weights of what sets a task");
     if (sizes[BUCKETS] != 1 << BUCKET_BITS) return refuse("too many or too few buckets");
@@ -49,8 +50,8 @@ static int fits(const Model *m, const Py_ssize_t *sizes, Py_ssize_t counts) {
     for (uint32_t i = 0; i < m->group_count; i++) {
         uint32_t line = m->groups[i].line;
         int known = line == LINE_WORD || line == LINE_PAIR || line == LINE_BEGINNING || line == LINE_SKIP;
-        if (!known || m->groups[i].part > PART_FOCUS)
-            return refuse("a group that is not there");
+        uint32_t parts = line >= LINE_SKIP ? PART_FOCUS : PART_AROUND;
+        if ((!known && line != LINE_FAR) || m->groups[i].part > parts) return refuse("a group that is not there");
     }
     return 1;
 }
@@ -89,6 +90,7 @@ static int take_over(Kernel *kernel, const Py_buffer *arrays, Py_ssize_t *sizes)
     m->asking = placed[ASKING];
     m->tasks = placed[TASKS];
     m->table = placed[TABLE];
+    m->steps = placed[STEP_WEIGHTS];
     return 1;
 }
 
@@ -102,9 +104,10 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         PyErr_SetString(PyExc_TypeError, "Kernel takes no keywords");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "y*IIy*(y*y*y*y*y*y*y*y*y*)y*ds", &numbers, &multiplier, &headings, &groups,
+    if (!PyArg_ParseTuple(args, "y*IIy*(y*y*y*y*y*y*y*y*y*y*)y*ds", &numbers, &multiplier, &headings, &groups,
                           &arrays[BLOCKS], &arrays[CHARACTERS], &arrays[FILTER], &arrays[BUCKETS], &arrays[PHRASES],
-                          &arrays[HEADINGS], &arrays[ASKING], &arrays[TASKS], &arrays[TABLE], &counts, &bias, &tags))
+                          &arrays[HEADINGS], &arrays[ASKING], &arrays[TASKS], &arrays[TABLE], &arrays[STEP_WEIGHTS],
+                          &counts, &bias, &tags))
         return NULL;
     Kernel *kernel = (Kernel *)type->tp_alloc(type, 0);
     int good = kernel != NULL;
@@ -192,9 +195,10 @@ static PyObject *kernel_excerpt_of_rest(PyObject *self, PyObject *args) {
     if (!excerpt_of_rest(model, args, "Op", &excerpt, &none)) return NULL;
     PyObject *read = PyUnicode_FromKindAndData(PyUnicode_2BYTE_KIND, excerpt.codes, excerpt.size);
     const Focus *focus = &excerpt.focus;
-    return Py_BuildValue("NiiO(iiiiii)", read, excerpt.opening, excerpt.closing,
+    return Py_BuildValue("NiiO(iiiiii)N", read, excerpt.opening, excerpt.closing,
                          excerpt.document ? Py_True : Py_False, focus->begin, focus->end, focus->place, focus->total,
-                         focus->asking, focus->points);
+                         focus->asking, focus->points,
+                         PyUnicode_FromKindAndData(PyUnicode_2BYTE_KIND, excerpt.around, excerpt.around_size));
 }
 
 /* The `limit` strongest of an excerpt's contributions, and all others added up under the place after the last. */
@@ -261,7 +265,7 @@ static PyMethodDef METHODS[] = {
     {"probability_of_rest", kernel_of_rest, METH_VARARGS,
      "probability_of_rest(text, document) -> float\n\nP(think) of what `excerpt.without_documents` has left."},
     {"excerpt_of_rest", kernel_excerpt_of_rest, METH_VARARGS,
-     "excerpt_of_rest(text, document) -> tuple[str, int, int, bool, tuple]\n\nWhat `excerpt.excerpt_of_rest` cuts out."},
+     "excerpt_of_rest(text, document) -> tuple[str, int, int, bool, tuple, str]\n\nWhat `excerpt.excerpt_of_rest` cuts out."},
     {"evidence", kernel_evidence, METH_VARARGS,
      "evidence(text, limit) -> list[tuple[int, float]] | None\n\n"
      "The strongest contributions to the log-odds by their place, strongest first; see `native.Kernel`."},

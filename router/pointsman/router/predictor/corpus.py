@@ -22,7 +22,7 @@ from pointsman.router.predictor.wrapping import Wrapping
 
 ROWS_FILE = "train.jsonl.xz"
 OWN_FAMILY = "own_rows"
-OWN_FACTOR = 6.0
+OWN_FACTOR = 5.0
 """How much more an own row counts: they are what requests look like, the public sets are exams."""
 PUBLIC_DOUBT = 0.4
 """How much the label of a public row is in doubt (see `training.fit`): many were given to whole sources."""

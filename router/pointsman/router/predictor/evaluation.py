@@ -7,7 +7,9 @@ ships, and are left out of every figure but the one that is about them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,9 +57,8 @@ def no_think_share(think: Labels, probabilities: Floats, weights: Floats, precis
 
 
 METHOD = (
-    "Leave-source-out: each family of sources is judged by a model trained without it and without two others, so "
-    "that a dozen fits do for all of them. A row counts by the weight that its label has in the data set, arguable "
-    "labels less than clear ones, divided by the rows of its "
+    "Leave-source-out: each family of sources is judged by a model trained on all the others. A row counts by the "
+    "weight that its label has in the data set, arguable labels less than clear ones, divided by the rows of its "
     "family, so that no family drowns another; core holds the clear labels alone, every_row_alike gives every row "
     "the same weight. The project's own rows are trained on and never counted in these figures: own_rows holds "
     "what a model trained without any of them says of them, own_rows_by_author, own_kinds and own_languages what "
@@ -66,9 +67,10 @@ METHOD = (
     "or a task's material adds is learnt from the latter. no_think_share is the largest share of no_think rows "
     "that one threshold sends there with a precision of 0.95, were half of all rows to think."
 )
-_TOGETHER = 3
-"""Families that are left out in one go."""
+_MOST_AT_ONCE = 4
+"""Models that are fitted side by side, each of which takes about 2 GB."""
 _LANGUAGES = ("en", "zh", "ja")
+_OTHERS = "other"
 _OWN_SHARE = 0.35
 """How much of the calibration the own rows make up: they are what requests look like."""
 
@@ -84,7 +86,8 @@ def train(corpus: Corpus, *, created: str, progress: Progress) -> Weights:
     progress("fitting the final model on all rows")
     final = training.fit(matrix, think, counts, np.array(corpus.doubts()))
     return Weights(
-        table=final.table.astype(np.float16),
+        entries=final.table.entries,
+        largest=final.table.largest,
         counts=final.counts.astype(np.float32),
         bias=final.bias,
         **calibration._asdict(),
@@ -101,7 +104,7 @@ def evaluate(corpus: Corpus, *, progress: Progress) -> dict[str, Any]:
 
 def _prepare(corpus: Corpus, progress: Progress) -> tuple[Matrix, Labels, Floats]:
     progress(f"reading the features of {len(corpus.rows)} rows")
-    matrix = training.matrix_of([row.text for row in corpus.rows])
+    matrix = training.matrix_of([row.text for row in corpus.rows]).without_rare()
     return matrix, np.array([row.think for row in corpus.rows]), np.array(corpus.family_weights())
 
 
@@ -120,36 +123,28 @@ def _measure(
     family = np.array([row.family for row in corpus.rows])
     counted = family != OWN_FAMILY
     doubts = np.array(corpus.doubts())
-    scores = np.empty(len(family))
+    has_beside = np.array([bool(row.beside) and not row.copy for row in corpus.rows])
 
-    def fit_without(out: Labels) -> training.Fit:
-        kept = Matrix(matrix.hashed[~out], matrix.counts[~out])
-        return training.fit(kept, think[~out], counts[~out], doubts[~out])
-
-    def judge(out: Labels) -> Floats:
-        return fit_without(out).scores(Matrix(matrix.hashed[out], matrix.counts[out]))
+    def judge(out: Labels) -> tuple[Floats, Floats]:
+        """What a model that has not seen the rows `out` says of them, and of what stands beside some of them."""
+        fitted = training.fit(matrix.of(~out), think[~out], counts[~out], doubts[~out])
+        texts = [corpus.rows[place].beside for place in np.flatnonzero(out & has_beside)]
+        beside = fitted.scores(training.matrix_of(texts)) if texts else np.zeros(0)
+        return fitted.scores(matrix.of(out)), beside
 
     names = sorted(set(family.tolist()) - {OWN_FAMILY})
-    rounds = -(-len(names) // _TOGETHER)
-    for number in range(rounds):
-        together = names[number::rounds]  # neighbours in the alphabet are of one kind, and not left out at once
-        progress(f"leaving out {', '.join(together)} ({number + 1} of {rounds})")
-        out = np.isin(family, together)
-        scores[out] = judge(out)
-    progress(f"leaving out {OWN_FAMILY}")
-    scores[~counted] = judge(~counted)
-    by_author = scores.copy()
     author = np.array([row.source if row.family == OWN_FAMILY else "" for row in corpus.rows])
-    has_beside = np.array([bool(row.beside) and not row.copy for row in corpus.rows])
-    beside = np.zeros(len(family))
-    for name in sorted(set(author[~counted].tolist())):
-        progress(f"leaving out the author of {OWN_FAMILY}/{name}")
-        out = author == name
-        fitted = fit_without(out)
-        by_author[out] = fitted.scores(Matrix(matrix.hashed[out], matrix.counts[out]))
-        if (theirs := out & has_beside).any():
-            texts = [corpus.rows[place].beside for place in np.flatnonzero(theirs)]
-            beside[theirs] = fitted.scores(training.matrix_of(texts))
+    authors = sorted(set(author[~counted].tolist()))
+    outs = {OWN_FAMILY: ~counted, **{name: family == name for name in names}}
+    outs |= {f"the author of {OWN_FAMILY}/{name}": author == name for name in authors}
+    scores, by_author, beside = np.zeros(len(family)), np.zeros(len(family)), np.zeros(len(family))
+    for name, (judged, judged_beside) in _side_by_side(judge, outs, progress):
+        out = outs[name]
+        if name in names or name == OWN_FAMILY:
+            scores[out] = judged
+        else:
+            by_author[out], beside[out & has_beside] = judged, judged_beside
+    by_author[counted] = scores[counted]
 
     # Copies were there to learn from; what is measured are the rows themselves.
     rows = [row for row in corpus.rows if not row.copy]
@@ -186,7 +181,8 @@ def _measure(
             "ece": _rounded(expected_calibration_error(labels, probabilities, mass)),
         }
 
-    kind, lang = np.array([row.kind for row in rows]), np.array([row.lang for row in rows])
+    kind = np.array([row.kind for row in rows])
+    lang = np.array([row.lang if row.lang in _LANGUAGES else _OTHERS for row in rows])
     core = counted & (np.array([row.tier for row in rows]) == CORE)
     alike = np.ones(len(think))
     report = {
@@ -205,12 +201,36 @@ def _measure(
         },
         "own_languages": {
             name: figures(~counted & (lang == name), alike, by_author)
-            for name in _LANGUAGES
-            if (lang == name).any()
+            for name in (*_LANGUAGES, _OTHERS)
+            if (~counted & (lang == name)).any()
         },
         "families": {name: figures(family == name, sureness) for name in names if name != OWN_FAMILY},
     }
     return report, _Calibration(slope, offset, *added)
+
+
+_judge: Callable[[Labels], tuple[Floats, Floats]]
+"""What a process that `_side_by_side` has started does."""
+
+
+def _side_by_side(
+    judge: Callable[[Labels], tuple[Floats, Floats]], outs: dict[str, Labels], progress: Progress
+) -> Iterator[tuple[str, tuple[Floats, Floats]]]:
+    """What `judge` says of each of `outs`, in their order, from as many processes as there are cores for."""
+    processes = min(len(outs), len(os.sched_getaffinity(0)), _MOST_AT_ONCE)
+    with multiprocessing.get_context("fork").Pool(processes, _take, (judge,)) as pool:
+        for number, (name, found) in enumerate(zip(outs, pool.imap(_judged, outs.values()), strict=True), start=1):
+            progress(f"left out {name} ({number} of {len(outs)})")
+            yield name, found
+
+
+def _take(judge: Callable[[Labels], tuple[Floats, Floats]]) -> None:
+    global _judge
+    _judge = judge
+
+
+def _judged(out: Labels) -> tuple[Floats, Floats]:
+    return _judge(out)
 
 
 def _rounded(value: float) -> float:

@@ -126,22 +126,21 @@ static uint16_t *copied(uint16_t *codes, Text text, int64_t from, int64_t to) {
     return codes;
 }
 
-/* Cuts head and tail out of a text, of which [0, head) and [size - tail, size) lie in `codes` and `last`. */
-static void cut(const Model *m, const uint16_t *codes, const uint16_t *last, int64_t size, Excerpt *e) {
+/* Cuts head and tail out of a text, of which [0, head) and [size - tail, size) lie in `codes` and `last`; returns how
+ * many characters of them, followed by a pad, are in `into` then.
+ */
+static int32_t cut(const Model *m, const uint16_t *codes, const uint16_t *last, int64_t size, uint16_t *into) {
     int whole = size <= HEAD + TAIL;
     int32_t begin = 0, head = whole ? (int32_t)size : HEAD, used = 0, to = whole ? 0 : TAIL;
     while (begin < head && is_space(m, codes[begin])) begin++;
     if (whole)
         while (head > begin && is_space(m, codes[head - 1])) head--;
     while (to > 0 && is_space(m, last[to - 1])) to--;
-    for (int32_t i = begin; i < head; i++) e->codes[used++] = codes[i];
-    if (!whole) e->codes[used++] = PAD;
-    for (int32_t i = 0; i < to; i++) e->codes[used++] = last[i];
-    e->codes[used] = PAD;
-    e->size = used;
-    e->opening = first_lines(m, e);
-    e->closing = last_lines(m, e);
-    e->focus = pointsman_focus(m, e->codes, used);
+    for (int32_t i = begin; i < head; i++) into[used++] = codes[i];
+    if (!whole) into[used++] = PAD;
+    for (int32_t i = 0; i < to; i++) into[used++] = last[i];
+    into[used] = PAD;
+    return used;
 }
 
 void pointsman_excerpt(const Model *m, Text text, int document, Excerpt *e) {
@@ -158,6 +157,16 @@ void pointsman_excerpt(const Model *m, Text text, int document, Excerpt *e) {
     *end = PAD;
     int32_t size = (int32_t)(end - seen), kept = pointsman_asked(m, seen, size, asked);
     e->document = document || kept >= 0;
-    if (kept >= 0) cut(m, asked, asked + (kept > TAIL ? kept - TAIL : 0), kept, e);
-    else cut(m, seen, end - (size > TAIL ? TAIL : size), length, e);
+    const uint16_t *last = end - (size > TAIL ? TAIL : size);
+    e->around_size = 0;
+    e->around[0] = PAD;
+    if (kept >= 0) {
+        e->size = cut(m, asked, asked + (kept > TAIL ? kept - TAIL : 0), kept, e->codes);
+        e->around_size = cut(m, seen, last, length, e->around);
+    } else {
+        e->size = cut(m, seen, last, length, e->codes);
+    }
+    e->opening = first_lines(m, e);
+    e->closing = last_lines(m, e);
+    e->focus = pointsman_focus(m, e->codes, e->size);
 }

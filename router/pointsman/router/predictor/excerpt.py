@@ -41,7 +41,8 @@ class Excerpt(NamedTuple):
 
     `text`: at most `LONGEST` characters; `opening`, `closing`: how many characters of it, from the start and from
     the end, are its first and its last lines or sentences; `document`: whether a long text beside the question was
-    left out; `focus`: the sentence of it that asks the most.
+    left out; `focus`: the sentence of it that asks the most; `around`: where lines were left out, the beginning and
+    the end of all, cut as `text` is.
     """
 
     text: str
@@ -49,6 +50,7 @@ class Excerpt(NamedTuple):
     closing: int
     document: bool
     focus: Focus = Focus(0, 0, 0, 0, 0, 0)
+    around: str = ""
 
 
 def excerpt(text: str) -> Excerpt:
@@ -61,10 +63,14 @@ def excerpt_of_rest(text: str, document: bool) -> Excerpt:
     """What is read of a text whose marked documents are left out already, as `document` says."""
     seen = text if len(text) <= 2 * _REACH else f"{text[:_REACH]}\n{text[-_REACH:]}"
     question = asking.asked(seen)
-    if question is not None:
-        text, document = question, True
-    cut = text.strip() if len(text) <= HEAD + TAIL else f"{text[:HEAD].lstrip()}{PAD}{text[-TAIL:].rstrip()}"
-    return Excerpt(cut, _first_lines(cut), _last_lines(cut), document, asking.focus(cut))
+    cut = _ends(text if question is None else question)
+    around = "" if question is None else _ends(text)
+    opening, closing = _first_lines(cut), _last_lines(cut)
+    return Excerpt(cut, opening, closing, document or question is not None, asking.focus(cut), around)
+
+
+def _ends(text: str) -> str:
+    return text.strip() if len(text) <= HEAD + TAIL else f"{text[:HEAD].lstrip()}{PAD}{text[-TAIL:].rstrip()}"
 
 
 def without_documents(text: str) -> tuple[str, bool]:

@@ -24,12 +24,11 @@ import numpy.typing as npt
 from pointsman.router.predictor import alphabet, asking, lexicon, standing_task
 from pointsman.router.predictor.alphabet import BEGINNING, TokenKind
 from pointsman.router.predictor.excerpt import LONGEST, Excerpt
+from pointsman.router.predictor.table import CELL_BITS, CELLS, MARK_BITS
 
-VERSION = f"8-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}-{standing_task.FINGERPRINT}"
+VERSION = f"9-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}-{standing_task.FINGERPRINT}"
 """Raise the number with every change to what a feature means: weights of another version are refused."""
 
-TABLE_BITS = 19
-TABLE_SIZE = 1 << TABLE_BITS
 BATCH = 64
 """Texts laid out in one go at most; longer batches are cut."""
 MAX_RUN = lexicon.MAX_WORDS
@@ -42,6 +41,8 @@ class Part(IntEnum):
     CLOSING = 1
     OPENING = 2
     FOCUS = 3
+    AROUND = 4
+    """The text that the question was told from, beginning and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,8 @@ class Group:
     """Whether each shape of text (see `_shape`) has cells of its own for it."""
 
 
-_WORD, _PAIR, _BEGINNING, _SKIP = 0, 1, MAX_RUN, MAX_RUN + 1
+_WORD, _PAIR, _BEGINNING, _SKIP, FAR = 0, 1, MAX_RUN, MAX_RUN + 1, MAX_RUN + 2
+"""Lines of `Layout.runs`, and what is made of the first where it is needed: two words with others between them."""
 GROUPS = (
     Group(_WORD, Part.ALL, 1.0),
     Group(_WORD, Part.CLOSING, 1.5),
@@ -73,6 +75,14 @@ GROUPS = (
     Group(_BEGINNING, Part.FOCUS, 1.5),
     Group(_WORD, Part.ALL, 1.0, shaped=True),
     Group(_WORD, Part.FOCUS, 1.5, shaped=True),
+    Group(_PAIR, Part.FOCUS, 1.5, shaped=True),
+    Group(_SKIP, Part.CLOSING, 1.5),
+    Group(_SKIP, Part.OPENING, 1.5),
+    Group(_SKIP, Part.FOCUS, 1.5),
+    Group(FAR, Part.FOCUS, 1.5),
+    Group(_WORD, Part.AROUND, 1.0),
+    Group(_PAIR, Part.AROUND, 1.0),
+    Group(_BEGINNING, Part.AROUND, 1.0),
 )
 
 GROUP_NAMES = (
@@ -82,6 +92,10 @@ GROUP_NAMES = (
     "words with a gap between them",
     *("words (where it asks)", "pairs of words (where it asks)", "beginnings of words (where it asks)"),
     *("words in a text of this shape", "words in a text of this shape (where it asks)"),
+    "pairs of words in a text of this shape (where it asks)",
+    *("words with a gap between them (in the last lines)", "words with a gap between them (in the first lines)"),
+    *("words with a gap between them (where it asks)", "words with others between them (where it asks)"),
+    *("words of the whole text", "pairs of words of the whole text", "beginnings of words of the whole text"),
 )
 _HEADINGS = len(lexicon.LEXICON)
 QUANTITIES = "how many quantities it names"
@@ -127,9 +141,11 @@ BEFORE, AFTER = alphabet.PAD * 2, alphabet.PAD * 5
 _BETWEEN = AFTER + BEFORE
 _U32 = np.uint32
 Hashes = npt.NDArray[np.uint32]
-_SHIFT = _U32(32 - TABLE_BITS)
-_SKIPPING = alphabet.spread(np.array([alphabet.BASE], _U32))
-"""What tells the hash of a word with the next but one from that of a pair."""
+_SHIFT = _U32(32 - CELL_BITS)
+_SKIPPING, _FARTHER = (alphabet.spread(np.array([alphabet.BASE + more], _U32)) | _U32(1) for more in (0, 1))
+"""What tells the hashes of a word with the next but one, and with one farther off, from that of a pair."""
+NEAREST, FARTHEST, FAR_WORDS = 3, 8, 80
+"""How far apart two words are that have others between them, and how many words of a part are looked at."""
 
 
 class _Tables(NamedTuple):
@@ -155,7 +171,7 @@ def _borders() -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
 @cache
 def _tables() -> _Tables:
     kinds = alphabet.tables()[1]
-    room = BATCH * (LONGEST + len(_BETWEEN)) + 1
+    room = 2 * BATCH * (LONGEST + len(_BETWEEN)) + 1
     base = np.full(room, alphabet.BASE, _U32)
     back = np.full(room, pow(alphabet.BASE, -1, 1 << 32), _U32)
     base[0] = back[0] = 1
@@ -172,13 +188,13 @@ def _tables() -> _Tables:
 
 class Layout(NamedTuple):
     """
-    A batch as one row of characters, padding between the texts.
+    A batch as one row of characters, padding between the texts; what stands around them follows them all.
 
     `starts`, `ends`: first character and end of each word; `runs`: hashes of 1 to `MAX_RUN` words in a row, one
     line per length, of the words' beginnings in the line after those, and of each word with the next but one in the
     last; `numbers`: whether each word is a number; `spans`: of each text (first word, end,
-    first word of its last lines, end of its first lines, first word and end of the sentence that asks), its leading
-    pad included.
+    first word of its last lines, end of its first lines, first word and end of the sentence that asks, first word
+    and end of what stands around it), leading pads included.
     """
 
     text: str
@@ -191,7 +207,8 @@ class Layout(NamedTuple):
 
 def _lay_out(excerpts: Sequence[Excerpt]) -> Layout:
     tables = _tables()
-    text = BEFORE + _BETWEEN.join([each.text for each in excerpts]) + AFTER
+    around = [each.around for each in excerpts]
+    text = BEFORE + _BETWEEN.join([each.text for each in excerpts] + around) + AFTER
     length = len(text)
     if text.isascii():
         codes = np.frombuffer(text.encode(), np.uint8).astype(np.intp)
@@ -217,8 +234,11 @@ def _lay_out(excerpts: Sequence[Excerpt]) -> Layout:
         size = len(each.text)
         end = at + size
         closing = at - 1 if each.closing == size else end - each.closing
-        parts.append((at - 1, end, closing, at + each.opening, at + each.focus.begin, at + each.focus.end))
+        parts.append([at - 1, end, closing, at + each.opening, at + each.focus.begin, at + each.focus.end])
         at = end + len(_BETWEEN)
+    for part, beside in zip(parts, around, strict=True):
+        part += (at - 1, at + len(beside))
+        at += len(beside) + len(_BETWEEN)
     spans: list[list[int]] = starts.searchsorted(parts).tolist()
     for span in spans:
         span[2] = min(span[2], span[1] - 1)  # the last lines of a text may begin inside its last word
@@ -306,7 +326,7 @@ class Features(NamedTuple):
     counts: list[dict[int, float]]
 
 
-_SLICES = tuple((group.line, *((0, 1), (2, 1), (0, 3), (4, 5))[group.part]) for group in GROUPS)
+_SLICES = tuple((group.line, *((0, 1), (2, 1), (0, 3), (4, 5), (6, 7))[group.part]) for group in GROUPS)
 """For each group its line of `Layout.runs`, and which of a text's `spans` it begins and ends at."""
 _SEEDS = alphabet.spread(np.arange(1, len(GROUPS) + 1, dtype=_U32)) | _U32(1)
 """Odd numbers that send each group's hashes to cells of its own."""
@@ -323,7 +343,11 @@ def extract(excerpts: Sequence[Excerpt]) -> Features:
     """
     layout = _lay_out(excerpts)
     lines, spans = layout.runs, layout.spans
-    parts = [lines[line][span[start] : span[end]] for span in spans for line, start, end in _SLICES]
+    parts = [
+        _far(lines[_WORD][span[start] : span[end]]) if line == FAR else lines[line][span[start] : span[end]]
+        for span in spans
+        for line, start, end in _SLICES
+    ]
     sizes = np.array([len(part) for part in parts])
     hashes = np.concatenate(parts)
     shapes = np.array([[2 * _shape(each)] for each in excerpts], dtype=_U32)
@@ -333,20 +357,37 @@ def extract(excerpts: Sequence[Excerpt]) -> Features:
     return Features(layout, cells, sizes, starts, hits, _counts(excerpts, layout))
 
 
+def _far(words: Hashes) -> Hashes:
+    """The hashes of two words with others between them, in the order of `far_pairs`; of too few words 0."""
+    first, second = far_pairs(min(len(words), FAR_WORDS))
+    return words.take(first) + words.take(second) * _FARTHER if len(first) else _NONE
+
+
+_NONE = np.zeros(1, dtype=_U32)
+
+
+@cache
+def far_pairs(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Of so many words, which two have others between them: the places of the one, and of the other."""
+    first = [np.arange(max(0, count - gap)) for gap in range(NEAREST, FARTHEST + 1)]
+    second = [each + gap for gap, each in zip(range(NEAREST, FARTHEST + 1), first, strict=True)]
+    return np.concatenate(first), np.concatenate(second)
+
+
 def _distinct(cells: npt.NDArray[np.intp], sizes: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], ...]:
     """`cells`, `sizes`, `starts` and `hits` of `Features`, of cells that a group may hit several times."""
     begins = sizes.cumsum()
     begins -= sizes
-    cells += (np.arange(len(sizes)) << TABLE_BITS).repeat(sizes)
+    cells += (np.arange(len(sizes)) << CELL_BITS).repeat(sizes)
     order = cells.argsort(kind="stable")
     cells = cells.take(order)
     first = np.append(True, cells[1:] != cells[:-1])
     cells, order = cells[first], order[first]
-    group = cells >> TABLE_BITS
+    group = cells >> CELL_BITS
     sizes = np.bincount(group, minlength=len(sizes))
     starts = sizes.cumsum()
     starts -= sizes
-    cells &= TABLE_SIZE - 1
+    cells &= CELLS - 1
     order -= begins.take(group)
     return cells, sizes, starts, order
 
@@ -359,7 +400,8 @@ def _shape(excerpt: Excerpt) -> int:
 
 
 def _counts(excerpts: Sequence[Excerpt], layout: Layout) -> list[dict[int, float]]:
-    hits = _phrase_hits(layout.runs)
+    end = layout.spans[0][6] if excerpts else 0
+    hits = [hit for hit in _phrase_hits(layout.runs) if hit[0] < end]
     if len(excerpts) == 1:
         return [_counts_of(excerpts[0], layout, layout.spans[0], hits)]
     hits.sort()
@@ -371,7 +413,7 @@ def _counts(excerpts: Sequence[Excerpt], layout: Layout) -> list[dict[int, float
 
 
 def _counts_of(excerpt: Excerpt, layout: Layout, span: list[int], hits: list[tuple[int, int]]) -> dict[int, float]:
-    first, stop, closing, opening, asks_from, asks_to = span
+    first, stop, closing, opening, asks_from, asks_to, *_ = span
     counts = of_the_whole(excerpt, stop - first - 1, int(np.count_nonzero(layout.numbers[first + 1 : stop])))
     for place, heading in hits:
         counts[heading] = min(counts.get(heading, 0) + 1, _MOST_HITS)
@@ -467,11 +509,13 @@ class KernelNumbers(NamedTuple):
     letter_salt: int
     max_run: int
     beginning: int
-    table_bits: int
+    cell_bits: int
+    mark_bits: int
     bucket_bits: int
     filter_bits: int
     most_hits: int
     skipping: int
+    farther: int
 
 
 class KernelTables(NamedTuple):
@@ -506,11 +550,13 @@ def kernel_tables() -> KernelTables:
         letter_salt=alphabet.LETTER_SALT,
         max_run=MAX_RUN,
         beginning=BEGINNING,
-        table_bits=TABLE_BITS,
+        cell_bits=CELL_BITS,
+        mark_bits=MARK_BITS,
         bucket_bits=_BUCKET_BITS,
         filter_bits=_FILTER_BITS,
         most_hits=_MOST_HITS,
         skipping=int(_SKIPPING[0]),
+        farther=int(_FARTHER[0]),
     )
     arrays = KernelArrays(
         blocks=blocks.ravel().astype(np.uint16),

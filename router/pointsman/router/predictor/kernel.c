@@ -174,13 +174,25 @@ static double whole_says(const Model *m, const Excerpt *e, const Words *w) {
     return sum;
 }
 
+/* What a cell weighs, as `table.weights_of`: of the four entries of its bucket the lowest that bears its mark counts,
+ * and one that bears it because it is empty is of step 0, which weighs nothing.
+ */
+static inline float weight_of(const Model *m, uint32_t cell) {
+    const uint64_t each = 0x0001000100010001u;
+    uint64_t bucket = m->table[cell >> MARK_BITS], mark = cell & ((1u << MARK_BITS) - 1);
+    uint64_t other = (bucket ^ mark * (each << 8)) & 0xFF * (each << 8);
+    uint64_t same = (other - each) & ~other & 0x8000 * each; /* its lowest bit is right, those above it may not be */
+    uint32_t entry = (uint32_t)(bucket >> (__builtin_ctzll(same | 1ull << 63) & 0x30));
+    return m->steps[same ? entry & 0xFF : 0];
+}
+
 /* The sum of `count` weights; in four parts, so that one addition need not wait for the last. */
-static double sum_of(const float *table, const uint32_t *cells, uint32_t count) {
+static double sum_of(const Model *m, const uint32_t *cells, uint32_t count) {
     double sums[4] = {0};
     uint32_t i = 0;
     for (; i + 4 <= count; i += 4)
-        for (uint32_t part = 0; part < 4; part++) sums[part] += table[cells[i + part]];
-    for (; i < count; i++) sums[0] += table[cells[i]];
+        for (uint32_t part = 0; part < 4; part++) sums[part] += weight_of(m, cells[i + part]);
+    for (; i < count; i++) sums[0] += weight_of(m, cells[i]);
     return sums[0] + sums[1] + (sums[2] + sums[3]);
 }
 
@@ -203,44 +215,61 @@ static uint32_t distinct(uint32_t *cells, uint32_t count) {
     return kept;
 }
 
+/* The cells of two words with others between them, as `features._far`; returns how many they are. */
+static uint32_t far_cells(const uint32_t *word, int32_t from, int32_t to, uint32_t seed, uint32_t *cells) {
+    uint32_t count = 0;
+    if (to > from + FAR_WORDS) to = from + FAR_WORDS;
+    for (int32_t j = from; j < to; j++)
+        for (int32_t k = j + NEAREST; k <= j + FARTHEST && k < to; k++)
+            cells[count++] = (word[j] + word[k] * FARTHER) * seed >> (32 - CELL_BITS);
+    if (!count) cells[count++] = 0;
+    return count;
+}
+
 /* Asks for the weight of each cell, so that whoever adds them up later need not wait for each by itself. */
-static void find_cells(const Model *m, const Words *w, uint32_t shape, Cells *found) {
+static void find_cells(const Model *m, const Words *w, const Words *around, uint32_t shape, Cells *found) {
     uint32_t skip[1 + LONGEST]; /* hashes of each word with the next but one */
     for (int32_t j = 0; j <= w->count; j++) skip[j] = w->word[j] + w->word[j + 2] * SKIPPING;
     const uint32_t *const lines[] = {[LINE_WORD] = w->word, [LINE_PAIR] = w->pair, [LINE_BEGINNING] = w->beginning,
-                                     [LINE_SKIP] = skip};
+                                     [LINE_SKIP] = skip, [LINE_FAR] = w->word};
+    const uint32_t *const lines_around[] = {[LINE_WORD] = around->word, [LINE_PAIR] = around->pair,
+                                            [LINE_BEGINNING] = around->beginning, [LINE_SKIP] = around->word};
     uint32_t used = 0;
     for (uint32_t g = 0; g < m->group_count; g++) {
         const Group *group = &m->groups[g];
-        const uint32_t *line = lines[group->line];
+        const uint32_t *line = group->part == PART_AROUND ? lines_around[group->line] : lines[group->line];
         uint32_t seed = group->seed * (group->shaped ? 2 * shape + 1 : 1);
         int32_t from = group->part == PART_CLOSING ? w->last_from : group->part == PART_FOCUS ? w->focus_from : 0;
         int32_t to = group->part == PART_OPENING ? w->first_to
-                     : group->part == PART_FOCUS ? w->focus_to : w->count + 1;
-        for (int32_t j = from; j < to; j++) {
-            uint32_t cell = (line[j] * seed) >> (32 - TABLE_BITS);
-            __builtin_prefetch(m->table + cell);
-            found->cells[used + (uint32_t)(j - from)] = cell;
+                     : group->part == PART_FOCUS ? w->focus_to
+                     : (group->part == PART_AROUND ? around : w)->count + 1;
+        uint32_t *cells = found->cells + used, count = (uint32_t)(to - from);
+        if (group->line == LINE_FAR) {
+            count = far_cells(w->word, from, to, seed, cells);
+        } else {
+            for (int32_t j = from; j < to; j++) cells[j - from] = (line[j] * seed) >> (32 - CELL_BITS);
         }
-        used += found->sizes[g] = distinct(found->cells + used, (uint32_t)(to - from));
+        for (uint32_t i = 0; i < count; i++) __builtin_prefetch(m->table + (cells[i] >> MARK_BITS));
+        used += found->sizes[g] = distinct(cells, count);
     }
 }
 
 static inline double group_says(const Model *m, uint32_t g, const uint32_t *cells, uint32_t size) {
-    return sum_of(m->table, cells, size) / sqrt(size) * m->groups[g].scale;
+    return sum_of(m, cells, size) / sqrt(size) * m->groups[g].scale;
 }
 
-static void words_of(const Model *m, const Excerpt *e, Words *w) {
-    Parts parts = {e->opening, e->size - e->closing, e->focus.begin, e->focus.end};
+static void words_of(const Model *m, const Excerpt *e, Words *w, Words *around) {
+    Parts parts = {e->opening, e->size - e->closing, e->focus.begin, e->focus.end}, none = {0};
     pointsman_words(m, e->codes, e->size, parts, w);
+    pointsman_words(m, e->around, e->around_size, none, around);
 }
 
 double pointsman_probability(const Model *m, const Excerpt *e) {
-    Words w;
+    Words w, around;
     Cells found;
-    words_of(m, e, &w);
+    words_of(m, e, &w, &around);
     /* First ask for every weight, then do other work, then add them up: the misses overlap. */
-    find_cells(m, &w, shape_of(e), &found);
+    find_cells(m, &w, &around, shape_of(e), &found);
     double score = m->bias + whole_says(m, e, &w) + phrases_say(m, &w, e->document);
     const uint32_t *cell = found.cells;
     for (uint32_t g = 0; g < m->group_count; cell += found.sizes[g++]) score += group_says(m, g, cell, found.sizes[g]);
@@ -249,12 +278,12 @@ double pointsman_probability(const Model *m, const Excerpt *e) {
 }
 
 uint32_t pointsman_contributions(const Model *m, const Excerpt *e, double contributions[MAX_CONTRIBUTIONS]) {
-    Words w;
+    Words w, around;
     Cells found;
     uint32_t hits[PARTS * MAX_HEADINGS] = {0}, used = 0;
     double values[WHOLE_COUNTS];
-    words_of(m, e, &w);
-    find_cells(m, &w, shape_of(e), &found);
+    words_of(m, e, &w, &around);
+    find_cells(m, &w, &around, shape_of(e), &found);
     count_phrases(m, &w, e->document, hits);
     count_whole(e, &w, values);
     const uint32_t *cell = found.cells;

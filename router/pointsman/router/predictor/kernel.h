@@ -12,13 +12,17 @@ enum { HEAD = 400, TAIL = 200, LONGEST = HEAD + TAIL + 1, REACH = 2000, OPENING 
 /* What features are, as in `features.py`, in the order of `features.KernelNumbers`: Python's must be the same. */
 #define POINTSMAN_NUMBERS \
     {LIMIT,     BLOCK_BITS, PAD,         SPACE,       SINGLE,   BASE, LETTER_SALT, MAX_RUN, \
-     BEGINNING, TABLE_BITS, BUCKET_BITS, FILTER_BITS, MOST_HITS,   SKIPPING}
+     BEGINNING, CELL_BITS,  MARK_BITS,   BUCKET_BITS, FILTER_BITS, MOST_HITS, SKIPPING, FARTHER}
 enum { LIMIT = 0xFFFF, BLOCK_BITS = 6, PAD = 0, SPACE = 0, DIGIT = 2, SINGLE = 3 };
 enum { BASE = 0x01000193, LETTER_SALT = 0x51ED270B };
+/* Cells and the table that holds their weights, as in `table.py`: a bucket has `WAYS` entries of 16 bits. */
+enum { CELL_BITS = 26, MARK_BITS = 8, WAYS = 4, ENTRIES = WAYS << (CELL_BITS - MARK_BITS), STEPS = 256 };
 #define SKIPPING 0xA183F3BBu
-enum { MAX_RUN = 4, BEGINNING = 4, TABLE_BITS = 19, BUCKET_BITS = 17, FILTER_BITS = 16, MOST_HITS = 3 };
-enum { LINE_WORD = 0, LINE_PAIR = 1, LINE_BEGINNING = MAX_RUN, LINE_SKIP = MAX_RUN + 1 };
-enum { PART_ALL = 0, PART_CLOSING = 1, PART_OPENING = 2, PART_FOCUS = 3 };
+#define FARTHER 0xE99D5DF9u
+enum { MAX_RUN = 4, BEGINNING = 4, BUCKET_BITS = 17, FILTER_BITS = 16, MOST_HITS = 3 };
+enum { LINE_WORD = 0, LINE_PAIR = 1, LINE_BEGINNING = MAX_RUN, LINE_SKIP = MAX_RUN + 1, LINE_FAR };
+enum { NEAREST = 3, FARTHEST = 8, FAR_WORDS = 80 };
+enum { PART_ALL = 0, PART_CLOSING = 1, PART_OPENING = 2, PART_FOCUS = 3, PART_AROUND = 4 };
 
 /* What asks in a text, as in `asking.py`; `UNIT` is what counts 1 in a score. */
 enum { ASKING_BITS = 14, ASKING_FLAGS = 26, ASKING_SIZE = (1 << ASKING_BITS) + ASKING_FLAGS, UNIT = 256 };
@@ -30,7 +34,7 @@ enum { TASKS_SIZE = (1 << ASKING_BITS) + 1, TASKS_LEAST = UNIT / 2, TASKS_DOUBT 
 enum { TASKS_WINDOW = 801, TASKS_MOST = TASKS_WINDOW / 2 + 2 };
 
 /* How much room there is. */
-enum { MAX_GROUPS = 16, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 19, PARTS = 5, SEEN = 2048 };
+enum { MAX_GROUPS = 24, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 19, PARTS = 5, SEEN = 2048 };
 enum { WINDOW = 2 * REACH + 1 };
 enum { MAX_CONTRIBUTIONS = MAX_GROUPS + PARTS * MAX_HEADINGS + WHOLE_COUNTS + 1 };
 
@@ -63,7 +67,9 @@ typedef struct {
     const int16_t *asking;
     /* The same of what sets a task: of the cells, and of every sentence. */
     const int16_t *tasks;
-    const float *table;
+    /* `table.Table`: its buckets, and the weight of each step. */
+    const uint64_t *table;
+    const float *steps;
     /* The names of documents' tags as far as they are ASCII, a bar before and after each. */
     char tags[MAX_TAGS];
     /* What the characters of most texts are, once more. */
@@ -90,11 +96,11 @@ typedef struct {
 } Place;
 
 /* What is read of a text, as `excerpt.Excerpt`; `codes`: the `size` characters of its text, each at most
- * `LIMIT`, and a pad.
+ * `LIMIT`, and a pad; `around`: the same of what it was told from.
  */
 typedef struct {
-    uint16_t codes[LONGEST + 1];
-    int32_t size, opening, closing;
+    uint16_t codes[LONGEST + 1], around[LONGEST + 1];
+    int32_t size, around_size, opening, closing;
     int document;
     Focus focus;
 } Excerpt;

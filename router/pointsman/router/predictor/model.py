@@ -19,6 +19,7 @@ from pointsman.router.predictor.artefact import Weights
 from pointsman.router.predictor.excerpt import excerpt, without_documents
 from pointsman.router.predictor.features import Part
 from pointsman.router.predictor.question import parted
+from pointsman.router.predictor.table import weights_of
 
 _EARLIER = features.EVIDENCE_NAMES.index(features.EARLIER_NAME)
 _MATERIAL = features.EVIDENCE_NAMES.index(features.MATERIAL_NAME)
@@ -50,13 +51,16 @@ class Predictor:
         self.report: dict[str, Any] = weights.report
         self.created = weights.created
         self.data_sha256 = weights.data_sha256
-        self._table = weights.table.astype(np.float32) * np.float32(weights.slope)
+        self._entries = weights.entries
+        self._steps = weights.table.steps() * np.float32(weights.slope)
         self._counts: list[float] = (weights.counts * np.float64(weights.slope)).tolist()
         self._bias = weights.slope * weights.bias + weights.offset
         self._beside = weights.earlier, weights.material
         features.extract((excerpt(""),))  # builds the tables now, so that the first request does not pay for them
         standing_task.prepare()
-        self._kernel = native.kernel_of(self._table, self._counts, self._bias) if compiled else None
+        self._kernel = (
+            native.kernel_of(weights.table, weights.slope, self._counts, self._bias) if compiled else None
+        )
 
     @property
     def arithmetic(self) -> str:
@@ -155,7 +159,7 @@ class Predictor:
         return [Evidence(*entry) for entry in ranked[:limit]] + [Evidence(features.REST_NAME, rest)]
 
     def _scores(self, found: features.Features) -> list[float]:
-        sums = np.add.reduceat(self._table.take(found.cells, mode="clip"), found.starts)
+        sums = np.add.reduceat(weights_of(self._entries, self._steps, found.cells), found.starts)
         hashed = (sums / np.sqrt(found.sizes)).reshape(-1, len(features.GROUPS)) @ _SCALES
         weights, bias = self._counts, self._bias
         return [
@@ -166,7 +170,7 @@ class Predictor:
     def _ranked(self, text: str, limit: int) -> list[tuple[int, float]]:
         """What `Kernel.evidence` says, with NumPy."""
         found = features.extract((excerpt(text),))
-        sums = np.add.reduceat(self._table.take(found.cells, mode="clip"), found.starts)
+        sums = np.add.reduceat(weights_of(self._entries, self._steps, found.cells), found.starts)
         contributions = [
             *(sums / np.sqrt(found.sizes) * _SCALES).tolist(),
             *[0.0] * features.COUNT_SIZE,
@@ -186,10 +190,17 @@ class Predictor:
         for group, size, start in zip(features.GROUPS, sizes, found.starts.tolist(), strict=True):
             factor = group.scale / math.sqrt(size)
             words = 3 if group.line > features.MAX_RUN else group.line + 1 if group.line < features.MAX_RUN else 1
-            first = span[{Part.CLOSING: 2, Part.FOCUS: 4}.get(group.part, 0)]
-            weights = self._table.take(found.cells[start : start + size]).tolist()
-            positions = (found.hits[start : start + size] + first).tolist()
-            for position, weight in zip(positions, weights, strict=True):
+            first = span[{Part.CLOSING: 2, Part.FOCUS: 4, Part.AROUND: 6}.get(group.part, 0)]
+            weights = weights_of(self._entries, self._steps, found.cells[start : start + size]).tolist()
+            hits = found.hits[start : start + size]
+            if group.line == features.FAR:
+                count = min(span[5] - span[4], features.FAR_WORDS)
+                pairs = [(places[hits] + first).tolist() for places in features.far_pairs(count) if len(places)]
+                for weight, *pair in zip(weights, *pairs, strict=True):
+                    said = [layout.text[begins[position] : ends[position]] for position in pair]
+                    yield _quoted(" … ".join(said)), weight * factor
+                continue
+            for position, weight in zip((hits + first).tolist(), weights, strict=True):
                 yield _quoted(layout.text[begins[position] : ends[position + words - 1]]), weight * factor
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from pointsman.router.predictor import features
 from pointsman.router.predictor.excerpt import TAGS
+from pointsman.router.predictor.table import Table
 
 _FOLDER = Path(__file__).parent
 SOURCES = tuple(_FOLDER / name for name in ("kernel.h", "asking.c", "excerpt.c", "kernel.c", "binding.c"))
@@ -33,7 +33,7 @@ class Kernel(Protocol):
     def probability_of_rest(self, text: str, document: bool, /) -> float:
         """P(think) of what `without_documents` has left of a text."""
 
-    def excerpt_of_rest(self, text: str, document: bool, /) -> tuple[str, int, int, bool, tuple[int, ...]]:
+    def excerpt_of_rest(self, text: str, document: bool, /) -> tuple[str, int, int, bool, tuple[int, ...], str]:
         """What `excerpt_of_rest` cuts out, but that characters from `alphabet.LIMIT` on are that one."""
 
     def evidence(self, text: str, limit: int, /) -> list[tuple[int, float]] | None:
@@ -52,13 +52,14 @@ class Kernel(Protocol):
 
 
 def kernel_of(
-    table: npt.NDArray[np.float32], counts: list[float], bias: float, *, library: Path = LIBRARY
+    table: Table, slope: float, counts: list[float], bias: float, *, library: Path = LIBRARY
 ) -> Kernel | None:
     """
     The compiled kernel for one set of weights, or None where there is none that can be loaded.
 
-    `table`: the weights of the hashed features [TABLE_SIZE]; `counts`: those of the counts [COUNT_SIZE]; `bias`:
-    the log-odds of nothing at all. Raises ValueError where the features are not those the kernel was written for.
+    `table`: the weights of the hashed features, each of which counts `slope` times; `counts`: those of the counts
+    [COUNT_SIZE]; `bias`: the log-odds of nothing at all. Raises ValueError where the features are not those the
+    kernel was written for.
     """
     module = _loaded(library)
     if module is None:
@@ -82,7 +83,7 @@ def kernel_of(
         tables.multiplier,
         tables.heading_count,
         groups,
-        (*tables.arrays, np.ascontiguousarray(table, np.float32)),
+        (*tables.arrays, np.ascontiguousarray(table.entries, np.uint16), table.steps() * np.float32(slope)),
         np.array(counts, np.float64),
         bias,
         f"|{'|'.join(name for name in TAGS if name.isascii())}|",

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pointsman.router.predictor import asking
+from pointsman.router.predictor.table import EMPTY
 
 if TYPE_CHECKING:
     from pointsman.router.predictor.native import Kernel
@@ -87,4 +88,4 @@ def _kernel() -> Kernel | None:
     """A compiled kernel that has read no weights but those of this module; None: there is none."""
     from pointsman.router.predictor import features, native  # both stand above this module, whose weights they hold
 
-    return native.kernel_of(np.zeros(features.TABLE_SIZE, np.float32), [0.0] * features.COUNT_SIZE, 0.0)
+    return native.kernel_of(EMPTY, 1.0, [0.0] * features.COUNT_SIZE, 0.0)

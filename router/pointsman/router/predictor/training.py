@@ -17,12 +17,17 @@ from pointsman.router.predictor import features, native
 from pointsman.router.predictor.asking import Focus
 from pointsman.router.predictor.excerpt import Excerpt, excerpt, without_documents
 from pointsman.router.predictor.question import parted
+from pointsman.router.predictor.table import EMPTY, WAYS, Table, packed
 
 Floats = npt.NDArray[np.float64]
 
-INVERSE_REGULARISATION = 0.3
+INVERSE_REGULARISATION = 0.5
 _ITERATIONS = 40
 _LEAST_TRUST = 0.4
+LEAST_ROWS = 12
+"""Rows, wrapped copies among them, that hit a cell at least; what is rarer is not learnt."""
+_WAYS = WAYS - 1
+"""Entries of a bucket that are used: the last one is left to what tenants' predictors learn."""
 _DOUBT = 1.0
 """Rows of each label that every cell is taken to have been hit by before the data speaks."""
 _LEAST_DEVIATION = 0.05
@@ -31,22 +36,42 @@ _LEAST_DEVIATION = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Features of N texts: `hashed` SciPy CSR float32 [N, TABLE_SIZE], `counts` float32 [N, COUNT_SIZE]."""
+    """
+    Features of N texts.
+
+    `hashed`: SciPy CSR float32 [N, C]; `cells`: int64 [C], in ascending order, which cell each column is; `counts`:
+    float32 [N, COUNT_SIZE].
+    """
 
     hashed: Any
+    cells: npt.NDArray[np.int64]
     counts: npt.NDArray[np.float32]
+
+    def of(self, rows: npt.NDArray[np.bool_]) -> Matrix:
+        """The features of those texts that `rows` marks."""
+        return Matrix(self.hashed[rows], self.cells, self.counts[rows])
+
+    def without_rare(self) -> Matrix:
+        """The same texts, without the cells that fewer than `LEAST_ROWS` of them hit."""
+        often = np.bincount(self.hashed.indices, minlength=len(self.cells)) >= LEAST_ROWS
+        return self.only(often)
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> Matrix:
+        """The same texts, without the cells that are not `kept`."""
+        return Matrix(_columns(self.hashed, kept), self.cells[kept], self.counts)
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A fitted model, before calibration. The arrays are as in `artefact.Weights`."""
+    """A fitted model, before calibration: all as in `artefact.Weights`."""
 
-    table: Floats
+    table: Table
     counts: Floats
     bias: float
 
     def scores(self, matrix: Matrix) -> Floats:
-        scores: Floats = matrix.hashed @ self.table + matrix.counts @ self.counts + self.bias
+        weights = self.table.weights_of(matrix.cells)
+        scores: Floats = matrix.hashed @ weights + matrix.counts @ self.counts + self.bias
         return scores
 
 
@@ -59,9 +84,8 @@ def matrix_of(texts: Sequence[str]) -> Matrix:
     values: list[npt.NDArray[np.float32]] = []
     ends = [0]
     counts = np.zeros((len(texts), features.COUNT_SIZE), dtype=np.float32)
-    kernel = native.kernel_of(
-        np.zeros(features.TABLE_SIZE, np.float32), [0.0] * features.COUNT_SIZE, 0.0
-    )  # cuts the same excerpts, in a hundredth of the time
+    # cuts the same excerpts, in a hundredth of the time
+    kernel = native.kernel_of(EMPTY, 1.0, [0.0] * features.COUNT_SIZE, 0.0)
     for row, (text, _, _) in enumerate(map(parted, texts)):
         read = excerpt(text) if kernel is None else _excerpt(kernel, text)
         found = features.extract((read,))
@@ -70,17 +94,29 @@ def matrix_of(texts: Sequence[str]) -> Matrix:
         cells.append(found.cells.astype(np.int32))
         values.append(np.repeat(scales / np.sqrt(found.sizes, dtype=np.float32), found.sizes))
         ends.append(ends[-1] + len(found.cells))
+    columns, places = np.unique(np.concatenate(cells), return_inverse=True)
     hashed = sparse.csr_matrix(
-        (np.concatenate(values), np.concatenate(cells), np.array(ends)),
-        shape=(len(texts), features.TABLE_SIZE),
+        (np.concatenate(values), places.astype(np.int32), np.array(ends)), shape=(len(texts), len(columns))
     )
     hashed.sum_duplicates()
-    return Matrix(hashed, counts)
+    return Matrix(hashed, columns.astype(np.int64), counts)
+
+
+def _columns(hashed: Any, kept: npt.NDArray[np.bool_]) -> Any:
+    """`hashed` without the columns that are not `kept`."""
+    from scipy import sparse
+
+    place = np.cumsum(kept, dtype=np.int32) - 1
+    found = kept[hashed.indices]
+    ends = np.concatenate([[0], np.cumsum(found)])[hashed.indptr]
+    return sparse.csr_matrix(
+        (hashed.data[found], place[hashed.indices[found]], ends), shape=(hashed.shape[0], int(kept.sum()))
+    )
 
 
 def _excerpt(kernel: native.Kernel, text: str) -> Excerpt:
-    read, opening, closing, document, focus = kernel.excerpt_of_rest(*without_documents(text))
-    return Excerpt(read, opening, closing, document, Focus(*focus))
+    read, opening, closing, document, focus, around = kernel.excerpt_of_rest(*without_documents(text))
+    return Excerpt(read, opening, closing, document, Focus(*focus), around)
 
 
 def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats, doubts: Floats) -> Fit:
@@ -88,24 +124,17 @@ def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats, doubts: F
     from scipy import sparse
     from scipy.optimize import minimize
 
+    matrix = matrix.without_rare()
     mean = matrix.counts.mean(axis=0, dtype=np.float64)
     deviation = np.maximum(matrix.counts.std(axis=0, dtype=np.float64), _LEAST_DEVIATION)
     factor = features.COUNT_SCALE / deviation
     standard = ((matrix.counts - mean) * factor).astype(np.float32)
-    # Cells that no row hits keep a weight of 0, and need not be carried through every iteration.
-    used = np.flatnonzero(np.bincount(matrix.hashed.indices, minlength=matrix.hashed.shape[1]))
-    place_of = np.zeros(matrix.hashed.shape[1], dtype=np.int32)
-    place_of[used] = np.arange(len(used))
-    places = place_of[matrix.hashed.indices]
-    shape = (matrix.hashed.shape[0], len(used))
-    trust = _trust(
-        sparse.csr_matrix((np.ones_like(places, np.float32), places, matrix.hashed.indptr), shape=shape),
-        think,
-        weights,
-    )
-    hashed = sparse.csr_matrix((matrix.hashed.data * trust[places], places, matrix.hashed.indptr), shape=shape)
+    places, ends, shape = matrix.hashed.indices, matrix.hashed.indptr, matrix.hashed.shape
+    hits = sparse.csr_matrix((np.ones_like(places, np.float32), places, ends), shape=shape)
+    trust = _trust(hits, think, weights)
+    hashed = sparse.csr_matrix((matrix.hashed.data * trust[places], places, ends), shape=shape)
     transposed = hashed.T.tocsr()
-    cells, size = len(used), len(used) + standard.shape[1] + 1
+    cells, size = shape[1], shape[1] + standard.shape[1] + 1
     sign = np.where(think, 1.0, -1.0)
 
     def loss(at: Floats) -> tuple[float, Floats]:
@@ -123,9 +152,13 @@ def fit(matrix: Matrix, think: npt.NDArray[np.bool_], weights: Floats, doubts: F
     options = {"maxiter": _ITERATIONS, "maxcor": 8, "ftol": 1e-7, "gtol": 1e-4}
     best: Floats = minimize(loss, np.zeros(size), jac=True, method="L-BFGS-B", options=options).x
     count_weights = best[cells:-1] * factor
-    table = np.zeros(matrix.hashed.shape[1])
-    table[used] = best[:cells] * trust
-    return Fit(table, count_weights, float(best[-1] - count_weights @ mean))
+    table = best[:cells] * trust
+    often = np.bincount(places, minlength=cells)
+    return Fit(
+        packed(matrix.cells, table, np.abs(table) * np.sqrt(often), ways=_WAYS),
+        count_weights,
+        float(best[-1] - count_weights @ mean),
+    )
 
 
 def _trust(hits: Any, think: npt.NDArray[np.bool_], weights: Floats) -> npt.NDArray[np.float32]:
