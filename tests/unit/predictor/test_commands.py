@@ -215,11 +215,11 @@ def test_the_stored_report_is_no_worse_than_it_was() -> None:
     # What helps with requests costs a little on exams: docs/decisions/linear-predictor.md.
     assert report["auroc"] >= 0.89
     assert report["ece"] <= 0.03
-    assert report["own_rows_by_author"]["auroc"] >= 0.944
-    assert report["own_rows_by_author"]["accuracy"] >= 0.874
-    assert report["own_rows_by_author"]["ece"] <= 0.036
+    assert report["own_rows_by_author"]["auroc"] >= 0.95
+    assert report["own_rows_by_author"]["accuracy"] >= 0.88
+    assert report["own_rows_by_author"]["ece"] <= 0.045
     assert 0 <= report["no_think_share"] <= 1
-    assert report["own_no_think_share"] >= 0.67
+    assert report["own_no_think_share"] >= 0.7
     assert report["ece_bins"] == 15
     assert len(report["families"]) >= 20
     assert len(report["data_sha256"]) == 64

@@ -108,11 +108,13 @@ def test_a_wish_in_words_is_strong_evidence(
 ) -> None:
     plain = predictor.probability(question)
     wished, hurried = predictor.probability(slow.format(question)), predictor.probability(fast.format(question))
-    assert _odds(wished) - _odds(plain) > 0.5
-    assert _odds(wished) - _odds(hurried) > 1
+    assert _odds(wished) - _odds(plain) > 0.4
     assert hurried < 0.5
-    if decides:  # the words of a plainly easy question may outweigh it
+    if decides:
         assert wished > 0.5
+        assert _odds(wished) - _odds(hurried) > 1
+    else:  # the words of a plainly easy question may outweigh it
+        assert _odds(wished) - _odds(hurried) > 0.4
 
 
 def _odds(probability: float) -> float:

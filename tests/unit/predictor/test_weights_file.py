@@ -74,7 +74,7 @@ def test_a_report_cannot_be_moved_to_other_weights(tmp_path: Path) -> None:
 
 def test_another_version_says_so(tmp_path: Path) -> None:
     body = artefact.BUNDLED.read_bytes()[:-32]
-    assert "train it again" in _refusal(tmp_path / "f", _resealed(body.replace(b'"format":1', b'"format":2', 1)))
+    assert "train it again" in _refusal(tmp_path / "f", _resealed(body.replace(b'"format":2', b'"format":3', 1)))
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
