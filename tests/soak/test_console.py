@@ -61,6 +61,9 @@ POINTS = 3600
 HEAP = 1.0
 """MiB by which a page may grow in all hours after the first: less than another hour's points would take."""
 
+LOOKS = 8
+"""How often the heap is looked at, half a second apart."""
+
 MEMORY = 8.0
 """MiB by which the console may."""
 
@@ -374,9 +377,16 @@ def sizes(page: Page) -> set[int]:
 
 
 def heap(page: Page) -> float:
-    """MiB of the page's scripts that are in use."""
+    """
+    MiB that the page's scripts keep: the least in use over some seconds.
+
+    What has just arrived in a burst is still being drawn at the first look; what is kept is there at each.
+    """
     tools = page.context.new_cdp_session(page)
-    tools.send("HeapProfiler.collectGarbage")
-    used: float = tools.send("Runtime.getHeapUsage")["usedSize"]
+    used: list[float] = []
+    for _ in range(LOOKS):
+        tools.send("HeapProfiler.collectGarbage")
+        used.append(tools.send("Runtime.getHeapUsage")["usedSize"])
+        page.wait_for_timeout(500)
     tools.detach()
-    return used / MIB
+    return min(used) / MIB
