@@ -400,7 +400,7 @@ def _shape(excerpt: Excerpt) -> int:
 
 
 def _counts(excerpts: Sequence[Excerpt], layout: Layout) -> list[dict[int, float]]:
-    end = layout.spans[0][6] if excerpts else 0
+    end = layout.spans[0][6]  # from there on stands what is around the questions
     hits = [hit for hit in _phrase_hits(layout.runs) if hit[0] < end]
     if len(excerpts) == 1:
         return [_counts_of(excerpts[0], layout, layout.spans[0], hits)]
