@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pointsman.router.predictor import Predictor, artefact, features, native
+from pointsman.router.predictor import Predictor, artefact, features, kernel_tables, native
 from pointsman.router.predictor.alphabet import LIMIT
 from pointsman.router.predictor.excerpt import TAGS, excerpt, without_documents
 from pointsman.router.predictor.table import EMPTY, Table
@@ -174,14 +174,14 @@ def test_what_is_no_text_is_refused(text: Any) -> None:
         kernel.evidence_of_rest(text, False, 8)
 
 
-@pytest.mark.parametrize("part", features.KernelArrays._fields)
+@pytest.mark.parametrize("part", kernel_tables.KernelArrays._fields)
 @pytest.mark.parametrize("how", ["cut", "empty"])
 def test_tables_that_lead_nowhere_are_refused(monkeypatch: pytest.MonkeyPatch, part: str, how: str) -> None:
-    tables = features.kernel_tables()
+    tables = kernel_tables.tables()
     array = getattr(tables.arrays, part)
     smaller = array[: len(array) // 2 if how == "cut" else 0]
     broken = tables._replace(arrays=tables.arrays._replace(**{part: smaller}))
-    monkeypatch.setattr(features, "kernel_tables", lambda: broken)
+    monkeypatch.setattr(kernel_tables, "tables", lambda: broken)
     if BUILT:
         with pytest.raises(ValueError, match=r"size|many|not there"):
             _kernel()
@@ -189,21 +189,21 @@ def test_tables_that_lead_nowhere_are_refused(monkeypatch: pytest.MonkeyPatch, p
 
 @pytest.mark.parametrize("part", ["blocks", "buckets", "headings"])
 def test_entries_that_point_past_their_table_are_refused(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    tables = features.kernel_tables()
+    tables = kernel_tables.tables()
     array = getattr(tables.arrays, part).copy()
     array[-1] = np.iinfo(array.dtype).max
     broken = tables._replace(arrays=tables.arrays._replace(**{part: array}))
-    monkeypatch.setattr(features, "kernel_tables", lambda: broken)
+    monkeypatch.setattr(kernel_tables, "tables", lambda: broken)
     if BUILT:
         with pytest.raises(ValueError, match="not there"):
             _kernel()
 
 
-@pytest.mark.parametrize("name", features.KernelNumbers._fields)
+@pytest.mark.parametrize("name", kernel_tables.KernelNumbers._fields)
 def test_a_kernel_written_for_other_features_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    tables = features.kernel_tables()
+    tables = kernel_tables.tables()
     numbers = tables.numbers._replace(**{name: getattr(tables.numbers, name) + 1})
-    monkeypatch.setattr(features, "kernel_tables", lambda: tables._replace(numbers=numbers))
+    monkeypatch.setattr(kernel_tables, "tables", lambda: tables._replace(numbers=numbers))
     if BUILT:
         with pytest.raises(ValueError, match="the features are not those"):
             _kernel()

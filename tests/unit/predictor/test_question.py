@@ -178,6 +178,16 @@ def test_a_question_is_told_from_an_unmarked_document(question: str, layout: str
     assert len(seen.text) < len(question) + 80
 
 
+def test_where_no_line_looks_as_if_it_asked_all_are_read() -> None:
+    for text in (
+        _REPORT.strip(),
+        "A lift stops at every second floor.\nThe guest is on floor 1 and must come to floor 8.\nFloor: 1\nPresses so far: 0",
+    ):
+        seen = excerpt(text)
+        assert seen.text == text
+        assert not seen.document
+
+
 def test_a_question_with_its_data_is_read_as_a_whole() -> None:
     text = (
         "A baker sells 14 loaves at 3 dollars each and 9 rolls at 50 cents each. She pays 12 dollars for flour and "

@@ -171,17 +171,14 @@ int32_t pointsman_asked(const Model *m, uint16_t *codes, int32_t size, uint16_t 
     Sentences found;
     find_sentences(m, codes, size, &found);
     if (found.count < 2) return -1;
-    int32_t best = 0, most = INT32_MIN, half = MOST_SCORED / 2, all = found.count <= MOST_SCORED;
+    int32_t most = INT32_MIN, half = MOST_SCORED / 2, all = found.count <= MOST_SCORED;
     for (int32_t i = 0; i < found.count; i++) {
         if (!all && i == half) i = found.count - half;
         int32_t points = score(m, codes, &found, i);
         found.items[i].kept = points > LEAST;
-        if (points > most) {
-            most = points;
-            best = i;
-        }
+        most = points > most ? points : most;
     }
-    found.items[best].kept = 1;
+    if (most <= LEAST) return -1;
     /* A line that is not too long is read as a whole where one of its sentences asks. */
     int32_t total = 0, kept = 0;
     for (int32_t first = 0, next; first < found.count; first = next) {

@@ -29,7 +29,7 @@ SEEDS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)
 UNIT = 256
 """What counts 1 in a score."""
 LEAST = 0
-"""A line whose score is above this is part of what is asked; the one with the highest score always is."""
+"""A line whose score is above this is part of what is asked; where there is none, all of them are."""
 MATERIAL = 20
 """Characters of other lines from which these are left out: fewer belong to what is asked."""
 LONGEST_LINE = 600
@@ -269,7 +269,9 @@ def focus(text: str) -> Focus:
 
 def asked(text: str) -> str | None:
     """
-    The lines of `text` that ask, joined by line breaks; None where nothing worth leaving out stands beside them.
+    The lines of `text` that ask, joined by line breaks.
+
+    None where nothing worth leaving out stands beside them, and where no line looks as if it asked: then any may.
     """
     if len(text) <= MATERIAL or (len(text) <= LONGEST_LINE and "\n" not in text):
         return None
@@ -280,8 +282,9 @@ def asked(text: str) -> str | None:
     half = MOST_SCORED // 2
     scored = range(count) if count <= MOST_SCORED else (*range(half), *range(count - half, count))
     scores = {place: score(text, found, place) for place in scored}
-    best = max(scores, key=lambda place: scores[place])
-    asking = {place for place, points in scores.items() if points > LEAST} | {best}
+    asking = {place for place, points in scores.items() if points > LEAST}
+    if not asking:
+        return None
     lines = {found[place].line for place in asking}
     sizes = dict.fromkeys(lines, 0)
     for begin, end, line, *_ in found:

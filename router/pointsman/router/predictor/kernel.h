@@ -9,7 +9,7 @@
 /* Lengths in characters, as in `excerpt.py`. */
 enum { HEAD = 400, TAIL = 200, LONGEST = HEAD + TAIL + 1, REACH = 2000, OPENING = 120, CLOSING = 160 };
 
-/* What features are, as in `features.py`, in the order of `features.KernelNumbers`: Python's must be the same. */
+/* What features are, as in `features.py`, in the order of `kernel_tables.KernelNumbers`: Python's must be the same. */
 #define POINTSMAN_NUMBERS \
     {LIMIT,     BLOCK_BITS, PAD,         SPACE,       SINGLE,   BASE, LETTER_SALT, MAX_RUN, \
      BEGINNING, CELL_BITS,  MARK_BITS,   BUCKET_BITS, FILTER_BITS, MOST_HITS, SKIPPING, FARTHER}

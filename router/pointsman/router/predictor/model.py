@@ -18,6 +18,7 @@ from pointsman.router.predictor import alphabet, artefact, features, native, sta
 from pointsman.router.predictor.artefact import Weights
 from pointsman.router.predictor.excerpt import excerpt, without_documents
 from pointsman.router.predictor.features import Part
+from pointsman.router.predictor.layout import BATCH, MAX_RUN
 from pointsman.router.predictor.question import parted
 from pointsman.router.predictor.table import weights_of
 
@@ -95,8 +96,8 @@ class Predictor:
         if self._kernel is not None:
             return [self.probability(text) for text in texts]
         scores: list[float] = []
-        for start in range(0, len(texts), features.BATCH):
-            batch = [parted(text) for text in texts[start : start + features.BATCH]]
+        for start in range(0, len(texts), BATCH):
+            batch = [parted(text) for text in texts[start : start + BATCH]]
             found = self._scores(features.extract([excerpt(asked) for asked, _, _ in batch]))
             scores += [
                 score + self._light(beside, material) if beside else score
@@ -189,7 +190,7 @@ class Predictor:
         sizes = found.sizes.tolist()
         for group, size, start in zip(features.GROUPS, sizes, found.starts.tolist(), strict=True):
             factor = group.scale / math.sqrt(size)
-            words = 3 if group.line > features.MAX_RUN else group.line + 1 if group.line < features.MAX_RUN else 1
+            words = 3 if group.line > MAX_RUN else group.line + 1 if group.line < MAX_RUN else 1
             first = span[{Part.CLOSING: 2, Part.FOCUS: 4, Part.AROUND: 6}.get(group.part, 0)]
             weights = weights_of(self._entries, self._steps, found.cells[start : start + size]).tolist()
             hits = found.hits[start : start + size]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pointsman.router.predictor import features
+from pointsman.router.predictor import features, kernel_tables
 from pointsman.router.predictor.excerpt import TAGS
 from pointsman.router.predictor.table import Table
 
@@ -64,7 +64,7 @@ def kernel_of(
     module = _loaded(library)
     if module is None:
         return None
-    tables = features.kernel_tables()
+    tables = kernel_tables.tables()
     groups = np.array(
         [
             (group.line, group.part, seed, group.shaped, group.scale)
