@@ -58,7 +58,7 @@ class KernelNumbers(NamedTuple):
 
 
 class KernelTables(NamedTuple):
-    """All that `kernel.c` needs of this module; `seeds`: one a group; `multiplier`: what spreads the phrases."""
+    """All that `kernel.c` needs of the features; `seeds`: one a group; `multiplier`: what spreads the phrases."""
 
     arrays: KernelArrays
     numbers: KernelNumbers
@@ -72,7 +72,8 @@ _FILTER_BITS = 16
 
 
 def tables() -> KernelTables:
-    known = phrases.phrases()
+    """What there is to hand over; made anew at each call, since it is needed once."""
+    known = phrases.table()
     folded, kinds = alphabet.tables()
     codes = np.arange(len(folded), dtype=_U32)
     spaces = np.array([chr(code).isspace() for code in range(len(folded))], dtype=_U32)

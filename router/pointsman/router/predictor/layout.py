@@ -21,8 +21,8 @@ from pointsman.router.predictor.excerpt import LONGEST, Excerpt
 BATCH = 64
 """Texts laid out in one go at most; longer batches are cut."""
 MAX_RUN = lexicon.MAX_WORDS
-BEFORE, AFTER = alphabet.PAD * 2, alphabet.PAD * 5
-_BETWEEN = AFTER + BEFORE
+_BEFORE, _AFTER = alphabet.PAD * 2, alphabet.PAD * 5
+_BETWEEN = _AFTER + _BEFORE
 _U32 = np.uint32
 Hashes = npt.NDArray[np.uint32]
 SKIPPING = alphabet.spread(np.array([alphabet.BASE], _U32))[0] | _U32(1)
@@ -89,7 +89,7 @@ class Layout(NamedTuple):
 def lay_out(excerpts: Sequence[Excerpt]) -> Layout:
     tables = _tables()
     around = [each.around for each in excerpts]
-    text = BEFORE + _BETWEEN.join([each.text for each in excerpts] + around) + AFTER
+    text = _BEFORE + _BETWEEN.join([each.text for each in excerpts] + around) + _AFTER
     length = len(text)
     if text.isascii():
         codes = np.frombuffer(text.encode(), np.uint8).astype(np.intp)
@@ -110,7 +110,7 @@ def lay_out(excerpts: Sequence[Excerpt]) -> Layout:
     starts = tables.begins.take(pairs).nonzero()[0][: len(ends)]
     starts += 1
 
-    parts, at = [], len(BEFORE)
+    parts, at = [], len(_BEFORE)
     for each in excerpts:
         size = len(each.text)
         end = at + size

@@ -18,7 +18,14 @@ from pointsman.router.predictor.layout import MAX_RUN, Hashes, lay_out
 _U32 = np.uint32
 
 
-class Phrases(NamedTuple):
+class Table(NamedTuple):
+    """
+    The phrases of the lexicon by the hash of their words.
+
+    `multiplier`: spreads hashes over the `buckets`, uint16 [2^BUCKET_BITS], each of which holds the place of one
+    phrase, or 0; `hashes`, `headings`: of the phrase at each place, from 1 on.
+    """
+
     multiplier: np.uint32
     buckets: npt.NDArray[np.uint16]
     hashes: Hashes
@@ -30,11 +37,11 @@ _SHIFT = _U32(32 - BUCKET_BITS)
 
 
 @cache
-def phrases() -> Phrases:
+def table() -> Table:
     """The lexicon as a hash table without collisions: the first multiplier of a fixed series that has none."""
     heading_of: dict[int, int] = {}
-    for heading, phrases in enumerate(lexicon.LEXICON.values()):
-        for phrase in phrases:
+    for heading, said in enumerate(lexicon.LEXICON.values()):
+        for phrase in said:
             layout = lay_out((Excerpt(phrase, len(phrase), len(phrase), False),))
             first, stop = layout.spans[0][:2]
             heading_of.setdefault(int(layout.runs[min(stop - first - 1, MAX_RUN) - 1][first + 1]), heading)
@@ -46,19 +53,19 @@ def phrases() -> Phrases:
         if len(np.unique(places)) == len(places):
             buckets = np.zeros(1 << BUCKET_BITS, dtype=np.uint16)
             buckets[places] = np.arange(1, len(hashes), dtype=np.uint16)
-            return Phrases(multiplier, buckets, hashes, headings)
+            return Table(multiplier, buckets, hashes, headings)
     raise AssertionError("no multiplier keeps the phrases apart: the hash table needs more buckets")
 
 
 def phrase_hits(runs: list[Hashes]) -> list[tuple[int, int]]:
     """(word position, heading) of every phrase of the lexicon, in no order."""
-    table = phrases()
+    known = table()
     flat = np.concatenate(runs[:MAX_RUN])
-    buckets = flat * table.multiplier
+    buckets = flat * known.multiplier
     buckets >>= _SHIFT
-    candidates = table.buckets.take(buckets.astype(np.intp))
+    candidates = known.buckets.take(buckets.astype(np.intp))
     at = candidates.nonzero()[0]
     entries = candidates.take(at)
-    true = table.hashes.take(entries) == flat.take(at)
+    true = known.hashes.take(entries) == flat.take(at)
     places = at[true] % len(runs[0])
-    return list(zip(places.tolist(), table.headings.take(entries[true]).tolist(), strict=True))
+    return list(zip(places.tolist(), known.headings.take(entries[true]).tolist(), strict=True))
