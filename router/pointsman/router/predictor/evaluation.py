@@ -71,7 +71,7 @@ _MOST_AT_ONCE = 4
 """Models that are fitted side by side, each of which takes about 2 GB."""
 _LANGUAGES = ("en", "zh", "ja")
 _OTHERS = "other"
-_OWN_SHARE = 0.35
+_OWN_SHARE = 0.5
 """How much of the calibration the own rows make up: they are what requests look like."""
 
 
