@@ -216,8 +216,8 @@ def test_the_stored_report_is_no_worse_than_it_was() -> None:
     assert report["auroc"] >= 0.89
     assert report["ece"] <= 0.03
     assert report["own_rows_by_author"]["auroc"] >= 0.95
-    assert report["own_rows_by_author"]["accuracy"] >= 0.88
-    assert report["own_rows_by_author"]["ece"] <= 0.045
+    assert report["own_rows_by_author"]["accuracy"] >= 0.875
+    assert report["own_rows_by_author"]["ece"] <= 0.04
     assert 0 <= report["no_think_share"] <= 1
     assert report["own_no_think_share"] >= 0.7
     assert report["ece_bins"] == 15

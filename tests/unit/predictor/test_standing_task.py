@@ -60,8 +60,8 @@ def test_what_is_to_be_translated_may_sound_as_hard_as_it_likes(compiled: bool) 
     for prompt in EASY_TASKS:
         question = question_of(_chat(prompt, PROOF)) or ""
         probability = predictor.probability(question)
-        # Of a proof to be classified the predictor is in two minds: the message still has a say.
-        assert probability < (0.6 if "sentiment" in prompt else 0.5), prompt
+        # A proof to be classified is rather taken for one to be worked on: the message still has a say.
+        assert probability < (0.7 if "sentiment" in prompt else 0.5), prompt
         assert predictor.probabilities([PROOF, question])[1] == pytest.approx(probability)
 
 
