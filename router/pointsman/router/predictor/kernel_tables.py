@@ -19,7 +19,7 @@ _U32 = np.uint32
 
 
 class KernelArrays(NamedTuple):
-    """Tables of this module as `kernel.c` reads them, in its order."""
+    """Tables of the features as `kernel.c` reads them, in its order."""
 
     blocks: npt.NDArray[np.uint16]
     """Which block of `characters` each stretch of 2^`block_bits` code points has; equal blocks are one."""
