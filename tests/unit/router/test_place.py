@@ -19,7 +19,7 @@ from pointsman.contracts.policies import Policy, PolicyDocument
 from pointsman.router.exchange import Endpoint, Exchange
 from pointsman.router.fleet import Fleet
 from pointsman.router.key_scope import Scope
-from pointsman.router.pipeline import Pipeline
+from pointsman.router.pipeline import Pipeline, place
 from pointsman.router.pipeline.conversation import EXCERPT, conversation_key
 from pointsman.router.pipeline.outcome import Outcome
 from pointsman.router.pipeline.place import MOST_PREFILL, SECOND_THOUGHT, Place, Route
@@ -57,8 +57,8 @@ class Bench:
     def __init__(self, folder: Path, *pools: dict[str, Any], replicas: int = 1) -> None:
         self.config = config_with(*pools)
         self.fleet: Fleet = fleet_of(self.config, folder)
-        for place, state in enumerate(self.fleet.pools.values()):
-            add(state, [f"10.0.{place}.{number}:80" for number in range(replicas)])
+        for nth, state in enumerate(self.fleet.pools.values()):
+            add(state, [f"10.0.{nth}.{number}:80" for number in range(replicas)])
         self.place = Place(self.fleet)
         self.stop = Stop()
         self.pipeline = self.place.pipeline = Pipeline([self.place, self.stop, End()], metrics_in(folder))
@@ -89,12 +89,35 @@ class Bench:
         return next(iter(self.fleet.pools.values())).waiting
 
 
+class Clock:
+    """The time that the step and its timers go by: it passes where a test says so, however busy the machine is."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._milliseconds = 0
+
+    def __call__(self) -> float:
+        return self._milliseconds / 1000
+
+    def passes(self, seconds: float) -> None:
+        """Let so much time pass, whole milliseconds, and what is due in it happen."""
+        asyncio._set_running_loop(None)
+        for _ in range(round(1000 * seconds)):
+            self._milliseconds += 1
+            self._loop.run_until_complete(asyncio.sleep(0))
+        asyncio._set_running_loop(self._loop)
+
+
 @pytest.fixture(autouse=True)
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """A loop that timers can be set in; it need not run for what is looked at here."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """The clock of a loop that timers can be set in; it runs only while time passes."""
     with asyncio.Runner() as runner:
-        asyncio._set_running_loop(runner.get_loop())
-        yield runner.get_loop()
+        loop = runner.get_loop()
+        clock = Clock(loop)
+        monkeypatch.setattr(loop, "time", clock)
+        monkeypatch.setattr(place, "monotonic", clock)
+        asyncio._set_running_loop(loop)
+        yield clock
         asyncio._set_running_loop(None)
 
 
@@ -143,7 +166,7 @@ def test_one_whose_replica_failed_goes_before_those_that_came_later(tmp_path: Pa
 
 @pytest.mark.parametrize("leaves", [False, True])
 def test_the_only_replica_gets_a_request_that_it_dropped_after_a_moment(
-    tmp_path: Path, loop: asyncio.AbstractEventLoop, leaves: bool
+    tmp_path: Path, clock: Clock, leaves: bool
 ) -> None:
     """A process that dies takes connections until its last moment: a second try at once would be lost as well."""
     bench = Bench(tmp_path)
@@ -155,8 +178,9 @@ def test_the_only_replica_gets_a_request_that_it_dropped_after_a_moment(
     assert bench.stop.came == [exchange]
     if leaves:
         bench.pipeline.abandon(exchange)
-    asyncio._set_running_loop(None)
-    loop.run_until_complete(asyncio.sleep(SECOND_THOUGHT + 0.05))
+    clock.passes(SECOND_THOUGHT - 0.001)
+    assert bench.stop.came == [exchange]
+    clock.passes(0.002)
     assert bench.stop.came == [exchange] * (1 if leaves else 2)
     assert bench.fleet.pools["p"].members[0].outstanding == (0 if leaves else 1)
 
@@ -254,19 +278,13 @@ def test_who_leaves_while_waiting_leaves_nothing_behind_and_at_no_cost(tmp_path:
     assert many < 10 * few + 0.01
 
 
-def test_time_runs_out_with_503_and_nothing_left_behind(tmp_path: Path, loop: asyncio.AbstractEventLoop) -> None:
-    asyncio._set_running_loop(None)
-
-    async def scenario() -> None:
-        bench = Bench(tmp_path, {"place_timeout": 0.05}, replicas=0)
-        (exchange,) = bench.send()
-        assert bench.waiting == 1
-        await asyncio.sleep(0.2)
-        assert bench.waiting == 0
-        assert status(exchange) == 503
-
-    asyncio.run(scenario())
-    asyncio._set_running_loop(loop)
+def test_time_runs_out_with_503_and_nothing_left_behind(tmp_path: Path, clock: Clock) -> None:
+    bench = Bench(tmp_path, {"place_timeout": 0.05}, replicas=0)
+    (exchange,) = bench.send()
+    clock.passes(0.049)
+    assert (bench.waiting, status(exchange)) == (1, 0)
+    clock.passes(0.002)
+    assert (bench.waiting, status(exchange)) == (0, 503)
 
 
 ASLEEP: dict[str, Any] = {
@@ -294,27 +312,21 @@ ASLEEP: dict[str, Any] = {
     ],
 )
 def test_a_pool_that_sleeps_gets_the_time_to_wake(
-    tmp_path: Path, loop: asyncio.AbstractEventLoop, pools: list[dict[str, Any]], seconds: float, message: str
+    tmp_path: Path, clock: Clock, pools: list[dict[str, Any]], seconds: float, message: str
 ) -> None:
-    asyncio._set_running_loop(None)
-
-    async def scenario() -> None:
-        bench = Bench(tmp_path, *pools, replicas=0)
-        (lost,) = bench.send()
-        await asyncio.sleep(0.2 * seconds)
-        assert lost.error is None
-        await asyncio.sleep(0.8 * seconds + 0.1)
-        assert lost.error is not None
-        assert message in lost.error.message
-        assert (lost.error.status, lost.error.retry_after) == (503, 5)
-        (found,) = bench.send()
-        state = bench.fleet.pools[bench.config.pools[-1].name]
-        add(state, ["10.9.9.9:80"])
-        assert found.replica is state.members[0]
-        assert not state.sleeps
-
-    asyncio.run(scenario())
-    asyncio._set_running_loop(loop)
+    bench = Bench(tmp_path, *pools, replicas=0)
+    (lost,) = bench.send()
+    clock.passes(seconds - 0.001)
+    assert lost.error is None
+    clock.passes(0.002)
+    assert lost.error is not None
+    assert message in lost.error.message
+    assert (lost.error.status, lost.error.retry_after) == (503, 5)
+    (found,) = bench.send()
+    state = bench.fleet.pools[bench.config.pools[-1].name]
+    add(state, ["10.9.9.9:80"])
+    assert found.replica is state.members[0]
+    assert not state.sleeps
 
 
 @pytest.mark.parametrize(
@@ -333,36 +345,30 @@ def test_a_pool_that_sleeps_gets_the_time_to_wake(
     ids=["allowed", "not", "a rule", "a budget", "a guess", "can't", "gone", "completion", "key"],
 )
 def test_the_other_mode_answers_where_the_policy_allows_it_and_nothing_forbids_it(
-    tmp_path: Path, loop: asyncio.AbstractEventLoop, allowed: bool, change: dict[str, Any], placed: str | None
+    tmp_path: Path, clock: Clock, allowed: bool, change: dict[str, Any], placed: str | None
 ) -> None:
-    asyncio._set_running_loop(None)
-
-    async def scenario() -> None:
-        deep = {"name": "deep", "place_timeout": 0.02, "capabilities": {"images": True}}
-        bench = Bench(tmp_path, deep, {"name": "fast", "modes": ["no_think"], "place_timeout": 0.02}, replicas=0)
-        add(bench.fleet.pools["fast"], ["10.0.0.9:80"])
-        exchange = bench.exchange()
-        exchange.policy = Policy.model_validate({"on_unavailable": "substitute"} if allowed else {})
-        assert exchange.decision is not None
-        for name, value in change.items():
-            if name == "source":
-                exchange.decision = exchange.decision._replace(source=value)
-            elif name == "offered":
-                exchange.scope = Scope(modes=["think"])
-            else:
-                setattr(exchange, name, value)
-        bench.pipeline.start(exchange)
-        await asyncio.sleep(0.1)
-        assert bench.waiting == 0
-        found = exchange.pool.name if exchange.pool is not None and exchange.replica is not None else None
-        assert found == placed
-        assert (exchange.error is None) == (placed is not None)
-        assert exchange.decision.mode is (Mode.THINK if placed is None else Mode.NO_THINK)
-        if placed is not None:
-            assert exchange.decision.source is Source.POLICY
-
-    asyncio.run(scenario())
-    asyncio._set_running_loop(loop)
+    deep = {"name": "deep", "place_timeout": 0.02, "capabilities": {"images": True}}
+    bench = Bench(tmp_path, deep, {"name": "fast", "modes": ["no_think"], "place_timeout": 0.02}, replicas=0)
+    add(bench.fleet.pools["fast"], ["10.0.0.9:80"])
+    exchange = bench.exchange()
+    exchange.policy = Policy.model_validate({"on_unavailable": "substitute"} if allowed else {})
+    assert exchange.decision is not None
+    for name, value in change.items():
+        if name == "source":
+            exchange.decision = exchange.decision._replace(source=value)
+        elif name == "offered":
+            exchange.scope = Scope(modes=["think"])
+        else:
+            setattr(exchange, name, value)
+    bench.pipeline.start(exchange)
+    clock.passes(0.1)
+    assert bench.waiting == 0
+    found = exchange.pool.name if exchange.pool is not None and exchange.replica is not None else None
+    assert found == placed
+    assert (exchange.error is None) == (placed is not None)
+    assert exchange.decision.mode is (Mode.THINK if placed is None else Mode.NO_THINK)
+    if placed is not None:
+        assert exchange.decision.source is Source.POLICY
 
 
 def test_one_that_waits_for_two_pools_takes_the_first_place_there_is(tmp_path: Path) -> None:

@@ -165,14 +165,20 @@ def test_a_large_pool_is_not_asked_in_one_burst() -> None:
 def test_who_has_left_is_asked_no_more_and_told_of_no_more() -> None:
     async def scenario() -> None:
         told: list[Replica] = []
+        asked = asyncio.Event()
+
+        async def listens(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.set()
+            await silent(reader, writer)
+
         checks = HealthChecks(lambda replica, _: told.append(replica), lambda replica: 0.1)
         async with AsyncExitStack() as stack:
-            mute = await replica_that(silent, stack)
+            mute = await replica_that(listens, stack)
             waiting = Replica("p", "127.0.0.1:1", "i")
             checks.at(mute, monotonic())
             checks.at(waiting, monotonic() + 0.1)
             task = asyncio.create_task(checks.run())
-            await asyncio.sleep(0.1)
+            await asked.wait()
             assert mute.checking
             checks.forget(mute)
             checks.forget(waiting)

@@ -131,18 +131,23 @@ class Store:
 
     def __init__(self) -> None:
         self.says: Reading | None = None
+        self.asked = asyncio.Queue[None]()
 
     async def read(self) -> Reading:
+        self.asked.put_nowait(None)
         if self.says is None:
             raise RedisAway
         return self.says
 
 
-async def follow(store: Store, file: Path, folder: Path, seconds: float = 0.1) -> Fleet:
+async def follow(store: Store, file: Path, folder: Path) -> Fleet:
+    """A fleet that has asked the registry, and has done what the answer is to lead to."""
+    store.asked = asyncio.Queue()
     config = config_with({"name": "p"}, {"name": "q", "model": "n"}, router={"registry_interval": 0.02})
     fleet = Fleet(config, cast(Any, store), metrics_in(folder), secret="s", last_known=LastKnown(file))
     task = asyncio.create_task(fleet._registrations.follow())
-    await asyncio.sleep(seconds)
+    for _ in range(2):  # with its second question it is done with the first
+        await store.asked.get()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     return fleet
