@@ -25,6 +25,7 @@ from pointsman.cli import (
     policies,
     pools,
     predictor,
+    predictor_training,
     predictors,
     prices,
     router,
@@ -68,8 +69,8 @@ app.command("console")(console.console)
 app.add_typer(operator.app, name="operator")
 app.command("explain")(predictor.explain)
 app.command("predict")(predictor.predict)
-app.command("train")(predictor.train)
-app.command("evaluate")(predictor.evaluate)
+app.command("train")(predictor_training.train)
+app.command("evaluate")(predictor_training.evaluate)
 
 
 _EXTRA_OF = {

@@ -1,6 +1,6 @@
 """Adapting a predictor to a tenant, and judging the result: what `train --base` and `evaluate --against` do.
 
-Beside `predictor.py`, whose commands these are; imported when they run, since NumPy and SciPy come with it.
+Beside `predictor_training.py`, whose commands these are; imported when they run, since NumPy comes with it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 import typer
 
-from pointsman.cli.predictor import BUNDLED
+from pointsman.cli.predictor_files import BUNDLED
 from pointsman.contracts.config_types import PREDICTOR_PATTERN
 from pointsman.router.predictor import Predictor, adaptation, artefact, corpus, gate, tenant_rows
 
