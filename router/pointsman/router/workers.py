@@ -28,7 +28,11 @@ LONGEST_PAUSE = 10.0
 LASTED = 30.0
 """Seconds after which a worker counts as one that works."""
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGALRM)
+
+
+_SOON = 1e-3
+"""Seconds after which a worker that is due already is looked at; a timer of 0 would never run out."""
 
 
 class Workers:
@@ -65,7 +69,10 @@ class Workers:
         finally:
             for end in self._lifeline:
                 os.close(end)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            handler = signal.signal(signal.SIGALRM, signal.SIG_IGN)  # forgets one that has come already
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            signal.signal(signal.SIGALRM, handler)
 
     def _start_due(self) -> None:
         now = monotonic()
@@ -99,19 +106,23 @@ class Workers:
             os._exit(status)  # what the parent's callers still mean to do is the parent's to do
 
     def _wait(self) -> None:
-        """Wait for a signal or for the next worker that is due."""
-        due = min((worker.due for worker in self._waiting), default=None)
-        if due is None or self._stopping:
-            heard = signal.sigwaitinfo(_SIGNALS).si_signo
-        else:
-            info = signal.sigtimedwait(_SIGNALS, max(0.0, due - monotonic()))
-            if info is None:
-                return
-            heard = info.si_signo
+        """
+        Wait for a signal or for the next worker that is due.
+
+        By a timer, for `sigtimedwait` of CPython 3.11 tells of a signal that nobody sent where the process is
+        paused for longer than its time.
+        """
+        if self._waiting and not self._stopping:
+            due = min(worker.due for worker in self._waiting)
+            signal.setitimer(signal.ITIMER_REAL, max(_SOON, due - monotonic()))
+        heard = signal.sigwaitinfo(_SIGNALS).si_signo
+        if heard == signal.SIGALRM:
+            return
         if heard != signal.SIGCHLD:
             self._stop(signal.SIGQUIT if self._stopping or heard == signal.SIGQUIT else signal.SIGTERM)
         for pid, status in _ended():
-            self._ended(pid, status)
+            if worker := self._running.pop(pid, None):  # the first process of a container inherits strangers
+                self._ended(worker, status)
 
     def _stop(self, number: int) -> None:
         self._stopping = True
@@ -119,8 +130,7 @@ class Workers:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _ended(self, pid: int, status: int) -> None:
-        worker = self._running.pop(pid)
+    def _ended(self, worker: _Worker, status: int) -> None:
         if self._stopping:
             self._status = self._status or (status if status >= 0 else 1)
             return

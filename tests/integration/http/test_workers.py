@@ -32,8 +32,11 @@ class TwoWorkers(Gateway):
         )
 
     def workers(self) -> list[int]:
-        """The processes that the router has now."""
-        return sorted(child.pid for child in psutil.Process(self.router.popen.pid).children())
+        """The processes that the router has now; none where it has ended."""
+        try:
+            return sorted(child.pid for child in psutil.Process(self.router.popen.pid).children())
+        except psutil.NoSuchProcess:
+            return []
 
     def listening(self) -> set[int]:
         """The workers that have begun to listen."""
@@ -81,6 +84,19 @@ def test_both_serve_sums_are_right_and_a_dead_one_is_replaced(gateway: TwoWorker
     assert "worker 1 ended (SIGKILL), its place is filled in 0.5 s" in gateway.router.output()
     wait_for(lambda: gateway.total(Metric.REQUESTS) == 36, "the sum", gateway.router)
     assert gateway.total(Metric.IN_FLIGHT) == 0
+
+
+def test_a_parent_that_was_paused_while_a_place_was_empty_fills_it(gateway: TwoWorkers) -> None:
+    """As a machine or a container is that somebody freezes for a while."""
+    first, second = gateway.workers()
+    psutil.Process(first).kill()
+    wait_for(lambda: "its place is filled in" in gateway.router.output(), "its end to be told", gateway.router)
+    gateway.router.popen.send_signal(signal.SIGSTOP)
+    time.sleep(0.7)
+    gateway.router.popen.send_signal(signal.SIGCONT)
+    wait_for(lambda: len(gateway.listening()) == 2, "the place to be filled", gateway.router)
+    assert second in gateway.workers()
+    assert gateway.ask().status_code == 200
 
 
 def stream(gateway: Gateway, tokens: int = 40) -> socket.socket:
