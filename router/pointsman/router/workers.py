@@ -30,7 +30,6 @@ LASTED = 30.0
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGALRM)
 
-
 _SOON = 1e-3
 """Seconds after which a worker that is due already is looked at; a timer of 0 would never run out."""
 
@@ -56,7 +55,8 @@ class Workers:
         """
         Run until SIGTERM or SIGINT; returns 0 if every worker ended well, the status of one that did not else.
 
-        The first signal has the workers drain, the second has them end at once.
+        The first signal has the workers drain, the second has them end at once. For the main thread, which leaves
+        SIGALRM and its timer to this until it returns.
         """
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._lifeline = os.pipe()
@@ -71,8 +71,8 @@ class Workers:
                 os.close(end)
             signal.setitimer(signal.ITIMER_REAL, 0)
             handler = signal.signal(signal.SIGALRM, signal.SIG_IGN)  # forgets one that has come already
+            signal.signal(signal.SIGALRM, handler or signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            signal.signal(signal.SIGALRM, handler)
 
     def _start_due(self) -> None:
         now = monotonic()

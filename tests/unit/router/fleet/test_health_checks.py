@@ -176,10 +176,10 @@ def test_who_has_left_is_asked_no_more_and_told_of_no_more() -> None:
             mute = await replica_that(listens, stack)
             waiting = Replica("p", "127.0.0.1:1", "i")
             checks.at(mute, monotonic())
-            checks.at(waiting, monotonic() + 0.1)
             task = asyncio.create_task(checks.run())
-            await asked.wait()
+            await asyncio.wait_for(asked.wait(), 60)
             assert mute.checking
+            checks.at(waiting, monotonic() + 0.1)
             checks.forget(mute)
             checks.forget(waiting)
             checks.soon(waiting)

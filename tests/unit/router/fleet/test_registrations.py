@@ -147,7 +147,7 @@ async def follow(store: Store, file: Path, folder: Path) -> Fleet:
     fleet = Fleet(config, cast(Any, store), metrics_in(folder), secret="s", last_known=LastKnown(file))
     task = asyncio.create_task(fleet._registrations.follow())
     for _ in range(2):  # with its second question it is done with the first
-        await store.asked.get()
+        await asyncio.wait_for(store.asked.get(), 60)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     return fleet
