@@ -79,6 +79,7 @@ def test_the_kernel_is_there_wherever_it_can_be_compiled() -> None:
 @example(text="why " * 50)
 @example(text="why\n" * 50)
 @example(text="again and again and AGAIN")
+@example(text="digozu dizira")  # they share a cell
 def test_both_say_the_same_of_any_text(text: str) -> None:
     probability = PLAIN.probability(text)
     assert 0 < probability < 1

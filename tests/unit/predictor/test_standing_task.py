@@ -61,7 +61,7 @@ def test_what_is_to_be_translated_may_sound_as_hard_as_it_likes(compiled: bool) 
         question = question_of(_chat(prompt, PROOF)) or ""
         probability = predictor.probability(question)
         # A proof to be classified is rather taken for one to be worked on: the message still has a say.
-        assert probability < (0.7 if "sentiment" in prompt else 0.5), prompt
+        assert probability < (0.8 if "sentiment" in prompt else 0.5), prompt
         assert predictor.probabilities([PROOF, question])[1] == pytest.approx(probability)
 
 

@@ -50,8 +50,8 @@ static int fits(const Model *m, const Py_ssize_t *sizes, Py_ssize_t counts) {
     for (uint32_t i = 0; i < m->group_count; i++) {
         uint32_t line = m->groups[i].line;
         int known = line == LINE_WORD || line == LINE_PAIR || line == LINE_BEGINNING || line == LINE_SKIP;
-        uint32_t parts = line >= LINE_SKIP ? PART_FOCUS : PART_AROUND;
-        if ((!known && line != LINE_FAR) || m->groups[i].part > parts) return refuse("a group that is not there");
+        uint32_t part = m->groups[i].part, parts = line >= LINE_SKIP ? PART_FOCUS : PART_AROUND;
+        if (line == LINE_FAR ? part != PART_FOCUS : !known || part > parts) return refuse("a group that is not there");
     }
     return 1;
 }
@@ -94,6 +94,17 @@ static int take_over(Kernel *kernel, const Py_buffer *arrays, Py_ssize_t *sizes)
     return 1;
 }
 
+/* From what keeps the places of the interpreter's own strings from being foretold: anew in each process, unless
+ * PYTHONHASHSEED says otherwise.
+ */
+static int set_secret(Model *m) {
+    PyObject *string = PyUnicode_FromString("secret");
+    Py_hash_t hash = string ? PyObject_Hash(string) : -1;
+    Py_XDECREF(string);
+    m->secret = (uint32_t)hash | 1;
+    return hash != -1;
+}
+
 /* Kernel(numbers, multiplier, heading_count, groups, arrays, counts, bias, tags): buffers laid out as in `kernel.h`. */
 static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
     Py_buffer numbers, groups, counts, arrays[ARRAYS];
@@ -128,7 +139,8 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywor
             m->group_count = (uint32_t)((size_t)groups.len / sizeof(Group));
             m->bias = bias;
             memcpy(m->tags, tags, strlen(tags) + 1);
-            good = take_over(kernel, arrays, sizes) && fits(m, sizes, counts.len / (Py_ssize_t)sizeof(double));
+            good = set_secret(m) && take_over(kernel, arrays, sizes) &&
+                   fits(m, sizes, counts.len / (Py_ssize_t)sizeof(double));
             if (good) pointsman_prepare(m);
         }
     }

@@ -22,9 +22,9 @@ from pointsman.router.predictor import alphabet, asking, lexicon, standing_task
 from pointsman.router.predictor.excerpt import Excerpt
 from pointsman.router.predictor.layout import MAX_RUN, Hashes, Layout, lay_out
 from pointsman.router.predictor.phrases import phrase_hits
-from pointsman.router.predictor.table import CELL_BITS, CELLS
+from pointsman.router.predictor.table import CELL_BITS
 
-VERSION = f"10-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}-{standing_task.FINGERPRINT}"
+VERSION = f"11-{lexicon.FINGERPRINT}-{asking.FINGERPRINT}-{standing_task.FINGERPRINT}"
 """Raise the number with every change to what a feature means: weights of another version are refused."""
 
 
@@ -132,6 +132,7 @@ _CLAUSES = tuple(",;.?!，；、。？！")
 """What ends a clause."""
 
 _U32 = np.uint32
+_Places = npt.NDArray[np.intp]
 _SHIFT = _U32(32 - CELL_BITS)
 FARTHER = alphabet.spread(np.array([alphabet.BASE + 1], _U32))[0] | _U32(1)
 """What tells the hash of two words with others between them from that of a pair."""
@@ -143,10 +144,10 @@ class Features(NamedTuple):
     """
     What the model weighs, for R texts.
 
-    `cells`: table cells of every hashed feature, text by text and group by group, each once in a group; `sizes`:
-    how many of them each group of each text has, at least one, [R * GROUPS]; `starts`: where in `cells` each of
-    those begins; `hits`: for each cell which of its group's words hits it first; `counts`: for each text the values
-    that are not 0, by their place in `COUNT_NAMES`.
+    `cells`: table cells of every hashed feature, text by text and group by group, each feature once in a group;
+    `sizes`: how many of them each group of each text has, at least one, [R * GROUPS]; `starts`: where in `cells`
+    each of those begins; `hits`: for each feature which of its group's words hits it first; `counts`: for each text
+    the values that are not 0, by their place in `COUNT_NAMES`.
     """
 
     layout: Layout
@@ -179,13 +180,11 @@ def extract(excerpts: Sequence[Excerpt]) -> Features:
         for span in spans
         for line, start, end in _SLICES
     ]
-    sizes = np.array([len(part) for part in parts])
-    hashes = np.concatenate(parts)
+    hashes, sizes, starts, hits = _distinct(np.concatenate(parts), np.array([len(part) for part in parts]))
     shapes = np.array([[2 * _shape(each)] for each in excerpts], dtype=_U32)
     hashes *= ((shapes * _SHAPED + _U32(1)) * SEEDS).ravel().repeat(sizes)
     hashes >>= _SHIFT
-    cells, sizes, starts, hits = _distinct(hashes.astype(np.intp), sizes)
-    return Features(layout, cells, sizes, starts, hits, _counts(excerpts, layout))
+    return Features(layout, hashes.astype(np.intp), sizes, starts, hits, _counts(excerpts, layout))
 
 
 def _far(words: Hashes) -> Hashes:
@@ -205,22 +204,22 @@ def far_pairs(count: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     return np.concatenate(first), np.concatenate(second)
 
 
-def _distinct(cells: npt.NDArray[np.intp], sizes: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], ...]:
-    """`cells`, `sizes`, `starts` and `hits` of `Features`, of cells that a group may hit several times."""
+def _distinct(hashes: Hashes, sizes: _Places) -> tuple[Hashes, _Places, _Places, _Places]:
+    """What groups of so many hashes hit, each once: the hashes, and `sizes`, `starts` and `hits` of `Features`."""
     begins = sizes.cumsum()
     begins -= sizes
-    cells += (np.arange(len(sizes)) << CELL_BITS).repeat(sizes)
-    order = cells.argsort(kind="stable")
-    cells = cells.take(order)
-    first = np.append(True, cells[1:] != cells[:-1])
-    cells, order = cells[first], order[first]
-    group = cells >> CELL_BITS
+    keys = hashes.astype(np.intp)
+    keys += (np.arange(len(sizes)) << 32).repeat(sizes)
+    order = keys.argsort(kind="stable")
+    keys = keys.take(order)
+    first = np.append(True, keys[1:] != keys[:-1])
+    keys, order = keys[first], order[first]
+    group = keys >> 32
     sizes = np.bincount(group, minlength=len(sizes))
     starts = sizes.cumsum()
     starts -= sizes
-    cells &= CELLS - 1
     order -= begins.take(group)
-    return cells, sizes, starts, order
+    return keys.astype(_U32), sizes, starts, order
 
 
 def _shape(excerpt: Excerpt) -> int:

@@ -201,56 +201,92 @@ typedef struct {
     uint32_t cells[MAX_GROUPS * (1 + LONGEST)], sizes[MAX_GROUPS];
 } Cells;
 
-/* Keeps the first of equal cells; returns how many are left. */
-static uint32_t distinct(uint32_t *cells, uint32_t count) {
-    uint32_t seen[SEEN], room = 16, kept = 0;
-    while (room < 2 * count) room *= 2;
-    memset(seen, 0xFF, room * sizeof *seen);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t cell = cells[i], place = cell & (room - 1);
-        while (seen[place] != cell && seen[place] != UINT32_MAX) place = (place + 1) & (room - 1);
-        if (seen[place] == cell) continue;
-        seen[place] = cells[kept++] = cell;
-    }
-    return kept;
-}
-
-/* The cells of two words with others between them, as `features._far`; returns how many they are. */
-static uint32_t far_cells(const uint32_t *word, int32_t from, int32_t to, uint32_t seed, uint32_t *cells) {
-    uint32_t count = 0;
+/* The hashes of two words with others between them, as `features._far`; returns how many they are. */
+static int32_t far_hashes(const uint32_t *word, int32_t from, int32_t to, uint32_t *hashes) {
+    int32_t count = 0;
     if (to > from + FAR_WORDS) to = from + FAR_WORDS;
     for (int32_t j = from; j < to; j++)
-        for (int32_t k = j + NEAREST; k <= j + FARTHEST && k < to; k++)
-            cells[count++] = (word[j] + word[k] * FARTHER) * seed >> (32 - CELL_BITS);
-    if (!count) cells[count++] = 0;
+        for (int32_t k = j + NEAREST; k <= j + FARTHEST && k < to; k++) hashes[count++] = word[j] + word[k] * FARTHER;
+    if (!count) hashes[count++] = 0;
+    return count;
+}
+
+/* Hashes that groups take features from. `earlier`: where each of them stood last before, or -1. `first`, `places`:
+ * those `count` that did not stand before, and where they stand; behind their places is one after all others.
+ */
+typedef struct {
+    const uint32_t *hashes;
+    uint32_t first[1 + LONGEST], count;
+    int16_t earlier[1 + LONGEST], places[2 + LONGEST];
+} Line;
+
+static void set_line(const Model *m, Line *line, const uint32_t *hashes, int32_t size) {
+    uint32_t bits = 6, count = 0;
+    int16_t seen[SEEN], last[1 + LONGEST]; /* by hash which of `first` it is; where each of those stood last */
+    while (1 << bits < 8 * size) bits++; /* sparse: a branch that is foretold wrongly costs more than memory */
+    memset(seen, 0xFF, sizeof *seen << bits);
+    for (int32_t j = 0; j < size; j++) {
+        uint32_t hash = hashes[j], place = hash * m->secret >> (32 - bits);
+        while (seen[place] >= 0 && line->first[seen[place]] != hash) place = (place + 1) & ((1u << bits) - 1);
+        int known = seen[place] >= 0;
+        int32_t which = known ? seen[place] : (int32_t)count;
+        line->earlier[j] = known ? last[which] : -1;
+        line->first[count] = hash;
+        line->places[count] = (int16_t)j;
+        seen[place] = (int16_t)which;
+        last[which] = (int16_t)j;
+        count += !known;
+    }
+    line->places[count] = INT16_MAX;
+    line->hashes = hashes;
+    line->count = count;
+}
+
+/* The cells of what stands from `from` to `to`, each hash once; returns how many they are. */
+static uint32_t line_cells(const Line *line, int32_t from, int32_t to, uint32_t seed, uint32_t *cells) {
+    uint32_t count = 0;
+    if (from == 0) {
+        while (line->places[count] < to) count++;
+        for (uint32_t i = 0; i < count; i++) cells[i] = line->first[i] * seed >> (32 - CELL_BITS);
+        return count;
+    }
+    for (int32_t j = from; j < to; j++) {
+        cells[count] = line->hashes[j] * seed >> (32 - CELL_BITS);
+        count += line->earlier[j] < from; /* one that stood there before is written over by the next */
+    }
     return count;
 }
 
 /* Asks for the weight of each cell, so that whoever adds them up later need not wait for each by itself. */
 static void find_cells(const Model *m, const Words *w, const Words *around, uint32_t shape, Cells *found) {
     uint32_t skip[1 + LONGEST]; /* hashes of each word with the next but one */
-    for (int32_t j = 0; j <= w->count; j++) skip[j] = w->word[j] + w->word[j + 2] * SKIPPING;
-    const uint32_t *const lines[] = {[LINE_WORD] = w->word, [LINE_PAIR] = w->pair, [LINE_BEGINNING] = w->beginning,
-                                     [LINE_SKIP] = skip, [LINE_FAR] = w->word};
-    const uint32_t *const lines_around[] = {[LINE_WORD] = around->word, [LINE_PAIR] = around->pair,
-                                            [LINE_BEGINNING] = around->beginning, [LINE_SKIP] = around->word};
+    uint32_t far[FAR_WORDS * (FARTHEST - NEAREST + 1)];
+    int32_t all = w->count + 1, all_around = around->count + 1;
+    int32_t all_far = far_hashes(w->word, w->focus_from, w->focus_to, far);
+    Line lines[LINE_FAR + 1], lines_around[LINE_BEGINNING + 1];
+    for (int32_t j = 0; j < all; j++) skip[j] = w->word[j] + w->word[j + 2] * SKIPPING;
+    set_line(m, &lines[LINE_WORD], w->word, all);
+    set_line(m, &lines[LINE_PAIR], w->pair, all);
+    set_line(m, &lines[LINE_BEGINNING], w->beginning, all);
+    set_line(m, &lines[LINE_SKIP], skip, all);
+    set_line(m, &lines[LINE_FAR], far, all_far);
+    set_line(m, &lines_around[LINE_WORD], around->word, all_around);
+    set_line(m, &lines_around[LINE_PAIR], around->pair, all_around);
+    set_line(m, &lines_around[LINE_BEGINNING], around->beginning, all_around);
+    const Place parts[] = {[PART_ALL] = {0, all},
+                           [PART_CLOSING] = {w->last_from, all},
+                           [PART_OPENING] = {0, w->first_to},
+                           [PART_FOCUS] = {w->focus_from, w->focus_to},
+                           [PART_AROUND] = {0, all_around}};
     uint32_t used = 0;
     for (uint32_t g = 0; g < m->group_count; g++) {
         const Group *group = &m->groups[g];
-        const uint32_t *line = group->part == PART_AROUND ? lines_around[group->line] : lines[group->line];
-        uint32_t seed = group->seed * (group->shaped ? 2 * shape + 1 : 1);
-        int32_t from = group->part == PART_CLOSING ? w->last_from : group->part == PART_FOCUS ? w->focus_from : 0;
-        int32_t to = group->part == PART_OPENING ? w->first_to
-                     : group->part == PART_FOCUS ? w->focus_to
-                     : (group->part == PART_AROUND ? around : w)->count + 1;
-        uint32_t *cells = found->cells + used, count = (uint32_t)(to - from);
-        if (group->line == LINE_FAR) {
-            count = far_cells(w->word, from, to, seed, cells);
-        } else {
-            for (int32_t j = from; j < to; j++) cells[j - from] = (line[j] * seed) >> (32 - CELL_BITS);
-        }
+        uint32_t seed = group->seed * (group->shaped ? 2 * shape + 1 : 1), *cells = found->cells + used;
+        const Line *line = (group->part == PART_AROUND ? lines_around : lines) + group->line;
+        Place part = group->line == LINE_FAR ? (Place){0, all_far} : parts[group->part]; /* far: of the focus alone */
+        uint32_t count = line_cells(line, part.begin, part.end, seed, cells);
         for (uint32_t i = 0; i < count; i++) __builtin_prefetch(m->table + (cells[i] >> MARK_BITS));
-        used += found->sizes[g] = distinct(cells, count);
+        used += found->sizes[g] = count;
     }
 }
 

@@ -34,7 +34,7 @@ enum { TASKS_SIZE = (1 << ASKING_BITS) + 1, TASKS_LEAST = UNIT / 2, TASKS_DOUBT 
 enum { TASKS_WINDOW = 801, TASKS_MOST = TASKS_WINDOW / 2 + 2 };
 
 /* How much room there is. */
-enum { MAX_GROUPS = 24, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 19, PARTS = 5, SEEN = 2048 };
+enum { MAX_GROUPS = 24, MAX_HEADINGS = 80, MAX_TAGS = 1024, ASCII = 128, WHOLE_COUNTS = 19, PARTS = 5, SEEN = 8192 };
 enum { WINDOW = 2 * REACH + 1 };
 enum { MAX_CONTRIBUTIONS = MAX_GROUPS + PARTS * MAX_HEADINGS + WHOLE_COUNTS + 1 };
 
@@ -55,6 +55,8 @@ typedef struct {
     Group groups[MAX_GROUPS];
     double counts[PARTS * MAX_HEADINGS + WHOLE_COUNTS];
     double bias;
+    /* Odd, and known to no client, who otherwise could write words that all fall into one place. */
+    uint32_t secret;
     /* Characters: `blocks` says which block of `characters` a code point lies in; see `features.KernelArrays`. */
     const uint16_t *blocks;
     const uint32_t *characters;
