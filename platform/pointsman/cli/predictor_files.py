@@ -58,6 +58,7 @@ def refusals() -> Iterator[None]:
 
 
 def print_json(value: object) -> None:
+    """One line of JSON on stdout."""
     sys.stdout.write(orjson.dumps(value).decode() + "\n")
 
 

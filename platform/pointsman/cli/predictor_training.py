@@ -56,10 +56,8 @@ def train(
         with refusals():
             tenant_predictor.train(base, data, output, name=name, as_json=as_json, progress=_progress)
         return
-    try:
+    with refusals():
         rows = corpus.load(data)
-    except corpus.CorpusError as error:
-        fail(str(error))
     trained = evaluation.train(rows, created=datetime.now(UTC).date().isoformat(), progress=_progress)
     try:
         artefact.write(trained, output)
@@ -123,10 +121,8 @@ def evaluate(
         _need_scipy()
         from pointsman.router.predictor import corpus, evaluation
 
-        try:
+        with refusals():
             rows = corpus.load(data)
-        except corpus.CorpusError as error:
-            fail(str(error))
         today = datetime.now(UTC).date().isoformat()
         report = {
             **_about(predictor.version, today, rows.sha256),

@@ -220,6 +220,7 @@ typedef struct {
     int16_t earlier[1 + LONGEST], places[2 + LONGEST];
 } Line;
 
+/* Makes the line of the first `size` of `hashes`, at least one. */
 static void set_line(const Model *m, Line *line, const uint32_t *hashes, int32_t size) {
     uint32_t bits = 6, count = 0;
     int16_t seen[SEEN], last[1 + LONGEST]; /* by hash which of `first` it is; where each of those stood last */
