@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shutil
+import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -216,6 +219,14 @@ def test_weights_of_another_size_are_refused() -> None:
         if BUILT:
             with pytest.raises(ValueError, match=r"many|features are not those"):
                 native.kernel_of(table, 1.0, wrong, 0.0)
+
+
+def test_making_a_kernel_writes_nowhere_else() -> None:
+    """With guards around what it allocates, CPython ends itself where a buffer was written past its end."""
+    made = "from pointsman.router.predictor import Predictor; [Predictor.load() for _ in range(5)]"
+    guarded = {**os.environ, "PYTHONMALLOC": "debug"}
+    said = subprocess.run([sys.executable, "-c", made], env=guarded, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
 
 
 def test_a_kernel_of_another_source_is_not_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -105,7 +105,10 @@ static int set_secret(Model *m) {
     return hash != -1;
 }
 
-/* Kernel(numbers, multiplier, heading_count, groups, arrays, counts, bias, tags): buffers laid out as in `kernel.h`. */
+/* Kernel(numbers, multiplier, heading_count, groups, *arrays, counts, bias, tags): buffers laid out as in `kernel.h`.
+ * The arrays are not a tuple: CPython makes no room to note the buffers of a nested one, so that of more than eight it
+ * writes past the end of where it notes them.
+ */
 static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
     Py_buffer numbers, groups, counts, arrays[ARRAYS];
     unsigned multiplier, headings;
@@ -115,7 +118,7 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         PyErr_SetString(PyExc_TypeError, "Kernel takes no keywords");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "y*IIy*(y*y*y*y*y*y*y*y*y*y*)y*ds", &numbers, &multiplier, &headings, &groups,
+    if (!PyArg_ParseTuple(args, "y*IIy*y*y*y*y*y*y*y*y*y*y*y*ds", &numbers, &multiplier, &headings, &groups,
                           &arrays[BLOCKS], &arrays[CHARACTERS], &arrays[FILTER], &arrays[BUCKETS], &arrays[PHRASES],
                           &arrays[HEADINGS], &arrays[ASKING], &arrays[TASKS], &arrays[TABLE], &arrays[STEP_WEIGHTS],
                           &counts, &bias, &tags))
