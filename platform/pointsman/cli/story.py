@@ -25,7 +25,7 @@ def tell(
     """
     Print the decision in one line and its evidence in a table.
 
-    `evidence`: pairs of what the predictor saw and by how much it moved the log-odds of thinking; `detail`: the
+    `evidence`: pairs of what the predictor saw and what that contributes to the log-odds of thinking; `detail`: the
     rule or field behind `source`.
     """
     said = "cannot judge: there is no text" if probability is None else f"P(think) = {probability:.3f}"

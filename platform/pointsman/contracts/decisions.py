@@ -50,7 +50,7 @@ class Evidence(_Shown):
     feature: str
     """What it is: a heading, a count, a kind of words, or where the tenant keeps prompts the words themselves."""
     contribution: float
-    """By how much it moved the log-odds of thinking: above 0 towards think, below towards no_think."""
+    """Its share of the log-odds of thinking: above 0 towards think, below towards no_think."""
 
 
 class Wish(_Shown):

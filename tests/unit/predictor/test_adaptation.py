@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 from typer.testing import CliRunner, Result
@@ -17,7 +18,9 @@ from pointsman.router.predictor import Predictor, WeightsError, adaptation, arte
 from pointsman.router.predictor.artefact import Weights
 from pointsman.router.predictor.corpus import CorpusError
 from pointsman.router.predictor.gate import Comparison
-from pointsman.router.predictor.tenant_rows import LEAST, TenantRows
+from pointsman.router.predictor.question import question_of
+from pointsman.router.predictor.tempering import tempered
+from pointsman.router.predictor.tenant_rows import LEAST, TenantRow, TenantRows
 from support.tenant_rows import ticket_rows, written
 
 OWN = corpus.own_rows()[:: len(corpus.own_rows()) // 300]
@@ -63,6 +66,49 @@ def test_it_learns_what_the_tenant_means_and_leaves_everybody_else_alone(
     assert sum(moved) / len(moved) < 0.05
     assert new.probability("Rota ticket: the scanner is slow today.") > 0.5
     assert new.probability("Status ticket: the scanner is slow today.") < 0.5
+
+
+CONVERSATIONS = [
+    question_of([{"role": "user", "content": before}, {"role": "user", "content": last}])
+    for before, last in (
+        ("Prove that the square root of 2 is irrational.", "and of 3?"),
+        ("Prove that the square root of 2 is irrational.", "thanks, in French please"),
+        ("What's the capital of Peru?", "and how many live there?"),
+    )
+]
+"""A last turn in the light of one before it, which is added to what is said of it alone."""
+
+
+@pytest.fixture(scope="module")
+def steady() -> Weights:
+    """A base by whose lights all earlier turns are alike, so that none shifts when weights move."""
+    return replace(artefact.read(), earlier=(0.0, 0.7))
+
+
+@pytest.fixture(scope="module")
+def fitting(steady: Weights) -> adaptation._Fitting:
+    texts = [*CONVERSATIONS, *(str(row["text"]) for row in ticket_rows()[:20])]
+    rows = [TenantRow(text, number % 2 == 0, 1.0, str(number), held_out=False) for number, text in enumerate(texts)]
+    return adaptation._Fitting(Predictor(steady), steady, rows, OWN[:40])
+
+
+@pytest.mark.parametrize("rise", [0.0, 2.5])
+def test_what_the_fit_says_is_what_its_predictor_will_say(
+    fitting: adaptation._Fitting, steady: Weights, rise: float
+) -> None:
+    moved = replace(steady, bias=steady.bias + rise / steady.slope)
+    odds = (tempered(fitting._sums + rise, steady.bend) + fitting._light)[: len(CONVERSATIONS)]
+    assert 1 / (1 + np.exp(-odds)) == pytest.approx(Predictor(moved).probabilities(CONVERSATIONS), abs=1e-6)
+
+
+def test_the_fit_goes_down_its_own_slope(fitting: adaptation._Fitting) -> None:
+    sums, weights = fitting._sums + 0.3, fitting._weights(np.ones(fitting._count, bool))
+    slope = fitting._cross_entropy(sums, weights)[1]
+    for place in range(0, len(sums), 7):
+        step = np.zeros(len(sums))
+        step[place] = 1e-4
+        rise = fitting._cross_entropy(sums + step, weights)[0] - fitting._cross_entropy(sums - step, weights)[0]
+        assert slope[place] == pytest.approx(rise / 2e-4, abs=1e-6)
 
 
 def test_the_file_says_whose_it_is_and_survives_the_way_to_disk(adapted: Weights, tmp_path: Path) -> None:

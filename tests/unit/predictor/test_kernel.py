@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pointsman.router.predictor import Predictor, artefact, features, kernel_tab
 from pointsman.router.predictor.alphabet import LIMIT
 from pointsman.router.predictor.excerpt import TAGS, excerpt, without_documents
 from pointsman.router.predictor.table import EMPTY, Table
+from pointsman.router.predictor.tempering import BENDS
 
 WEIGHTS = artefact.read(None)
 COMPILED = Predictor(WEIGHTS)
@@ -113,6 +115,29 @@ def test_both_name_the_same_evidence_and_it_adds_up(text: str) -> None:
         assert len(few) <= 5
         assert few[-1][0] == everything - 1
         assert math.isclose(sum(each for _, each in few), sum(each for _, each in ranked), abs_tol=1e-9)
+
+
+@pytest.mark.parametrize("bend", [BENDS[0], 2.0, BENDS[1]])
+def test_both_temper_alike(bend: float) -> None:
+    weights = replace(WEIGHTS, bend=bend)
+    compiled, plain = Predictor(weights), Predictor(weights, compiled=False)
+    for text in (
+        "hi",
+        "Prove that there are infinitely many primes.",
+        "Which is cheaper over 3 years, A or B?\n" * 9,
+    ):
+        probability = compiled.probability(text)
+        assert math.isclose(plain.probability(text), probability, abs_tol=1e-6)
+        odds = math.log(probability / (1 - probability))
+        for told in (compiled.evidence(text), plain.evidence(text), compiled.explain(text)):
+            assert math.isclose(sum(each.contribution for each in told), odds, abs_tol=1e-4)
+
+
+def test_a_bend_that_bends_nothing_is_refused() -> None:
+    for bend in (0.0, -1.0, math.nan):
+        if BUILT:
+            with pytest.raises(ValueError, match="a bend that is not above 0"):
+                native.kernel_of(EMPTY, 1.0, WEIGHTS.counts.tolist(), 0.0, bend)
 
 
 @settings(max_examples=100, deadline=None)
@@ -218,11 +243,15 @@ def test_weights_of_another_size_are_refused() -> None:
     for table, wrong in ((short, counts), (EMPTY, counts[1:]), (EMPTY, [*counts, 0.0]), (EMPTY, [0.0] * 1000)):
         if BUILT:
             with pytest.raises(ValueError, match=r"many|features are not those"):
-                native.kernel_of(table, 1.0, wrong, 0.0)
+                native.kernel_of(table, 1.0, wrong, 0.0, 1.0)
 
 
 def test_making_a_kernel_writes_nowhere_else() -> None:
-    """With guards around what it allocates, CPython ends itself where a buffer was written past its end."""
+    """With guards around what it allocates, CPython ends itself where a buffer was written past its end.
+
+    That of the notes of more than eight arguments' buffers is such a one; of fewer they lie on its stack.
+    """
+    assert not BUILT or COMPILED.arithmetic == "compiled"
     made = "from pointsman.router.predictor import Predictor; [Predictor.load() for _ in range(5)]"
     guarded = {**os.environ, "PYTHONMALLOC": "debug"}
     said = subprocess.run([sys.executable, "-c", made], env=guarded, capture_output=True, text=True, check=False)
@@ -241,8 +270,8 @@ def test_a_library_that_cannot_be_loaded_is_not_used(tmp_path: Path, content: by
     library = tmp_path / "_kernel.so"
     if content is not None:
         library.write_bytes(content)
-    assert native.kernel_of(EMPTY, 1.0, WEIGHTS.counts.tolist(), 0.0, library=library) is None
+    assert native.kernel_of(EMPTY, 1.0, WEIGHTS.counts.tolist(), 0.0, 1.0, library=library) is None
 
 
 def _kernel() -> native.Kernel | None:
-    return native.kernel_of(WEIGHTS.table, WEIGHTS.slope, WEIGHTS.counts.tolist(), 0.0)
+    return native.kernel_of(WEIGHTS.table, WEIGHTS.slope, WEIGHTS.counts.tolist(), 0.0, WEIGHTS.bend)

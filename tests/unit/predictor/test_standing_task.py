@@ -56,12 +56,12 @@ def test_manners_persons_and_rules_set_no_task(prompt: str) -> None:
 @pytest.mark.parametrize("compiled", [True, False])
 def test_what_is_to_be_translated_may_sound_as_hard_as_it_likes(compiled: bool) -> None:
     predictor = Predictor(artefact.read(), compiled=compiled)
-    assert predictor.probability(PROOF) > 0.99
+    assert predictor.probability(PROOF) > 0.97
     for prompt in EASY_TASKS:
         question = question_of(_chat(prompt, PROOF)) or ""
         probability = predictor.probability(question)
         # A proof to be classified is rather taken for one to be worked on: the message still has a say.
-        assert probability < (0.8 if "sentiment" in prompt else 0.5), prompt
+        assert probability < (0.6 if "sentiment" in prompt else 0.5), prompt
         assert predictor.probabilities([PROOF, question])[1] == pytest.approx(probability)
 
 
@@ -129,5 +129,5 @@ def test_the_kernel_is_what_is_asked() -> None:
             kernel.tasks(b"bytes")  # type: ignore[arg-type]
 
 
-def _nothing() -> tuple[Table, float, list[float], float]:
-    return EMPTY, 1.0, artefact.read().counts.tolist(), 0.0
+def _nothing() -> tuple[Table, float, list[float], float, float]:
+    return EMPTY, 1.0, artefact.read().counts.tolist(), 0.0, 1.0

@@ -74,13 +74,21 @@ def test_a_report_cannot_be_moved_to_other_weights(tmp_path: Path) -> None:
 
 def test_another_version_says_so(tmp_path: Path) -> None:
     body = artefact.BUNDLED.read_bytes()[:-32]
-    assert "train it again" in _refusal(tmp_path / "f", _resealed(body.replace(b'"format":2', b'"format":3', 1)))
+    assert "train it again" in _refusal(tmp_path / "f", _resealed(body.replace(b'"format":3', b'"format":2', 1)))
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "f"
     artefact.write(replace(artefact.read(), slope=1e308 * 10), path)
     with pytest.raises(WeightsError, match="damaged"):
+        Predictor.load(path)
+
+
+@pytest.mark.parametrize("bend", [0.0, -1.0, 1e-300, 1e6])
+def test_a_bend_that_training_never_finds_is_refused(tmp_path: Path, bend: float) -> None:
+    path = tmp_path / "f"
+    artefact.write(replace(artefact.read(), bend=bend), path)
+    with pytest.raises(WeightsError, match="damaged: its bend is not between"):
         Predictor.load(path)
 
 

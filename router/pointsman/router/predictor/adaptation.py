@@ -19,7 +19,9 @@ import numpy.typing as npt
 from pointsman.router.predictor import corpus, features, gate, training
 from pointsman.router.predictor.artefact import Weights
 from pointsman.router.predictor.model import Predictor
+from pointsman.router.predictor.question import parted
 from pointsman.router.predictor.table import Table, packed
+from pointsman.router.predictor.tempering import steepness, tempered, untempered
 from pointsman.router.predictor.tenant_rows import TenantRow, TenantRows
 from pointsman.router.predictor.training import Floats
 
@@ -59,7 +61,7 @@ def adapt(base: Weights, rows: TenantRows, *, name: str, created: str, progress:
     before = Predictor(base)
     learnt = rows.training
     progress(f"reading the features of {len(learnt)} rows of the tenant's and {len(anchors)} of the base set")
-    fitting = _Fitting(before, base.table, learnt, anchors)
+    fitting = _Fitting(before, base, learnt, anchors)
     fold = np.array([int(row.group[8:16], 16) % FOLDS for row in learnt])
     best: tuple[float, float, Floats] | None = None
     for strength in STRENGTHS:
@@ -127,22 +129,29 @@ class _Fitting:
     """
     The rows to learn from and the own rows, as matrices.
 
-    `before`: the base's log-odds of the former; `cells`: those whose weights may move, int64 [C], ascending.
+    `before`: the base's sums of the former, not yet tempered; `cells`: those whose weights may move, int64 [C],
+    ascending.
     """
 
-    def __init__(self, base: Predictor, table: Table, rows: Sequence[TenantRow], own: Sequence[corpus.Row]) -> None:
+    def __init__(
+        self, predictor: Predictor, base: Weights, rows: Sequence[TenantRow], own: Sequence[corpus.Row]
+    ) -> None:
         texts, anchors = [row.text for row in rows], [row.text for row in own]
         self._count = len(rows)
         matrix = training.matrix_of(texts + anchors)
-        odds = _log_odds(base.probabilities(texts + anchors))
-        self.before: Floats = odds[: self._count]
+        probabilities = np.array(predictor.probabilities(texts + anchors))
+        alone = _log_odds(np.array(predictor.probabilities([parted(text).asked for text in texts + anchors])))
+        self._bend = base.bend
+        self._sums = untempered(alone, base.bend)
+        # What stands beside a question is added after tempering, and stays what the base says of it.
+        self._light = _log_odds(probabilities) - alone
+        self.before: Floats = self._sums[: self._count]
         self._think = np.array([row.think for row in rows])
         # On the own rows the base is to be repeated: its probabilities are the labels there.
-        self._target = np.concatenate([self._think.astype(float), _sigmoid(odds[self._count :])])
-        self._odds = odds
+        self._target = np.concatenate([self._think.astype(float), probabilities[self._count :]])
         self._row_weights = np.array([row.weight for row in rows]) / np.mean([row.weight for row in rows])
         self._anchor = ANCHOR * self._count / len(own)
-        matrix = matrix.only(table.has_room_for(matrix.cells))
+        matrix = matrix.only(base.table.has_room_for(matrix.cells))
         self.cells = matrix.cells
         self._hashed: Any = matrix.hashed
         counts = matrix.counts.astype(np.float64)
@@ -159,7 +168,7 @@ class _Fitting:
         return _Moved(moved[:cells], counts, float(moved[-1] - counts @ self._mean))
 
     def out_of_fold(self, fold: Any, strength: float) -> Floats:
-        """The log-odds of each of the tenant's rows, by a fit without its fold."""
+        """The sum of each of the tenant's rows, by a fit without its fold."""
         scores = np.empty(self._count)
         for number in range(FOLDS):
             out = fold == number
@@ -170,7 +179,8 @@ class _Fitting:
     def loss(self, scores: Floats) -> float:
         """Mean log loss of the tenant's rows in nats."""
         sign = np.where(self._think, 1.0, -1.0)
-        return float(np.average(np.logaddexp(0, -sign * scores), weights=self._row_weights))
+        odds = tempered(scores, self._bend) + self._light[: self._count]
+        return float(np.average(np.logaddexp(0, -sign * odds), weights=self._row_weights))
 
     def calibration(self, scores: Floats, moved: _Moved) -> tuple[float, float]:
         """
@@ -181,7 +191,7 @@ class _Fitting:
         from scipy.optimize import minimize
 
         own: Floats = (
-            self._odds
+            self._sums
             + self._hashed @ moved.weights
             + (self._standard / self._factor + self._mean) @ moved.counts
             + moved.bias
@@ -190,7 +200,7 @@ class _Fitting:
         weights = self._weights(np.ones(self._count, bool))
 
         def loss(at: Floats) -> tuple[float, Floats]:
-            value, slope = _cross_entropy(at[0] * said + at[1], self._target, weights)
+            value, slope = self._cross_entropy(at[0] * said + at[1], weights)
             doubt = np.array([at[0] - 1, at[1]]) * _STIFFNESS
             return value + float(doubt @ doubt) / (2 * _STIFFNESS), np.array([slope @ said, slope.sum()]) + doubt
 
@@ -204,7 +214,7 @@ class _Fitting:
     def _scores(self, moved: Floats) -> Floats:
         cells = len(self.cells)
         narrow = moved.astype(np.float32)
-        scores: Floats = self._odds + self._hashed @ narrow[:cells] + self._standard @ narrow[cells:-1] + moved[-1]
+        scores: Floats = self._sums + self._hashed @ narrow[:cells] + self._standard @ narrow[cells:-1] + moved[-1]
         return scores
 
     def _moved(self, learnt: Any, strength: float) -> Floats:
@@ -214,7 +224,7 @@ class _Fitting:
         transposed = self._hashed.T.tocsr()
 
         def loss(at: Floats) -> tuple[float, Floats]:
-            value, slope = _cross_entropy(self._scores(at), self._target, weights)
+            value, slope = self._cross_entropy(self._scores(at), weights)
             gradient = np.concatenate([transposed @ slope, slope @ self._standard, [slope.sum()]])
             gradient[:-1] += at[:-1] / strength
             return value + float(at[:-1] @ at[:-1]) / (2 * strength), gradient
@@ -224,19 +234,15 @@ class _Fitting:
         best: Floats = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
         return best
 
+    def _cross_entropy(self, sums: Floats, weights: Floats) -> tuple[float, Floats]:
+        """The weighted cross entropy between the labels and what `sums` say, and its derivative by each sum."""
+        odds = tempered(sums, self._bend) + self._light
+        value = float(weights @ (np.logaddexp(0, odds) - self._target * odds))
+        probabilities = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
+        return value, weights * (probabilities - self._target) * steepness(sums, self._bend)
 
-def _log_odds(probabilities: Sequence[float]) -> Floats:
-    clipped = np.clip(np.array(probabilities), 1e-9, 1 - 1e-9)
+
+def _log_odds(probabilities: Floats) -> Floats:
+    clipped = np.clip(probabilities, 1e-9, 1 - 1e-9)
     odds: Floats = np.log(clipped) - np.log1p(-clipped)
     return odds
-
-
-def _sigmoid(scores: Floats) -> Floats:
-    probabilities: Floats = 1 / (1 + np.exp(-scores))
-    return probabilities
-
-
-def _cross_entropy(scores: Floats, target: Floats, weights: Floats) -> tuple[float, Floats]:
-    """The weighted cross entropy between `target` and what `scores` say, and its derivative by each score."""
-    value = float(weights @ (np.logaddexp(0, scores) - target * scores))
-    return value, weights * (_sigmoid(np.clip(scores, -500, 500)) - target)

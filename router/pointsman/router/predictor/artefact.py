@@ -22,8 +22,9 @@ import orjson
 from pointsman.contracts.config_types import PREDICTOR_PATTERN
 from pointsman.router.predictor import features
 from pointsman.router.predictor.table import ENTRIES, Table
+from pointsman.router.predictor.tempering import BENDS
 
-FORMAT = 2
+FORMAT = 3
 BASE = "base"
 """The name of predictors that are for everybody."""
 BUNDLED = Path(__file__).with_name("data") / "base.weights"
@@ -48,12 +49,13 @@ class Weights:
     A trained model.
 
     `entries` uint16 [ENTRIES] and `largest`: the `table` of the hashed features' weights; `counts`: float32
-    [features.COUNT_SIZE], weights of the counts; `bias`: the raw score of nothing at all; `slope`, `offset`: the
-    calibration, P(think) = 1 / (1 + exp(-(slope * score + offset))); `earlier`: (slope, offset), what the log-odds
-    of earlier turns add to those of a short last one, slope * odds + offset; `material`: the same of a message,
-    added to those of the task that the system prompt sets for it; `created`: ISO date; `data_sha256`: hash of the
-    rows trained on; `report`: what `pointsman evaluate` measured, as JSON.
-    `name`: whose it is; `base`: the version that it was adapted from, None where it was trained from nothing.
+    [features.COUNT_SIZE], weights of the counts; `bias`: the raw score of nothing at all; `slope`, `offset` and
+    `bend`: the calibration, P(think) = 1 / (1 + exp(-odds)) with odds = tempered(slope * score + offset, bend), see
+    `tempering`; `earlier`: (slope, offset), what the log-odds of earlier turns add to those of a short last one,
+    slope * odds + offset; `material`: the same of a message, added to those of the task that the system prompt sets
+    for it; `created`: ISO date; `data_sha256`: hash of the rows trained on; `report`: what `pointsman evaluate`
+    measured, as JSON. `name`: whose it is; `base`: the version that it was adapted from, None where it was trained
+    from nothing.
     """
 
     entries: npt.NDArray[np.uint16]
@@ -62,6 +64,7 @@ class Weights:
     bias: float
     slope: float
     offset: float
+    bend: float
     created: str
     data_sha256: str
     report: dict[str, Any]
@@ -78,13 +81,13 @@ class Weights:
     @property
     def numbers(self) -> tuple[float, ...]:
         """All that stands beside the arrays and takes part in a prediction."""
-        return (self.largest, self.bias, self.slope, self.offset, *self.earlier, *self.material)
+        return (self.largest, self.bias, self.slope, self.offset, self.bend, *self.earlier, *self.material)
 
     @property
     def sha256(self) -> str:
         """Hash of all that a prediction depends on, in lower-case hexadecimal."""
         digest = hashlib.sha256(features.VERSION.encode())
-        digest.update(struct.pack("<8d", *self.numbers))
+        digest.update(struct.pack("<9d", *self.numbers))
         for name in _ARRAYS:
             digest.update(getattr(self, name).tobytes())
         return digest.hexdigest()
@@ -115,6 +118,7 @@ def packed(weights: Weights) -> bytes:
             "bias": weights.bias,
             "slope": weights.slope,
             "offset": weights.offset,
+            "bend": weights.bend,
             "earlier": weights.earlier,
             "material": weights.material,
             "report": weights.report,
@@ -181,6 +185,7 @@ def parse(content: bytes) -> Weights:
             bias=float(header["bias"]),
             slope=float(header["slope"]),
             offset=float(header["offset"]),
+            bend=float(header["bend"]),
             created=str(header["created"]),
             data_sha256=str(header["data_sha256"]),
             report=dict(header["report"]),
@@ -194,6 +199,8 @@ def parse(content: bytes) -> Weights:
         raise WeightsError("is damaged: its header lacks a field, or holds a wrong one") from error
     if not all(map(math.isfinite, weights.numbers)) or not all(np.isfinite(each).all() for each in arrays.values()):
         raise WeightsError("is damaged: it holds numbers that are not finite")
+    if not BENDS[0] <= weights.bend <= BENDS[1]:
+        raise WeightsError(f"is damaged: its bend is not between {BENDS[0]:g} and {BENDS[1]:g}")
     if weights.base is not None and not _VERSION.fullmatch(weights.version):
         raise WeightsError("is damaged: its header names no version")
     if weights.sha256 != stated:

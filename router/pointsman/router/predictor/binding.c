@@ -30,6 +30,7 @@ static const size_t ITEM[ARRAYS] = {2, 4, 1, 2, 4, 1, 2, 2, 2, 4};
 
 /* Whether no table leads outside another, whatever text is read. */
 static int fits(const Model *m, const Py_ssize_t *sizes, Py_ssize_t counts) {
+    if (!(m->bend > 0)) return refuse("a bend that is not above 0");
     if (m->heading_count > MAX_HEADINGS) return refuse("more headings than there is room for");
     if (counts != PARTS * (Py_ssize_t)m->heading_count + WHOLE_COUNTS) return refuse("too many or too few counts");
     if (sizes[TABLE] != ENTRIES) return refuse("too many or too few weights");
@@ -105,23 +106,23 @@ static int set_secret(Model *m) {
     return hash != -1;
 }
 
-/* Kernel(numbers, multiplier, heading_count, groups, *arrays, counts, bias, tags): buffers laid out as in `kernel.h`.
- * The arrays are not a tuple: CPython makes no room to note the buffers of a nested one, so that of more than eight it
- * writes past the end of where it notes them.
+/* Kernel(numbers, multiplier, heading_count, groups, *arrays, counts, bias, bend, tags): buffers laid out as in
+ * `kernel.h`. The arrays are not a tuple: CPython makes no room to note the buffers of a nested one, so that of more
+ * than eight it writes past the end of where it notes them.
  */
 static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
     Py_buffer numbers, groups, counts, arrays[ARRAYS];
     unsigned multiplier, headings;
-    double bias;
+    double bias, bend;
     const char *tags;
     if (keywords && PyDict_GET_SIZE(keywords)) {
         PyErr_SetString(PyExc_TypeError, "Kernel takes no keywords");
         return NULL;
     }
-    if (!PyArg_ParseTuple(args, "y*IIy*y*y*y*y*y*y*y*y*y*y*y*ds", &numbers, &multiplier, &headings, &groups,
+    if (!PyArg_ParseTuple(args, "y*IIy*y*y*y*y*y*y*y*y*y*y*y*dds", &numbers, &multiplier, &headings, &groups,
                           &arrays[BLOCKS], &arrays[CHARACTERS], &arrays[FILTER], &arrays[BUCKETS], &arrays[PHRASES],
                           &arrays[HEADINGS], &arrays[ASKING], &arrays[TASKS], &arrays[TABLE], &arrays[STEP_WEIGHTS],
-                          &counts, &bias, &tags))
+                          &counts, &bias, &bend, &tags))
         return NULL;
     Kernel *kernel = (Kernel *)type->tp_alloc(type, 0);
     int good = kernel != NULL;
@@ -141,6 +142,7 @@ static PyObject *kernel_new(PyTypeObject *type, PyObject *args, PyObject *keywor
             memcpy(m->counts, counts.buf, (size_t)counts.len);
             m->group_count = (uint32_t)((size_t)groups.len / sizeof(Group));
             m->bias = bias;
+            m->bend = bend;
             memcpy(m->tags, tags, strlen(tags) + 1);
             good = set_secret(m) && take_over(kernel, arrays, sizes) &&
                    fits(m, sizes, counts.len / (Py_ssize_t)sizeof(double));

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pointsman.router.predictor import training
 from pointsman.router.predictor.artefact import Weights
 from pointsman.router.predictor.corpus import CORE, OWN_FAMILY, Corpus
+from pointsman.router.predictor.tempering import tempered
 from pointsman.router.predictor.training import Floats, Matrix
 
 BINS = 15
@@ -113,6 +114,7 @@ class _Calibration(NamedTuple):
 
     slope: float
     offset: float
+    bend: float
     earlier: tuple[float, float]
     material: tuple[float, float]
 
@@ -157,20 +159,20 @@ def _measure(
     weights = sureness / sizes[place]
     mass = np.where(counted, weights, weights.mean())
     mass[~counted] *= _OWN_SHARE / (1 - _OWN_SHARE) * mass[counted].sum() / mass[~counted].sum()
-    slope, offset = training.calibrate(by_author, think, mass / mass.mean())
+    slope, offset, bend = training.calibrate(by_author, think, mass / mass.mean())
+    odds, by_author, beside = (tempered(slope * each + offset, bend) for each in (scores, by_author, beside))
     material = np.array([row.material for row in rows])
     added = []
     for theirs in (has_beside & ~material, has_beside & material):
         learnt = (0.0, 0.0)
         if len(set(think[theirs].tolist())) == 2:
-            odds = slope * beside[theirs] + offset
-            learnt = training.calibrate_beside(slope * by_author[theirs] + offset, odds, think[theirs])
-            by_author[theirs] += (learnt[0] * odds + learnt[1]) / slope
+            learnt = training.calibrate_beside(by_author[theirs], beside[theirs], think[theirs])
+            by_author[theirs] += learnt[0] * beside[theirs] + learnt[1]
         added.append(learnt)
 
-    def figures(rows: Labels, weights: Floats, judged: Floats = scores) -> dict[str, Any]:
+    def figures(rows: Labels, weights: Floats, judged: Floats = odds) -> dict[str, Any]:
         labels, mass = think[rows], weights[rows]
-        probabilities = 1 / (1 + np.exp(-(slope * judged[rows] + offset)))
+        probabilities = 1 / (1 + np.exp(-judged[rows]))
         mixed = 0 < labels.mean() < 1
         return {
             "rows": int(rows.sum()),
@@ -189,7 +191,7 @@ def _measure(
         "method": METHOD,
         **figures(counted, weights),
         "ece_bins": BINS,
-        "no_think_share": _rounded(no_think_share(think[counted], scores[counted], weights[counted])),
+        "no_think_share": _rounded(no_think_share(think[counted], odds[counted], weights[counted])),
         "own_no_think_share": _rounded(no_think_share(think[~counted], by_author[~counted], alike[~counted])),
         "core": figures(core, weights) if core.any() else None,
         "every_row_alike": figures(counted, alike),
@@ -206,7 +208,7 @@ def _measure(
         },
         "families": {name: figures(family == name, sureness) for name in names if name != OWN_FAMILY},
     }
-    return report, _Calibration(slope, offset, *added)
+    return report, _Calibration(slope, offset, bend, *added)
 
 
 _judge: Callable[[Labels], tuple[Floats, Floats]]

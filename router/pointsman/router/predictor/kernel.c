@@ -301,6 +301,8 @@ static void words_of(const Model *m, const Excerpt *e, Words *w, Words *around) 
     pointsman_words(m, e->around, e->around_size, none, around);
 }
 
+static inline double tempered(const Model *m, double sum) { return m->bend * asinh(sum / m->bend); }
+
 double pointsman_probability(const Model *m, const Excerpt *e) {
     Words w, around;
     Cells found;
@@ -310,8 +312,9 @@ double pointsman_probability(const Model *m, const Excerpt *e) {
     double score = m->bias + whole_says(m, e, &w) + phrases_say(m, &w, e->document);
     const uint32_t *cell = found.cells;
     for (uint32_t g = 0; g < m->group_count; cell += found.sizes[g++]) score += group_says(m, g, cell, found.sizes[g]);
-    if (score >= 0) return 1 / (1 + exp(-score));
-    return exp(score) / (1 + exp(score));
+    double odds = tempered(m, score);
+    if (odds >= 0) return 1 / (1 + exp(-odds));
+    return exp(odds) / (1 + exp(odds));
 }
 
 uint32_t pointsman_contributions(const Model *m, const Excerpt *e, double contributions[MAX_CONTRIBUTIONS]) {
@@ -330,5 +333,9 @@ uint32_t pointsman_contributions(const Model *m, const Excerpt *e, double contri
     for (int i = 0; i < WHOLE_COUNTS; i++)
         contributions[used++] = values[i] * m->counts[PARTS * m->heading_count + (uint32_t)i];
     contributions[used++] = m->bias;
+    double sum = 0;
+    for (uint32_t i = 0; i < used; i++) sum += contributions[i];
+    double counting = sum ? tempered(m, sum) / sum : 1;
+    for (uint32_t i = 0; i < used; i++) contributions[i] *= counting;
     return used;
 }

@@ -55,6 +55,7 @@ typedef struct {
     Group groups[MAX_GROUPS];
     double counts[PARTS * MAX_HEADINGS + WHOLE_COUNTS];
     double bias;
+    double bend; /* see `tempering.py` */
     /* Odd, and known to no client, who otherwise could write words that all fall into one place. */
     uint32_t secret;
     /* Characters: `blocks` says which block of `characters` a code point lies in; see `features.KernelArrays`. */
@@ -153,7 +154,7 @@ int32_t pointsman_tasks(const Model *model, Text text, Place places[TASKS_MOST])
 /* P(think) of an excerpt, in [0, 1]. Its size, opening and closing must be in range. */
 double pointsman_probability(const Model *model, const Excerpt *excerpt);
 
-/* How far each thing moves the log-odds of an excerpt: the groups, the counts, the bias, in this order. Returns how
+/* What each thing contributes to the log-odds of an excerpt: the groups, the counts, the bias, in this order. Returns how
  * many they are; together they are the log-odds of `pointsman_probability`.
  */
 uint32_t pointsman_contributions(const Model *model, const Excerpt *excerpt, double contributions[MAX_CONTRIBUTIONS]);

@@ -21,6 +21,7 @@ from pointsman.router.predictor.features import Part
 from pointsman.router.predictor.layout import BATCH, MAX_RUN
 from pointsman.router.predictor.question import parted
 from pointsman.router.predictor.table import weights_of
+from pointsman.router.predictor.tempering import counting, tempered
 
 _EARLIER = features.EVIDENCE_NAMES.index(features.EARLIER_NAME)
 _MATERIAL = features.EVIDENCE_NAMES.index(features.MATERIAL_NAME)
@@ -30,7 +31,11 @@ _SCALES = np.array([group.scale for group in features.GROUPS])
 
 
 class Evidence(NamedTuple):
-    """One thing the predictor saw, and by how much it moved the log-odds of thinking (above 0: towards it)."""
+    """
+    One thing the predictor saw, and its share of the log-odds of thinking (above 0: it speaks for thinking).
+
+    Log-odds are a sum, tempered (`tempering`), and divided among what was summed up in proportion.
+    """
 
     feature: str
     contribution: float
@@ -56,12 +61,13 @@ class Predictor:
         self._steps = weights.table.steps() * np.float32(weights.slope)
         self._counts: list[float] = (weights.counts * np.float64(weights.slope)).tolist()
         self._bias = weights.slope * weights.bias + weights.offset
+        self._bend = weights.bend
         self._beside = weights.earlier, weights.material
         features.extract((excerpt(""),))  # builds the tables now, so that the first request does not pay for them
         standing_task.prepare()
-        self._kernel = (
-            native.kernel_of(weights.table, weights.slope, self._counts, self._bias) if compiled else None
-        )
+        self._kernel = None
+        if compiled:
+            self._kernel = native.kernel_of(weights.table, weights.slope, self._counts, self._bias, self._bend)
 
     @property
     def arithmetic(self) -> str:
@@ -87,7 +93,7 @@ class Predictor:
     def _alone(self, text: str) -> float:
         kernel = self._kernel
         if kernel is None:
-            return _sigmoid(self._scores(features.extract((excerpt(text),)))[0])
+            return _sigmoid(self._odds(features.extract((excerpt(text),)))[0])
         probability = kernel.probability(text)
         return kernel.probability_of_rest(*without_documents(text)) if probability is None else probability
 
@@ -95,15 +101,15 @@ class Predictor:
         """P(think) of each text, in order: what `probability` says of each; NumPy takes many in one pass."""
         if self._kernel is not None:
             return [self.probability(text) for text in texts]
-        scores: list[float] = []
+        odds: list[float] = []
         for start in range(0, len(texts), BATCH):
             batch = [parted(text) for text in texts[start : start + BATCH]]
-            found = self._scores(features.extract([excerpt(asked) for asked, _, _ in batch]))
-            scores += [
-                score + self._light(beside, material) if beside else score
-                for score, (_, beside, material) in zip(found, batch, strict=True)
+            found = self._odds(features.extract([excerpt(asked) for asked, _, _ in batch]))
+            odds += [
+                alone + self._light(beside, material) if beside else alone
+                for alone, (_, beside, material) in zip(found, batch, strict=True)
             ]
-        return [_sigmoid(score) for score in scores]
+        return [_sigmoid(each) for each in odds]
 
     def _light(self, beside: str, material: bool) -> float:
         """What earlier turns add to the log-odds of the last one, or a task's material to those of the task."""
@@ -148,25 +154,27 @@ class Predictor:
         found = features.extract((excerpt(asked),))
         seen: defaultdict[str, float] = defaultdict(float)
         seen[features.BIAS_NAME] = self._bias
-        if beside:
-            name = features.MATERIAL_NAME if material else features.EARLIER_NAME
-            seen[name] = self._light(beside, material)
         for name, contribution in self._hashed(found):
             seen[name] += contribution
         for place, value in found.counts[0].items():
             seen[_told(features.COUNT_NAMES[place], value)] += value * self._counts[place]
+        part = counting(sum(seen.values()), self._bend)
+        for name in seen:
+            seen[name] *= part
+        if beside:
+            seen[features.MATERIAL_NAME if material else features.EARLIER_NAME] = self._light(beside, material)
         ranked = sorted(seen.items(), key=lambda entry: -abs(entry[1]))
         rest = sum(contribution for _, contribution in ranked[limit:])
         return [Evidence(*entry) for entry in ranked[:limit]] + [Evidence(features.REST_NAME, rest)]
 
-    def _scores(self, found: features.Features) -> list[float]:
+    def _odds(self, found: features.Features) -> list[float]:
+        """The log-odds of each text by itself."""
         sums = np.add.reduceat(weights_of(self._entries, self._steps, found.cells), found.starts)
-        hashed = (sums / np.sqrt(found.sizes)).reshape(-1, len(features.GROUPS)) @ _SCALES
-        weights, bias = self._counts, self._bias
-        return [
-            score + sum([value * weights[place] for place, value in counts.items()]) + bias
-            for score, counts in zip(hashed.tolist(), found.counts, strict=True)
-        ]
+        said = (sums / np.sqrt(found.sizes)).reshape(-1, len(features.GROUPS)) @ _SCALES
+        weights = self._counts
+        said += [sum([value * weights[place] for place, value in counts.items()]) for counts in found.counts]
+        odds: list[float] = tempered(said + self._bias, self._bend).tolist()
+        return odds
 
     def _ranked(self, text: str, limit: int) -> list[tuple[int, float]]:
         """What `Kernel.evidence` says, with NumPy."""
@@ -179,6 +187,8 @@ class Predictor:
         ]
         for place, value in found.counts[0].items():
             contributions[len(features.GROUPS) + place] = value * self._counts[place]
+        part = counting(sum(contributions), self._bend)
+        contributions = [contribution * part for contribution in contributions]
         ranked = sorted(enumerate(contributions), key=lambda entry: -abs(entry[1]))
         shown = [entry for entry in ranked[:limit] if entry[1]]
         return [*shown, (len(contributions), sum(contribution for _, contribution in ranked[limit:]))]

@@ -52,14 +52,14 @@ class Kernel(Protocol):
 
 
 def kernel_of(
-    table: Table, slope: float, counts: list[float], bias: float, *, library: Path = LIBRARY
+    table: Table, slope: float, counts: list[float], bias: float, bend: float, *, library: Path = LIBRARY
 ) -> Kernel | None:
     """
     The compiled kernel for one set of weights, or None where there is none that can be loaded.
 
     `table`: the weights of the hashed features, each of which counts `slope` times; `counts`: those of the counts
-    [COUNT_SIZE]; `bias`: the log-odds of nothing at all. Raises ValueError where the features are not those the
-    kernel was written for.
+    [COUNT_SIZE]; `bias`: what nothing at all sums up to; `bend`: see `tempering`. Raises ValueError where the
+    features are not those the kernel was written for.
     """
     module = _loaded(library)
     if module is None:
@@ -88,6 +88,7 @@ def kernel_of(
         table.steps() * np.float32(slope),
         np.array(counts, np.float64),
         bias,
+        bend,
         f"|{'|'.join(name for name in TAGS if name.isascii())}|",
     )
     return kernel

@@ -88,4 +88,4 @@ def _kernel() -> Kernel | None:
     """A compiled kernel that has read no weights but those of this module; None: there is none."""
     from pointsman.router.predictor import features, native  # both stand above this module, whose weights they hold
 
-    return native.kernel_of(EMPTY, 1.0, [0.0] * features.COUNT_SIZE, 0.0)
+    return native.kernel_of(EMPTY, 1.0, [0.0] * features.COUNT_SIZE, 0.0, 1.0)

@@ -6,6 +6,7 @@ Deterministic: the same rows give the same weights, byte for byte, on the same m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from pointsman.router.predictor.asking import Focus
 from pointsman.router.predictor.excerpt import Excerpt, excerpt, without_documents
 from pointsman.router.predictor.question import parted
 from pointsman.router.predictor.table import EMPTY, WAYS, Table, packed
+from pointsman.router.predictor.tempering import BENDS, steepness, tempered
 
 Floats = npt.NDArray[np.float64]
 
@@ -85,7 +87,7 @@ def matrix_of(texts: Sequence[str]) -> Matrix:
     ends = [0]
     counts = np.zeros((len(texts), features.COUNT_SIZE), dtype=np.float32)
     # cuts the same excerpts, in a hundredth of the time
-    kernel = native.kernel_of(EMPTY, 1.0, [0.0] * features.COUNT_SIZE, 0.0)
+    kernel = native.kernel_of(EMPTY, 1.0, [0.0] * features.COUNT_SIZE, 0.0, 1.0)
     for row, (text, _, _) in enumerate(map(parted, texts)):
         read = excerpt(text) if kernel is None else _excerpt(kernel, text)
         found = features.extract((read,))
@@ -173,19 +175,26 @@ def _trust(hits: Any, think: npt.NDArray[np.bool_], weights: Floats) -> npt.NDAr
     return trust
 
 
-def calibrate(scores: Floats, think: npt.NDArray[np.bool_], weights: Floats) -> tuple[float, float]:
-    """Platt scaling: (slope, offset) such that P(think) = 1 / (1 + exp(-(slope * score + offset)))."""
+def calibrate(scores: Floats, think: npt.NDArray[np.bool_], weights: Floats) -> tuple[float, float, float]:
+    """
+    Platt scaling with a bend: (slope, offset, bend) such that P(think) = 1 / (1 + exp(-odds)), where odds =
+    tempered(slope * score + offset, bend). `bend` lies in `BENDS`.
+    """
     from scipy.optimize import minimize
 
     sign = np.where(think, 1.0, -1.0)
 
     def loss(at: Floats) -> tuple[float, Floats]:
-        value, slope = _logistic(sign * (at[0] * scores + at[1]), weights)
+        sums, bend = at[0] * scores + at[1], math.exp(at[2])
+        odds, steep = tempered(sums, bend), steepness(sums, bend)
+        value, slope = _logistic(sign * odds, weights)
         slope *= sign
-        return value, np.array([slope @ scores, slope.sum()])
+        by_sum = slope * steep
+        return value, np.array([by_sum @ scores, by_sum.sum(), slope @ (odds - sums * steep)])
 
-    slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
-    return float(slope), float(offset)
+    bounds = [(None, None), (None, None), tuple(map(math.log, BENDS))]
+    slope, offset, bend = minimize(loss, np.array([1.0, 0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=bounds).x
+    return float(slope), float(offset), min(max(math.exp(bend), BENDS[0]), BENDS[1])
 
 
 def calibrate_beside(asked: Floats, beside: Floats, think: npt.NDArray[np.bool_]) -> tuple[float, float]:
