@@ -154,8 +154,8 @@ int32_t pointsman_tasks(const Model *model, Text text, Place places[TASKS_MOST])
 /* P(think) of an excerpt, in [0, 1]. Its size, opening and closing must be in range. */
 double pointsman_probability(const Model *model, const Excerpt *excerpt);
 
-/* What each thing contributes to the log-odds of an excerpt: the groups, the counts, the bias, in this order. Returns how
- * many they are; together they are the log-odds of `pointsman_probability`.
+/* What each thing contributes to the log-odds of an excerpt: the groups, the counts, the bias, in this order. Returns
+ * how many they are; together they are the log-odds of `pointsman_probability`.
  */
 uint32_t pointsman_contributions(const Model *model, const Excerpt *excerpt, double contributions[MAX_CONTRIBUTIONS]);
 
