@@ -58,6 +58,23 @@ def test_many_may_start_at_once(tmp_path: Path, kind: str, request: pytest.Fixtu
         database.close()
 
 
+def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    """SQLite refuses without waiting who changes a new file's journal while others do: some in fifty files."""
+    together = Barrier(6)
+
+    def open_it(database: Database) -> str | None:
+        together.wait()
+        return database.revision()
+
+    with ThreadPoolExecutor(together.parties) as pool:
+        for number in range(50):
+            url = sa.URL.create("sqlite", database=str(tmp_path / f"{number}.db"))
+            openers = [Database(url) for _ in range(together.parties)]
+            assert set(pool.map(open_it, openers)) == {None}
+            for database in openers:
+                database.close()
+
+
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_what_an_earlier_release_kept_is_there_after_the_upgrade(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest
